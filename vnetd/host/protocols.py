@@ -1,0 +1,147 @@
+"""The narrow protocols. ``linux`` implements them on the real host, the tests once more in memory.
+
+All ``async`` verbs run their kernel work on worker threads: the event loop never waits for the kernel. Every
+verb raises ``HostError`` (operation, object, the host's words) when the host refuses.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Protocol
+
+from vnetd.host.events import HostEvent
+from vnetd.plan.dnsmasq import DnsmasqState, Instance
+from vnetd.plan.kernel import HostRoute, Link, LinkView, Operation
+from vnetd.plan.rules import Element, Family, Fragment, TableContents
+
+
+class Kernel(Protocol):
+    """Links, addresses, routes and sysctls."""
+
+    async def view(self, name: str) -> LinkView | None:
+        """The link ``name`` with its addresses and unicast routes, ``None`` if there is none."""
+        ...
+
+    async def link(self, name: str) -> Link | None:
+        """The link ``name`` alone."""
+        ...
+
+    async def links(self) -> tuple[Link, ...]:
+        """Every link: a full dump, for start, overflow and the periodic pass only."""
+        ...
+
+    async def host_routes(self) -> tuple[HostRoute, ...]:
+        """Unicast routes of both families in every table (not local, broadcast, multicast or loopback ones)."""
+        ...
+
+    async def sysctls(self, paths: Sequence[tuple[str, ...]]) -> Mapping[tuple[str, ...], str | None]:
+        """Values below /proc/sys, ``None`` for what does not exist."""
+        ...
+
+    async def apply(self, operations: Sequence[Operation]) -> None:
+        """Execute in order; stop at the first that fails with a ``HostError`` naming it.
+
+        ``DeleteLink`` runs on a thread of its own, so that it delays nobody else.
+        """
+        ...
+
+
+class Nft(Protocol):
+    """vnetd's two tables, ``inet vnetd`` and ``bridge vnetd``."""
+
+    async def commit(self, remove: Fragment, add: Fragment) -> None:
+        """One transaction: ``remove``, then ``add``. Tables are made as needed.
+
+        Order inside: elements, then chains, then sets go; then sets, chains, elements come. A chain in both
+        parts is flushed and filled again, never deleted, so no packet passes unfiltered.
+        """
+        ...
+
+    async def rewrite(self, contents: Fragment) -> None:
+        """One transaction that replaces both tables by ``contents`` whatever they held."""
+        ...
+
+    async def table(self, family: Family) -> TableContents | None:
+        """All of one table, ``None`` if it does not exist."""
+        ...
+
+    async def chain(self, family: Family, name: str) -> TableContents | None:
+        """One chain, ``None`` if it does not exist."""
+        ...
+
+    async def set(self, family: Family, name: str) -> frozenset[Element] | None:
+        """The elements of one set, ``None`` if it does not exist."""
+        ...
+
+
+class Taps(Protocol):
+    """Tap devices."""
+
+    async def open(self, name: str, queues: int, vnet_hdr: bool) -> list[int]:
+        """Make a tap and return one open fd a queue; it goes when the last is closed. The caller owns them."""
+        ...
+
+    async def create_persistent(self, name: str, owner: int, group: int, vnet_hdr: bool) -> None:
+        """Make a tap that stays; -1 for no owner or no group."""
+        ...
+
+    async def close(self, fds: Sequence[int]) -> None:
+        """Close fds on a worker thread (closing the last one of a tap takes the kernel 20 ms)."""
+        ...
+
+
+class Dnsmasq(Protocol):
+    """dnsmasq processes, one a network, named by the network's UUID."""
+
+    async def start(self, instance: Instance) -> None:
+        """Write the files, start dnsmasq, return once it serves. Stops one that runs for this network first."""
+        ...
+
+    async def observe(self, network: str) -> DnsmasqState:
+        """What runs and what its files hold now."""
+        ...
+
+    async def reload(self, instance: Instance) -> None:
+        """Write the files and have the running process read hosts and servers again (SIGHUP)."""
+        ...
+
+    async def stop(self, network: str, *, forget: bool) -> None:
+        """End the process and remove its files but the leases; with ``forget`` those too. None is no error."""
+        ...
+
+    async def leases(self, network: str) -> str | None:
+        """Text of the lease file once it is complete and stable; ``None`` if there is none."""
+        ...
+
+
+class Store(Protocol):
+    """Directories of JSON documents: ``etc/networks``, ``etc/filters``, ``run/networks``, ``run/ports``, …"""
+
+    async def load(self, kind: str) -> Mapping[str, object]:
+        """Every document of a kind by name. One that does not parse is set aside and logged, not returned."""
+        ...
+
+    async def save(self, kind: str, name: str, document: object) -> None:
+        """Write atomically: temporary file, fsync, rename, fsync of the directory."""
+        ...
+
+    async def delete(self, kind: str, name: str) -> None:
+        """Remove a document and fsync the directory; one that is gone already is no error."""
+        ...
+
+
+class Events(Protocol):
+    """What the host reports."""
+
+    def subscribe(self, listener: Callable[[HostEvent], None]) -> None:
+        """Call ``listener`` on the event loop's thread for every event from now on."""
+        ...
+
+
+class Host(Protocol):
+    """Everything together."""
+
+    kernel: Kernel
+    nft: Nft
+    taps: Taps
+    dnsmasq: Dnsmasq
+    store: Store
+    events: Events

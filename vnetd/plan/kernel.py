@@ -1,0 +1,190 @@
+"""Kernel objects as they are observed, and the operations on them, as values.
+
+A ``Link`` and its parts are what the kernel reports; an ``Operation`` is one thing the kernel is asked to do.
+Nothing here acts: ``host.Kernel`` executes operations, in order, and names the one that failed.
+"""
+
+from dataclasses import dataclass
+
+from vnetd.model.base import IPAddress, IPInterface, IPNetwork
+
+
+@dataclass(frozen=True, slots=True)
+class BridgeState:
+    """Options of a bridge as the kernel shows them; ``forward_delay`` in 1/100 s."""
+
+    stp: bool
+    forward_delay: int
+    vlan_filtering: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Link:
+    """A network device. ``kind`` is rtnetlink's (``bridge``, ``veth``, ``tun``) or ``""`` for hardware."""
+
+    index: int
+    name: str
+    kind: str
+    mac: str
+    mtu: int
+    up: bool
+    alias: str = ""
+    master: int = 0
+    group: int = 0
+    bridge: BridgeState | None = None
+    isolated: bool = False
+    carrier: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class KernelRoute:
+    """A unicast route through ``gateway`` on one link; ``metric`` 0 is the kernel's default of the family."""
+
+    destination: IPNetwork
+    gateway: IPAddress | None
+    metric: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class LinkView:
+    """One link with all that hangs on it, read by requests the kernel filters (never full dumps)."""
+
+    link: Link
+    addresses: frozenset[IPInterface]
+    routes: frozenset[KernelRoute]
+
+
+@dataclass(frozen=True, slots=True)
+class HostRoute:
+    """A route of the host, of any table, and the device it leads to: used to find clashes and uplinks."""
+
+    destination: IPNetwork
+    device: str
+    table: int
+    protocol: int
+    gateway: IPAddress | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class CreateBridge:
+    """Make a bridge with all its options in one request; it is left down. EEXIST if the name is taken."""
+
+    name: str
+    mac: str
+    mtu: int
+    stp: bool
+    forward_delay: int
+    alias: str
+
+
+@dataclass(frozen=True, slots=True)
+class CreateVeth:
+    """Make a veth pair: ``name`` here with ``alias``, ``peer_name`` in the namespace open at fd ``peer_netns``.
+
+    Both are left down. ``mac`` is that of this end, ``peer_mac`` that of the other.
+    """
+
+    name: str
+    mac: str
+    peer_name: str
+    peer_mac: str
+    peer_netns: int
+    mtu: int
+    alias: str
+
+
+@dataclass(frozen=True, slots=True)
+class SetLink:
+    """Change a link found by name; ``None`` leaves a property alone. ``master`` "" takes it out of its bridge.
+
+    ``stp`` and ``forward_delay`` (1/100 s) are for bridges, ``isolated`` for bridge ports.
+    """
+
+    name: str
+    mac: str | None = None
+    mtu: int | None = None
+    up: bool | None = None
+    alias: str | None = None
+    master: str | None = None
+    stp: bool | None = None
+    forward_delay: int | None = None
+    isolated: bool | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class DeleteLink:
+    """Delete the link ``name`` if its alias is ``alias`` (ours); a link that is gone already is no error.
+
+    Takes tens of milliseconds (RCU grace periods); several at once share one deletion.
+    """
+
+    name: str
+    alias: str
+
+
+@dataclass(frozen=True, slots=True)
+class AddAddress:
+    """Add an address without duplicate detection (IPv6 ``nodad``); IPv4 gets its subnet's broadcast address."""
+
+    link: str
+    address: IPInterface
+
+
+@dataclass(frozen=True, slots=True)
+class DeleteAddress:
+    """Remove an address; one that is gone already is no error."""
+
+    link: str
+    address: IPInterface
+
+
+@dataclass(frozen=True, slots=True)
+class AddRoute:
+    """Add a static route on a link."""
+
+    link: str
+    route: KernelRoute
+
+
+@dataclass(frozen=True, slots=True)
+class DeleteRoute:
+    """Remove a static route; one that is gone already is no error."""
+
+    link: str
+    route: KernelRoute
+
+
+@dataclass(frozen=True, slots=True)
+class WriteSysctl:
+    """Write ``value`` below /proc/sys. ``path`` is split, as interface names may hold dots.
+
+    A path that does not exist is an error unless ``optional`` (IPv6 compiled out or disabled at boot).
+    """
+
+    path: tuple[str, ...]
+    value: str
+    optional: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class DisableTxChecksum:
+    """Switch a link's transmit checksum offload off, so that what the host sends through it is complete.
+
+    DHCP clients that read raw packets drop UDP frames whose checksum a (virtual) card was to fill in.
+    """
+
+    name: str
+
+
+Operation = (
+    CreateBridge
+    | CreateVeth
+    | SetLink
+    | DeleteLink
+    | AddAddress
+    | DeleteAddress
+    | AddRoute
+    | DeleteRoute
+    | WriteSysctl
+    | DisableTxChecksum
+)

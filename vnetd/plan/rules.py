@@ -1,0 +1,96 @@
+"""nftables objects as values: what a ruleset consists of, independent of any transport.
+
+Expressions are libnftables JSON (docs: libnftables-json(5)), already built; nothing here is text of the nft
+language. A ``Fragment`` is what one owner (a network, a port, the base) contributes; the ruleset of the host is
+the union of all fragments. Chains and sets that several fragments name are shared and must be equal.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Any, Literal
+
+Family = Literal["inet", "bridge"]
+Json = Any
+"""A libnftables JSON expression."""
+
+
+@dataclass(frozen=True, slots=True)
+class Hook:
+    """Where a base chain is attached; ``priority`` is a number, ``policy`` is always accept."""
+
+    type: str
+    hook: str
+    priority: int
+
+
+@dataclass(frozen=True, slots=True)
+class Chain:
+    """A chain and all its rules; each rule is a tuple of statements (libnftables JSON)."""
+
+    family: Family
+    name: str
+    rules: tuple[tuple[Json, ...], ...]
+    hook: Hook | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Set:
+    """A named set, or a map if ``data`` is given (``verdict`` or a data type).
+
+    ``key`` are nftables type names, at most five (older libnftables loses the sixth when it lists).
+    ``size`` and ``timeout`` (seconds) are for sets the packet path fills (``flags`` has ``dynamic``); their
+    elements belong to the kernel and are no drift.
+    """
+
+    family: Family
+    name: str
+    key: tuple[str, ...]
+    data: str | None = None
+    flags: tuple[str, ...] = ()
+    size: int | None = None
+    timeout: int | None = None
+
+    @property
+    def dynamic(self) -> bool:
+        """Whether packets add elements."""
+        return "dynamic" in self.flags
+
+
+@dataclass(frozen=True, slots=True)
+class Element:
+    """One element of a set or map.
+
+    ``key`` has one text a component: an interface name, an address, ``address/length``, ``first-last``, a number.
+    ``data`` is "" for sets, else ``goto CHAIN``, ``jump CHAIN``, ``accept``, ``drop`` or ``return``.
+    """
+
+    family: Family
+    set: str
+    key: tuple[str, ...]
+    data: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Fragment:
+    """What one owner contributes to the ruleset."""
+
+    chains: tuple[Chain, ...] = ()
+    sets: tuple[Set, ...] = ()
+    elements: frozenset[Element] = frozenset()
+
+
+EMPTY = Fragment()
+
+
+@dataclass(frozen=True, slots=True)
+class TableContents:
+    """What the kernel holds in one of our tables, as listed. ``rules`` are normalised: no handles, no counters.
+
+    ``chains`` maps a chain's name to its rules, ``hooks`` a base chain's name to where it is attached.
+    """
+
+    family: Family
+    chains: Mapping[str, tuple[Json, ...]] = field(default_factory=lambda: MappingProxyType({}))
+    hooks: Mapping[str, Hook] = field(default_factory=lambda: MappingProxyType({}))
+    sets: Mapping[str, frozenset[Element]] = field(default_factory=lambda: MappingProxyType({}))

@@ -1,0 +1,1 @@
+"""Use cases: what a front end can ask for. Knows nothing of D-Bus."""

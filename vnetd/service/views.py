@@ -1,0 +1,155 @@
+"""What services return and announce: plain frozen values a front end turns into its own types."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+from uuid import UUID
+
+ObjectKind = Literal["network", "filter", "port", "binding"]
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """Who asks, for the log: numeric uid, process id (0 if unknown) and connection name."""
+
+    uid: int
+    pid: int = 0
+    name: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class NetworkView:
+    """A network as callers see it. ``state``: inactive starting active degraded stopping failed."""
+
+    uuid: UUID
+    name: str
+    mode: str
+    state: str
+    active: bool
+    persistent: bool
+    autostart: bool
+    bridge: str
+    addresses: tuple[str, ...]
+    ports: tuple[UUID, ...]
+    problems: tuple[str, ...]
+    healed_count: int
+
+
+@dataclass(frozen=True, slots=True)
+class FilterView:
+    """A filter as callers see it; ``used_by`` are the devices it is bound to, directly or by reference."""
+
+    uuid: UUID
+    name: str
+    used_by: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class PortView:
+    """A port: one attachment to a network. ``kind``: veth tap tap-fd existing; ``owner`` is the uid that made it."""
+
+    uuid: UUID
+    network: UUID
+    network_name: str
+    device: str
+    kind: str
+    state: str
+    mac: str
+    filter: str
+    owner: int
+
+
+@dataclass(frozen=True, slots=True)
+class BindingView:
+    """A filter bound to a device vnetd did not make."""
+
+    uuid: UUID
+    device: str
+    filter: str
+    parameters: Mapping[str, tuple[str, ...]]
+    mac: str
+
+
+View = NetworkView | FilterView | PortView | BindingView
+
+
+@dataclass(frozen=True, slots=True)
+class LeaseView:
+    """A DHCP lease. ``expiry`` in seconds since the epoch, 0 for never; ``mac`` may be empty for DHCPv6."""
+
+    address: str
+    prefix: int
+    family: Literal["ipv4", "ipv6"]
+    mac: str
+    hostname: str
+    client_id: str
+    expiry: int
+    iaid: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Attached:
+    """Result of an attachment. ``fds`` are open tap queues which the receiver must close."""
+
+    port: PortView
+    result: Mapping[str, str | int | bool]
+    fds: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Added:
+    """An object came into being."""
+
+    kind: ObjectKind
+    view: View
+
+
+@dataclass(frozen=True, slots=True)
+class Changed:
+    """An object looks different now; the receiver compares with what it announced before."""
+
+    kind: ObjectKind
+    view: View
+
+
+@dataclass(frozen=True, slots=True)
+class Removed:
+    """An object is gone; ``view`` is the last one."""
+
+    kind: ObjectKind
+    view: View
+
+
+@dataclass(frozen=True, slots=True)
+class Healed:
+    """Drift of a network or port was repaired. ``what`` names the object, ``details`` hold e.g. ``cause``."""
+
+    kind: ObjectKind
+    uuid: UUID
+    name: str
+    what: str
+    details: Mapping[str, str | int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class LeaseChange:
+    """A lease appeared (``added``) or went."""
+
+    network: UUID
+    name: str
+    added: bool
+    lease: LeaseView
+
+
+@dataclass(frozen=True, slots=True)
+class LifecycleEvent:
+    """Something happened that has no object signal of its own: ``defined started stopped undefined failed …``."""
+
+    kind: str
+    object: ObjectKind
+    uuid: UUID
+    name: str
+    details: Mapping[str, str | int] = field(default_factory=dict)
+
+
+Notice = Added | Changed | Removed | Healed | LeaseChange | LifecycleEvent
