@@ -17,11 +17,12 @@ Json = Any
 
 @dataclass(frozen=True, slots=True)
 class Hook:
-    """Where a base chain is attached; ``priority`` is a number, ``policy`` is always accept."""
+    """Where a base chain is attached; ``priority`` is a number. vnetd's own have policy accept, others are drift."""
 
     type: str
     hook: str
     priority: int
+    policy: str = "accept"
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,10 +88,12 @@ EMPTY = Fragment()
 class TableContents:
     """What the kernel holds in one of our tables, as listed. ``rules`` are normalised: no handles, no counters.
 
-    ``chains`` maps a chain's name to its rules, ``hooks`` a base chain's name to where it is attached.
+    ``chains`` maps a chain's name to its rules, ``hooks`` a base chain's name to where it is attached, ``sets`` a
+    set's name to its elements (none for dynamic sets) and ``definitions`` to what it is.
     """
 
     family: Family
-    chains: Mapping[str, tuple[Json, ...]] = field(default_factory=lambda: MappingProxyType({}))
+    chains: Mapping[str, tuple[tuple[Json, ...], ...]] = field(default_factory=lambda: MappingProxyType({}))
     hooks: Mapping[str, Hook] = field(default_factory=lambda: MappingProxyType({}))
     sets: Mapping[str, frozenset[Element]] = field(default_factory=lambda: MappingProxyType({}))
+    definitions: Mapping[str, Set] = field(default_factory=lambda: MappingProxyType({}))

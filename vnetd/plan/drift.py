@@ -1,0 +1,134 @@
+"""What of the ruleset is not as it should be, and the transaction that repairs it. Pure comparisons."""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from ipaddress import ip_address, ip_network, summarize_address_range
+
+from vnetd.plan.rules import EMPTY, Chain, Element, Family, Fragment, Set, TableContents
+
+Owners = frozenset[str]
+NOBODY: Owners = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
+class Drifted:
+    """One thing that is not as it should be, in words, and the owners that want it (none: it is foreign)."""
+
+    what: str
+    owners: Owners
+
+
+@dataclass(frozen=True, slots=True)
+class Drift:
+    """What is not as it should be and the transaction (see ``Nft.commit``) that repairs it; false for nothing."""
+
+    remove: Fragment = EMPTY
+    add: Fragment = EMPTY
+    what: tuple[Drifted, ...] = ()
+
+    def __bool__(self) -> bool:
+        return bool(self.what)
+
+
+def merge(*drifts: Drift) -> Drift:
+    """One drift, to be healed in one transaction: a rule needs the chains and sets it names."""
+    return Drift(
+        union(drift.remove for drift in drifts),
+        union(drift.add for drift in drifts),
+        tuple(dict.fromkeys(drifted for drift in drifts for drifted in drift.what)),
+    )
+
+
+def union(fragments: Iterable[Fragment]) -> Fragment:
+    """All of them together; a chain or set that several have is there once."""
+    parts = list(fragments)
+    return Fragment(
+        tuple({(chain.family, chain.name): chain for part in parts for chain in part.chains}.values()),
+        tuple({(one.family, one.name): one for part in parts for one in part.sets}.values()),
+        frozenset().union(*(part.elements for part in parts)),
+    )
+
+
+def single(what: str, owners: Owners, remove: Fragment = EMPTY, add: Fragment = EMPTY) -> Drift:
+    """Drift of one thing."""
+    return Drift(remove, add, (Drifted(what, owners),))
+
+
+def listed_chain(family: Family, name: str, listed: TableContents | None) -> Chain | None:
+    """A chain as it was listed, ``None`` if it was not."""
+    if listed is None or name not in listed.chains:
+        return None
+    return Chain(family, name, listed.chains[name], listed.hooks.get(name))
+
+
+def compare_chain(want: Chain | None, normal: Chain | None, have: Chain | None, owners: Owners) -> Drift:
+    """``normal`` is ``want`` in the form it is listed in."""
+    if have is None:
+        return single(f"chain {want.name} is missing", owners, add=Fragment(chains=(want,))) if want else Drift()
+    remove = Fragment(chains=(have,))
+    if want is None:
+        return single(f"chain {have.name} is foreign", owners, remove=remove)
+    if have == normal:
+        return Drift()
+    what = "rules" if have.hook == want.hook else "another hook or policy"
+    verb = "has changed" if have.hook == want.hook else "has"
+    return single(f"chain {want.name} {verb} {what}", owners, remove, Fragment(chains=(want,)))
+
+
+def compare_elements(want: frozenset[Element], have: frozenset[Element], owners: Callable[[Element], Owners]) -> Drift:
+    """Elements of one set."""
+    extra, missing = set(have - want), set(want - have)
+    for element in [element for element in missing if canonical(element) in extra]:
+        missing.discard(element)
+        extra.discard(canonical(element))
+    keys = {element.key for element in extra}, {canonical(element).key for element in missing}
+    what = [Drifted(f"{_words(element)} is foreign", NOBODY) for element in extra if element.key not in keys[1]]
+    for element in missing:
+        state = "has another verdict" if canonical(element).key in keys[0] else "is missing"
+        what.append(Drifted(f"{_words(element)} {state}", owners(element)))
+    what.sort(key=lambda drifted: drifted.what)
+    return Drift(Fragment(elements=frozenset(extra)), Fragment(elements=frozenset(missing)), tuple(what))
+
+
+def foreign_set(family: Family, name: str, definition: Set | None) -> Drift:
+    """A set nobody wants."""
+    remove = Fragment(sets=(definition or Set(family, name, ()),))
+    return single(f"set {name} is foreign", NOBODY, remove)
+
+
+def same_definition(want: Set, have: Set) -> bool:
+    """Whether a listed set is the wanted one. The kernel fills in sizes, libnftables the flag for time-outs."""
+    return (
+        (want.key, want.data) == (have.key, have.data)
+        and set(want.flags) - {"timeout"} == set(have.flags) - {"timeout"}
+        and want.timeout == have.timeout
+        and want.size in {None, have.size}
+    )
+
+
+def canonical(element: Element) -> Element:
+    """The element as a listing shows it: a range that is a prefix as such, a prefix of full length as address."""
+    return replace(element, key=tuple(canonical_text(part) for part in element.key))
+
+
+@lru_cache(maxsize=4096)
+def canonical_text(part: str) -> str:
+    """One component of a key, as ``canonical`` has it. Names and numbers stay as they are."""
+    try:
+        if "/" in part:
+            network = ip_network(part)
+            return str(network.network_address) if network.prefixlen == network.max_prefixlen else str(network)
+        if "-" not in part:
+            return str(ip_address(part)) if ":" in part else part
+        first, last = part.split("-")
+        if first.isdigit() and last.isdigit():
+            return first if int(first) == int(last) else part
+        networks = list(summarize_address_range(ip_address(first), ip_address(last)))
+    except (ValueError, TypeError):
+        return part
+    return canonical_text(str(networks[0])) if len(networks) == 1 else part
+
+
+def _words(element: Element) -> str:
+    return f"element {', '.join(element.key)} of set {element.set}"
