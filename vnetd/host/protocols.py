@@ -88,8 +88,27 @@ class Taps(Protocol):
         ...
 
 
+class Namespaces(Protocol):
+    """Network namespaces guests live in."""
+
+    async def open(self, reference: str) -> int:
+        """An fd of the namespace with this name, absolute path or process id; the caller closes it.
+
+        ``Invalid`` if it is none, ``NotFound`` if there is none.
+        """
+        ...
+
+    async def raise_link(self, namespace: int, name: str) -> None:
+        """Set the link ``name`` inside the namespace open at this fd up."""
+        ...
+
+
 class Dnsmasq(Protocol):
     """dnsmasq processes, one a network, named by the network's UUID."""
+
+    async def adopt(self) -> frozenset[str]:
+        """Take over processes an earlier run of the daemon started; UUIDs of the networks they serve."""
+        ...
 
     async def start(self, instance: Instance) -> None:
         """Write the files, start dnsmasq, return once it serves. Stops one that runs for this network first."""
@@ -142,6 +161,7 @@ class Host(Protocol):
     kernel: Kernel
     nft: Nft
     taps: Taps
+    namespaces: Namespaces
     dnsmasq: Dnsmasq
     store: Store
     events: Events

@@ -1,0 +1,63 @@
+"""What a caller says about a port it wants, and what is remembered of one."""
+
+from collections.abc import Mapping
+from enum import StrEnum
+from typing import Annotated
+from uuid import UUID
+
+from pydantic import Field
+
+from vnetd.model.base import IfName, Mtu, Text, UnicastMac, Value
+
+
+class PortKind(StrEnum):
+    """How a guest is attached."""
+
+    VETH = "veth"
+    TAP = "tap"
+    TAP_FD = "tap-fd"
+    EXISTING = "existing"
+
+
+class PortSpec(Value):
+    """A wanted port. ``device`` may hold one ``%d``; ``netns`` is a name, an absolute path or a process id.
+
+    ``owner`` and ``group`` are the numeric ids that may open a persistent tap. ``mac`` is the guest's.
+    """
+
+    kind: PortKind
+    device: Text | None = None
+    netns: Text | None = None
+    guest_device: IfName = "eth0"
+    mac: UnicastMac | None = None
+    mtu: Mtu | None = None
+    filter: Text | None = None
+    parameters: Mapping[str, tuple[Text, ...]] = {}
+    owner: Annotated[int, Field(ge=-1, le=2**31 - 1)] = -1
+    group: Annotated[int, Field(ge=-1, le=2**31 - 1)] = -1
+    queues: Annotated[int, Field(ge=1, le=64)] = 1
+    vnet_hdr: bool = True
+
+
+class PortRecord(Value):
+    """A port that is there, kept below /run; ``owner`` is the uid of who asked for it."""
+
+    uuid: UUID
+    network: UUID
+    kind: PortKind
+    device: IfName
+    mac: UnicastMac
+    mtu: int | None = None
+    filter: Text | None = None
+    parameters: Mapping[str, tuple[Text, ...]] = {}
+    owner: int
+
+
+class BindingRecord(Value):
+    """A filter bound to a device vnetd did not make, kept below /run."""
+
+    uuid: UUID
+    device: IfName
+    filter: Text
+    mac: UnicastMac | None = None
+    parameters: Mapping[str, tuple[Text, ...]] = {}

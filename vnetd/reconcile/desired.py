@@ -1,0 +1,121 @@
+"""From a network the user described to what the kernel and dnsmasq must hold, normalised.
+
+Normalised means: written the way the kernel will show it, for otherwise it would look like drift for ever. The
+kernel raises the forward delay of a bridge with STP to 2 s and takes at most 30; IPv6 routes without a metric get
+1024; a derived link-local address is desired too, since flushing the addresses takes it away for good.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from vnetd.dnsmasq.render import needs_dnsmasq, render
+from vnetd.model.errors import Unsupported
+from vnetd.model.network import Mode, Network
+from vnetd.plan.kernel import CreateBridge, KernelRoute
+from vnetd.plan.network import DesiredNetwork, Sysctl, link_local
+from vnetd.ruleset.network import network_fragment
+
+DEFAULT_MTU = 1500
+MIN_STP_DELAY, MAX_DELAY = 200, 3000  # 1/100 s: what the kernel takes with STP on
+IPV6_DEFAULT_METRIC = 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """What a network's realisation depends on besides its document."""
+
+    state_directory: Path
+    run_directory: Path
+    upstream: tuple[str, ...] = ()
+    dnsmasq_user: str = ""
+
+
+def alias_of(kind: str, uuid: str) -> str:
+    """The tag vnetd puts on a link it made; only links that carry it are ever deleted."""
+    return f"vnetd:{kind}:{uuid}"
+
+
+def refuse_unrealised(network: Network) -> None:
+    """Raise ``Unsupported`` naming what of ``network`` this version cannot realise."""
+    if network.mode is Mode.MACVTAP:
+        raise Unsupported(f"network {network.name}: mode macvtap ({network.macvtap_mode}) is not supported yet")
+    if not network.mode.has_bridge:
+        raise Unsupported(f"network {network.name}: mode {network.mode} is not supported yet")
+    for present, what in (
+        (network.forwards, "port forwards (forwards)"),
+        (network.access, "access lists (access)"),
+        (network.bandwidth, "bandwidth limits (<bandwidth>)"),
+        (network.bridge.zone, "a firewalld zone (<bridge zone>)"),
+        (network.bridge.mac_table == "vnetd", "a MAC table kept by the daemon (<bridge macTableManager='libvirt'>)"),
+        (network.domain and network.domain.register_, "registration with systemd-resolved (<domain register>)"),
+    ):
+        if present:
+            raise Unsupported(f"network {network.name}: {what} is not supported yet")
+
+
+def desired_network(network: Network, around: Surroundings) -> DesiredNetwork:
+    """What the host must hold for ``network``, which has uuid, MAC and a final bridge name."""
+    uuid, bridge, mac = str(network.uuid), str(network.bridge.name), str(network.mac)
+    addresses = [address.address for address in network.addresses]
+    has_ipv6 = any(address.version == 6 for address in addresses)
+    if has_ipv6:
+        addresses.append(link_local(mac))
+    instance = None
+    if needs_dnsmasq(network):
+        instance = render(
+            network,
+            uuid=uuid,
+            bridge=bridge,
+            directory=str(around.state_directory / "dnsmasq" / uuid),
+            run_directory=str(around.run_directory / "dnsmasq"),
+            upstream=around.upstream,
+            user=around.dnsmasq_user,
+        )
+    return DesiredNetwork(
+        uuid=uuid,
+        bridge=_bridge(network, bridge, mac),
+        addresses=tuple(addresses),
+        routes=tuple(_routes(network)),
+        sysctls=tuple(_sysctls(network, bridge, has_ipv6)),
+        fragment=network_fragment(network, bridge),
+        dnsmasq=instance,
+        complete_checksums=any(a.dhcp and a.dhcp.serves and a.address.version == 4 for a in network.addresses),
+    )
+
+
+def _bridge(network: Network, name: str, mac: str) -> CreateBridge:
+    delay = min(network.bridge.delay * 100, MAX_DELAY)
+    return CreateBridge(
+        name=name,
+        mac=mac,
+        mtu=network.mtu or DEFAULT_MTU,
+        stp=network.bridge.stp,
+        forward_delay=max(delay, MIN_STP_DELAY) if network.bridge.stp else delay,
+        alias=alias_of("network", str(network.uuid)),
+    )
+
+
+def _routes(network: Network) -> list[KernelRoute]:
+    return [
+        KernelRoute(
+            route.destination,
+            route.gateway,
+            route.metric or (IPV6_DEFAULT_METRIC if route.destination.version == 6 else 0),
+        )
+        for route in network.routes
+    ]
+
+
+def _sysctls(network: Network, bridge: str, has_ipv6: bool) -> list[Sysctl]:
+    """Sysctls of the bridge itself. It never takes addresses or routes from its guests' advertisements."""
+    ipv6 = ("net", "ipv6", "conf", bridge)
+    sysctls = [
+        Sysctl((*ipv6, "disable_ipv6"), "0" if has_ipv6 else "1", optional=not has_ipv6),
+        Sysctl((*ipv6, "accept_ra"), "0", optional=True),
+        Sysctl((*ipv6, "autoconf"), "0", optional=True),
+    ]
+    if network.mode is not Mode.ISOLATED:
+        sysctls.append(Sysctl(("net", "ipv4", "conf", bridge, "forwarding"), "1"))
+        if has_ipv6:
+            sysctls.append(Sysctl((*ipv6, "forwarding"), "1"))
+    return sysctls

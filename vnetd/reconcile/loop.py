@@ -1,0 +1,102 @@
+"""The loop: every event of the host becomes a key to look at again.
+
+Here is decided which target an event concerns, and nothing else: targets re-read the host themselves.
+"""
+
+from collections.abc import Callable
+
+from vnetd.host.events import (
+    AddressEvent,
+    FileEvent,
+    HostEvent,
+    LinkEvent,
+    Overflow,
+    ProcessEvent,
+    RouteEvent,
+    RulesEvent,
+    SysctlEvent,
+)
+from vnetd.host.protocols import Host
+from vnetd.plan.network import network_owner
+from vnetd.reconcile.devices import Devices
+from vnetd.reconcile.forwarding import ForwardingKeeper
+from vnetd.reconcile.healer import Healer, Reporter
+from vnetd.reconcile.rules import RulesKeeper
+from vnetd.reconcile.surroundings import HostRoutes
+
+LEASES = "leases"
+
+
+class Loop:
+    """Everything that keeps the host as desired, joined."""
+
+    def __init__(
+        self,
+        host: Host,
+        reporter: Reporter,
+        leases_changed: Callable[[str], None],
+        resolvers_changed: Callable[[], None],
+    ) -> None:
+        self.host = host
+        self.devices = Devices()
+        self.rules = RulesKeeper(host.nft)
+        self.routes = HostRoutes(host.kernel, self.devices.names)
+        self.forwarding = ForwardingKeeper(host.kernel, host.store, self.routes)
+        self.healer = Healer(reporter)
+        self._leases_changed = leases_changed
+        self._resolvers_changed = resolvers_changed
+        self.healer.add(self.rules)
+        self.healer.add(self.forwarding)
+
+    def listen(self) -> None:
+        """Take events from now on."""
+        self.host.events.subscribe(self.dispatch)
+
+    def dispatch(self, event: HostEvent) -> None:
+        """Find whom ``event`` concerns and have it looked at."""
+        match event:
+            case LinkEvent() | AddressEvent() | RouteEvent():
+                self._device(event)
+            case SysctlEvent():
+                key = self.devices.key(event.index)
+                self.healer.touch(key or self.forwarding.key, event.cause)
+            case RulesEvent():
+                self.rules.suspect((event.family, event.kind, event.name))
+                self.healer.touch(self.rules.key, event.cause)
+            case ProcessEvent():
+                self.healer.touch(network_owner(event.network))
+            case FileEvent():
+                self._file(event)
+            case Overflow():
+                self._overflow(event)
+
+    def touch_all(self) -> None:
+        """Look at everything again."""
+        self.routes.changed()
+        for key in self.healer.keys():
+            self.healer.touch(key)
+
+    def _device(self, event: LinkEvent | AddressEvent | RouteEvent) -> None:
+        name = event.name if isinstance(event, LinkEvent) else ""
+        if key := self.devices.key(event.index, name):
+            self.healer.touch(key, event.cause)
+        else:
+            # Foreign: uplinks and taken subnets may be others now.
+            self.routes.changed()
+            self.healer.touch(self.forwarding.key, event.cause)
+
+    def _file(self, event: FileEvent) -> None:
+        if not event.network:
+            self._resolvers_changed()
+        elif event.name == LEASES:
+            self._leases_changed(event.network)
+        else:
+            self.healer.touch(network_owner(event.network))
+
+    def _overflow(self, event: Overflow) -> None:
+        if event.source == "nftables":
+            for family in ("inet", "bridge"):
+                self.rules.suspect((family, "table", ""))
+            self.healer.touch(self.rules.key)
+        else:
+            self.touch_all()

@@ -1,0 +1,153 @@
+"""One network on the host: brought up as a transaction, kept as it should be, taken away whole."""
+
+import asyncio
+from collections.abc import Sequence
+
+from vnetd.model.errors import HostError, InUse
+from vnetd.plan.kernel import LinkView
+from vnetd.plan.network import (
+    DesiredNetwork,
+    ForeignLink,
+    KernelStep,
+    ObservedNetwork,
+    Phase,
+    ReloadDnsmasq,
+    RulesStep,
+    StartDnsmasq,
+    Step,
+    StopDnsmasq,
+    network_owner,
+    plan,
+    plan_removal,
+)
+from vnetd.reconcile.loop import Loop
+
+
+class NetworkTarget:
+    """Realises one network; its holder takes ``lock`` around every call."""
+
+    def __init__(self, loop: Loop, desired: DesiredNetwork) -> None:
+        self.key = network_owner(desired.uuid)
+        self.lock = asyncio.Lock()
+        self.desired = desired
+        self._host = loop.host
+        self._rules = loop.rules
+        self._devices = loop.devices
+        self._previous: DesiredNetwork | None = None
+
+    async def bring_up(self) -> None:
+        """Make everything; if a step fails, undo what was made and raise the step's error."""
+        try:
+            await self.converge()
+        except BaseException as failure:
+            await self._undo(failure)
+            raise
+
+    async def change(self, desired: DesiredNetwork) -> None:
+        """Turn the running network into ``desired``; if that fails, back into what it was, and raise."""
+        before = self.desired
+        self._previous, self.desired = before, desired
+        try:
+            await self.converge()
+        except BaseException:
+            self._previous, self.desired = desired, before
+            await self.converge()
+            raise
+        finally:
+            self._previous = None
+
+    async def converge(self) -> tuple[str, ...]:
+        """Observe, plan, execute, observe again; returns what was repaired, without repetition."""
+        steps = self._plan(await self.observe())
+        if not steps:
+            return ()
+        await self._execute([step for step in steps if step.phase < Phase.DNSMASQ])
+        # dnsmasq takes milliseconds to start: the kernel is read again meanwhile.
+        view, _ = await asyncio.gather(
+            self._observe_kernel(), self._execute([step for step in steps if step.phase >= Phase.DNSMASQ])
+        )
+        left = self._plan(await self.observe(view))
+        if left:
+            raise HostError("verify", self.desired.bridge.name, f"{left[0].what} does not stay as it was made")
+        return tuple(dict.fromkeys(step.what for step in steps))
+
+    async def take_down(self) -> None:
+        """Remove everything; finishes all its steps, then raises what went wrong."""
+        *removals, rules = plan_removal(self.desired.uuid, self.desired.bridge)
+        results = await asyncio.gather(*(self._execute([step]) for step in removals), return_exceptions=True)
+        failures = [result for result in results if isinstance(result, BaseException)]
+        if not failures:  # a bridge that could not be deleted keeps its rules: it must not open up
+            await self._execute([rules])
+            return
+        _raise_all(failures)
+
+    async def _undo(self, failure: BaseException) -> None:
+        if isinstance(failure, InUse):
+            return
+        try:
+            await self.take_down()
+        except HostError as error:
+            failure.add_note(f"and undoing it failed: {error}")
+
+    def _plan(self, observed: ObservedNetwork) -> list[Step]:
+        try:
+            return plan(self.desired, observed, self._previous)
+        except ForeignLink as error:
+            raise InUse(
+                f"network bridge {error}: a network device of this name exists that vnetd did not make; "
+                "remove it or give the network another bridge name"
+            ) from None
+
+    async def _observe_kernel(self) -> tuple[LinkView | None, dict[tuple[str, ...], str | None]]:
+        view = await self._host.kernel.view(self.desired.bridge.name)
+        sysctls = await self._host.kernel.sysctls([sysctl.path for sysctl in self.desired.sysctls]) if view else {}
+        self._devices.seen(self.key, view.link.index if view else 0)
+        return view, dict(sysctls)
+
+    async def observe(
+        self, kernel: tuple[LinkView | None, dict[tuple[str, ...], str | None]] | None = None
+    ) -> ObservedNetwork:
+        """What is there now; ``kernel`` is a reading just made of links and sysctls."""
+        view, sysctls = kernel or await self._observe_kernel()
+        return ObservedNetwork(
+            view=view,
+            sysctls=sysctls,
+            fragment=self._rules.fragment(self.key),
+            dnsmasq=await self._host.dnsmasq.observe(self.desired.uuid),
+        )
+
+    async def _execute(self, steps: Sequence[Step]) -> None:
+        """Execute in order; kernel steps that follow each other go in one batch."""
+        batch: list[KernelStep] = []
+        for step in steps:
+            if isinstance(step, KernelStep):
+                batch.append(step)
+                continue
+            await self._flush(batch)
+            await self._single(step)
+        await self._flush(batch)
+
+    async def _flush(self, batch: list[KernelStep]) -> None:
+        if batch:
+            await self._host.kernel.apply([step.operation for step in batch])
+            batch.clear()
+
+    async def _single(self, step: RulesStep | StartDnsmasq | ReloadDnsmasq | StopDnsmasq) -> None:
+        match step:
+            case RulesStep():
+                await self._rules.put({step.owner: step.fragment})
+            case StartDnsmasq():
+                await self._host.dnsmasq.start(step.instance)
+            case ReloadDnsmasq():
+                await self._host.dnsmasq.reload(step.instance)
+            case StopDnsmasq():
+                await self._host.dnsmasq.stop(step.network, forget=False)
+
+
+def _raise_all(failures: list[BaseException]) -> None:
+    for failure in failures:
+        if not isinstance(failure, HostError):
+            raise failure
+    if len(failures) == 1:
+        raise failures[0]
+    raise HostError("remove", "network", "; ".join(str(failure) for failure in failures))

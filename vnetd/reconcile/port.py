@@ -1,0 +1,109 @@
+"""One port on the host: its device, its place in the network's bridge, its filter.
+
+A port is never reachable before its filter is in place: the device is made down, the rules are committed, and only
+then it joins the bridge and is raised.
+"""
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+from vnetd.model.errors import HostError, InUse
+from vnetd.plan.kernel import DeleteLink, Link, Operation, SetLink
+from vnetd.plan.rules import EMPTY, Fragment
+from vnetd.reconcile.loop import Loop
+
+
+@dataclass(frozen=True, slots=True)
+class DesiredPort:
+    """A port in kernel terms. ``alias`` is empty for a device vnetd did not make, which is never deleted."""
+
+    uuid: str
+    device: str
+    bridge: str
+    alias: str
+    mtu: int | None
+    isolated: bool
+    fragment: Fragment
+
+
+def port_owner(uuid: str) -> str:
+    """Owner of a port's part of the ruleset, and its key."""
+    return f"port:{uuid}"
+
+
+def plan_port(want: DesiredPort, have: Link, bridge: Link) -> list[tuple[str, SetLink]]:
+    """Steps that put a port's device where it belongs; names of what is repaired beside them."""
+    steps: list[tuple[str, SetLink]] = []
+    if want.mtu is not None and have.mtu != want.mtu:
+        steps.append((f"MTU of port {want.device}", SetLink(want.device, mtu=want.mtu)))
+    if have.master != bridge.index:
+        steps.append((f"port {want.device}", SetLink(want.device, master=want.bridge)))
+    if have.isolated != want.isolated or (want.isolated and have.master != bridge.index):
+        steps.append((f"isolation of port {want.device}", SetLink(want.device, isolated=want.isolated)))
+    if not have.up:
+        steps.append((f"port {want.device}", SetLink(want.device, up=True)))
+    return steps
+
+
+class PortTarget:
+    """Keeps one port in its bridge; ``ended`` is called when its device is gone for good."""
+
+    def __init__(self, loop: Loop, desired: DesiredPort, ended: Callable[[str], None]) -> None:
+        self.key = port_owner(desired.uuid)
+        self.lock = asyncio.Lock()
+        self.desired = desired
+        self._placed = False
+        self._host = loop.host
+        self._rules = loop.rules
+        self._devices = loop.devices
+        self._ended = ended
+
+    async def converge(self) -> tuple[str, ...]:
+        """Filter first, then the device: in the bridge, up, isolated as wanted."""
+        repaired: list[str] = []
+        if (self._rules.fragment(self.key) or EMPTY) != self.desired.fragment:
+            await self._rules.put({self.key: self.desired.fragment})
+            repaired.append("filter")
+        device = await self._host.kernel.link(self.desired.device)
+        if device is None or device.alias != (self.desired.alias or device.alias):
+            self._gone()
+            return ()
+        self._devices.seen(self.key, device.index)
+        bridge = await self._host.kernel.link(self.desired.bridge)
+        if bridge is None:  # the network's own look brings it back and touches its ports
+            return tuple(repaired)
+        self._refuse_foreign_master(device, bridge)
+        steps = plan_port(self.desired, device, bridge)
+        await self._host.kernel.apply([operation for _, operation in steps])
+        self._placed = True
+        return tuple(dict.fromkeys((*repaired, *(what for what, _ in steps))))
+
+    async def take_down(self) -> None:
+        """Take the port out: the device vnetd made is deleted, another's leaves the bridge; rules go last."""
+        removal: Operation
+        if self.desired.alias:
+            removal = DeleteLink(self.desired.device, self.desired.alias)
+            await self._host.kernel.apply([removal])
+        elif await self._enslaved():
+            await self._host.kernel.apply([SetLink(self.desired.device, master="")])
+        await self._rules.put({self.key: None})
+
+    def refilter(self, fragment: Fragment) -> None:
+        """The port's rules are to be these; the caller has committed them."""
+        self.desired = replace(self.desired, fragment=fragment)
+
+    async def _enslaved(self) -> bool:
+        device = await self._host.kernel.link(self.desired.device)
+        bridge = await self._host.kernel.link(self.desired.bridge)
+        return bool(device and bridge and device.master == bridge.index)
+
+    def _refuse_foreign_master(self, device: Link, bridge: Link) -> None:
+        if device.master and device.master != bridge.index and not self._placed:
+            raise InUse(f"device {device.name} belongs to another bridge already: take it out first")
+
+    def _gone(self) -> None:
+        if self.desired.alias:
+            self._ended(self.desired.uuid)
+        elif not self._placed:
+            raise HostError("attach", self.desired.device, "there is no such network device")

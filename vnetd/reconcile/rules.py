@@ -1,0 +1,105 @@
+"""The one writer of vnetd's nftables tables.
+
+The ledger says what the kernel should hold and to whom it belongs; every change is a transaction of the difference
+only, and is entered in the ledger once the kernel took it. Foreign changes are found by listing what an event named.
+"""
+
+import asyncio
+from collections.abc import Mapping
+from typing import Literal
+
+from vnetd.host.protocols import Nft
+from vnetd.model.errors import HostError
+from vnetd.plan.ledger import Drift, Ledger, merge
+from vnetd.plan.rules import Family, Fragment
+
+FAMILIES: tuple[Family, ...] = ("inet", "bridge")
+Spot = tuple[Family, Literal["table", "chain", "set"], str]
+"""What an event named: family, kind and name."""
+
+
+class RulesKeeper:
+    """Target of key ``rules``: all owners' rules, written in transactions and compared after foreign changes."""
+
+    key = "rules"
+
+    def __init__(self, nft: Nft) -> None:
+        self.lock = asyncio.Lock()
+        self.repaired: dict[str, tuple[str, ...]] = {}
+        """What the last look repaired, by owner."""
+        self._nft = nft
+        self._ledger = Ledger()
+        self._suspects: set[Spot] = set()
+        self._learning: asyncio.Task[None] | None = None
+
+    def fragment(self, owner: str) -> Fragment | None:
+        """What the kernel holds for ``owner`` as far as vnetd wrote it and saw no change."""
+        return self._ledger.fragment(owner)
+
+    async def put(self, changes: Mapping[str, Fragment | None]) -> None:
+        """Make each owner's part the given fragment, all in one transaction; ``None`` removes it."""
+        async with self.lock:
+            proposal = self._ledger.propose(changes)
+            await self._nft.commit(proposal.remove, proposal.add)
+            self._ledger.accept(proposal)
+            if proposal.add.chains and self._learning is None:
+                self._learning = asyncio.get_running_loop().create_task(self._learn())
+
+    async def adopt(self, fragments: Mapping[str, Fragment]) -> None:
+        """Take over what an earlier run left in the kernel: only what differs from ``fragments`` is changed."""
+        async with self.lock:
+            self._ledger.accept(self._ledger.propose(fragments))
+            await self._repair(await self._audit_tables())
+        await self._learn()
+
+    def suspect(self, spot: Spot) -> None:
+        """Note that somebody changed this; the next look compares it."""
+        self._suspects.add(spot)
+
+    async def converge(self) -> tuple[str, ...]:
+        """Compare what was changed by others (everything, if nothing was named) and repair it.
+
+        Called with ``lock`` held. What was repaired, by owner, is in ``repaired`` afterwards.
+        """
+        suspects, self._suspects = self._suspects, set()
+        drift = await self._audit(suspects)
+        try:
+            await self._repair(drift)
+        except HostError:
+            # Somebody changed the tables between look and repair: look at all of it and try once more.
+            drift = await self._audit_tables()
+            await self._repair(drift)
+        return tuple(drifted.what for drifted in drift.what)
+
+    async def close(self) -> None:
+        """Wait for listing under way."""
+        if self._learning:
+            await self._learning
+
+    async def _repair(self, drift: Drift) -> None:
+        self.repaired = {}
+        if not drift:
+            return
+        await self._nft.commit(drift.remove, drift.add)
+        for drifted in drift.what:
+            for owner in drifted.owners:
+                self.repaired[owner] = (*self.repaired.get(owner, ()), drifted.what)
+
+    async def _audit(self, suspects: set[Spot]) -> Drift:
+        if not suspects or any(kind == "table" for _, kind, _ in suspects):
+            return await self._audit_tables()
+        return merge(*[await self._audit_one(*spot) for spot in sorted(suspects)])
+
+    async def _audit_one(self, family: Family, kind: str, name: str) -> Drift:
+        if kind == "chain":
+            return self._ledger.drift_chain(family, name, await self._nft.chain(family, name))
+        return self._ledger.drift_set(family, name, await self._nft.set(family, name))
+
+    async def _audit_tables(self) -> Drift:
+        return merge(*[self._ledger.drift_table(family, await self._nft.table(family)) for family in FAMILIES])
+
+    async def _learn(self) -> None:
+        async with self.lock:
+            for family, name in self._ledger.unlearned():
+                self._ledger.learn(await self._nft.chain(family, name))
+        self._learning = None

@@ -1,0 +1,43 @@
+"""What the host's own networking looks like: its routes, read once and again only after they changed."""
+
+from collections.abc import Callable, Iterable
+
+from vnetd.host.protocols import Kernel
+from vnetd.model.base import IPNetwork
+from vnetd.model.errors import InUse
+from vnetd.plan.kernel import HostRoute
+
+
+class HostRoutes:
+    """The host's routes but those over vnetd's own bridges, which ``own_devices`` names."""
+
+    def __init__(self, kernel: Kernel, own_devices: Callable[[], set[str]]) -> None:
+        self._kernel = kernel
+        self._own_devices = own_devices
+        self._routes: tuple[HostRoute, ...] | None = None
+
+    def changed(self) -> None:
+        """Forget what was read: a route or address of a foreign link changed."""
+        self._routes = None
+
+    async def all(self) -> tuple[HostRoute, ...]:
+        """Every foreign route, read anew only after ``changed``."""
+        if self._routes is None:
+            routes = await self._kernel.host_routes()
+            own = self._own_devices()
+            self._routes = tuple(route for route in routes if route.device not in own)
+        return self._routes
+
+    async def refuse_clash(self, subnets: Iterable[IPNetwork]) -> None:
+        """Raise ``InUse`` naming the interface if a subnet overlaps one the host already routes to.
+
+        Default routes overlap everything and say nothing about what is used; link-local subnets are on every link.
+        """
+        routes = [r for r in await self.all() if r.destination.prefixlen and not r.destination.is_link_local]
+        for subnet in subnets:
+            for route in routes:
+                if subnet.version == route.destination.version and subnet.overlaps(route.destination):
+                    raise InUse(
+                        f"subnet {subnet} is already in use by interface {route.device} "
+                        f"(route {route.destination}): choose another subnet"
+                    )

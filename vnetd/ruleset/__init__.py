@@ -1,0 +1,1 @@
+"""Compiles what a user wants of packets into nftables values (``plan.rules``)."""

@@ -1,0 +1,146 @@
+"""How a network becomes active and inactive: the transaction around its target."""
+
+from vnetd.model.base import IPNetwork
+from vnetd.model.errors import Busy, InUse, VnetError
+from vnetd.model.network import Mode, Network
+from vnetd.reconcile.desired import Surroundings, desired_network, refuse_unrealised
+from vnetd.reconcile.forwarding import Need
+from vnetd.reconcile.loop import Loop
+from vnetd.reconcile.network import NetworkTarget
+from vnetd.service.network_object import RUNNING, NetworkObject
+from vnetd.service.registry import Registry
+
+
+class Activation:
+    """Starts, changes and stops networks on the host; called with the network's ``lock`` held."""
+
+    def __init__(self, loop: Loop, objects: Registry[NetworkObject], around: Surroundings) -> None:
+        self.around = around
+        self._loop = loop
+        self._objects = objects
+
+    def check(self, network: Network) -> None:
+        """Raise what realising ``network`` would raise for its document alone; modes of later versions pass."""
+        if network.mode.has_bridge:
+            desired_network(network, self.around)
+
+    async def start(self, known: NetworkObject, network: Network) -> None:
+        """Realise ``network`` as the live form of ``known``; on failure nothing is left and the error is raised."""
+        refuse_unrealised(network)
+        await self.refuse_clash(network)
+        target = NetworkTarget(self._loop, desired_network(network, self.around))
+        known.live, known.state, known.problem = network, "starting", ""
+        try:
+            await self.record(known)
+            self._claim(target)
+            await self._need(target, network)
+            async with target.lock:
+                await target.bring_up()
+        except BaseException as failure:
+            await self._give_up(known, target, failure)
+            raise
+        self._watch(known, target)
+
+    async def resume(self, known: NetworkObject) -> None:
+        """Take over a network an earlier run of the daemon left active: repair what differs, change nothing else."""
+        assert known.live is not None
+        target = NetworkTarget(self._loop, desired_network(known.live, self.around))
+        self._claim(target)
+        self._watch(known, target)
+
+    async def change(self, known: NetworkObject, network: Network) -> None:
+        """Turn the running network into this form, guests attached; raises and stays as it was if that fails."""
+        target, before = known.target, known.live
+        assert target is not None and before is not None
+        if (network.bridge.name, network.mode.has_bridge) != (before.bridge.name, True):
+            raise Busy(f"network {known.name} is active: stop it to change its bridge name or to mode {network.mode}")
+        refuse_unrealised(network)
+        await self.refuse_clash(network, apart_from=known)
+        async with target.lock:
+            await target.change(desired_network(network, self.around))
+        known.live = network
+        await self.record(known)
+        await self._need(target, network)
+
+    async def stop(self, known: NetworkObject) -> None:
+        """Take it off the host. If something stays, it stays recorded as ``failed`` and the error is raised."""
+        target = known.target
+        assert target is not None
+        known.state = "stopping"
+        self._loop.healer.discard(target.key)
+        try:
+            await self.record(known)
+            async with target.lock:
+                await target.take_down()
+            await self._loop.forwarding.release(target.key)
+            await self._loop.host.store.delete(RUNNING, str(known.uuid))
+        except VnetError as error:
+            known.state, known.problem = "failed", str(error)
+            raise
+        self._loop.devices.release(target.key)
+        known.live, known.target, known.state, known.problem, known.rules_problem = None, None, "inactive", "", ""
+
+    async def record(self, known: NetworkObject) -> None:
+        """Write down what is, or is to be, active."""
+        await self._loop.host.store.save(RUNNING, str(known.uuid), known.running_document())
+
+    async def refuse_clash(self, network: Network, apart_from: NetworkObject | None = None) -> None:
+        """Raise ``InUse`` if a subnet or route overlaps one of the host or of another active network."""
+        subnets = [address.address.network for address in network.addresses]
+        subnets += [route.destination for route in network.routes if route.destination.prefixlen]
+        for other in self._objects:
+            if other.live and other is not apart_from and other.name != network.name:
+                _refuse_overlap(subnets, other)
+        await self._loop.routes.refuse_clash(subnets)
+
+    def render_again(self) -> list[str]:
+        """Render every active network anew (its surroundings changed); returns keys of those that differ."""
+        changed = []
+        for known in self._objects:
+            if known.target and known.live:
+                desired = desired_network(known.live, self.around)
+                if desired != known.target.desired:
+                    known.target.desired = desired
+                    changed.append(known.target.key)
+        return changed
+
+    def _claim(self, target: NetworkTarget) -> None:
+        self._loop.devices.claim(target.desired.bridge.name, target.key)
+
+    def _watch(self, known: NetworkObject, target: NetworkTarget) -> None:
+        known.target, known.state = target, "active"
+        self._loop.healer.add(target)
+
+    async def _need(self, target: NetworkTarget, network: Network) -> None:
+        if need := need_of(network):
+            await self._loop.forwarding.require(target.key, need)
+        else:
+            await self._loop.forwarding.release(target.key)
+
+    async def _give_up(self, known: NetworkObject, target: NetworkTarget, failure: BaseException) -> None:
+        known.live, known.state, known.problem = None, "failed", str(failure)
+        self._loop.devices.release(target.key)
+        try:
+            await self._loop.forwarding.release(target.key)
+            await self._loop.host.store.delete(RUNNING, str(known.uuid))
+        except VnetError as error:
+            failure.add_note(f"and cleaning up failed: {error}")
+
+
+def need_of(network: Network) -> Need | None:
+    """What a network needs forwarded; nothing if it is isolated."""
+    versions = frozenset(address.address.version for address in network.addresses)
+    if network.mode is Mode.ISOLATED or not versions:
+        return None
+    return Need(versions, network.devices.interfaces[0] if network.devices.interfaces else "")
+
+
+def _refuse_overlap(subnets: list[IPNetwork], other: NetworkObject) -> None:
+    assert other.live is not None
+    for address in other.live.addresses:
+        for subnet in subnets:
+            if subnet.version == address.address.version and subnet.overlaps(address.address.network):
+                raise InUse(
+                    f"subnet {subnet} is already in use by interface {other.live.bridge.name} "
+                    f"(network {other.name}): choose another subnet"
+                )

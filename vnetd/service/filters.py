@@ -1,0 +1,259 @@
+"""Use cases of filters: define, bind to devices, change while in use."""
+
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from uuid import UUID, uuid4
+
+from pydantic import ValidationError
+
+from vnetd.model.errors import Exists, InUse, Invalid, NotFound, Unsupported
+from vnetd.model.filter import Filter
+from vnetd.model.port import BindingRecord
+from vnetd.plan.rules import Fragment
+from vnetd.reconcile.loop import Loop
+from vnetd.ruleset.filter import check_definition, compile_binding, references
+from vnetd.ruleset.filter_builtin import builtin_filters
+from vnetd.service.api import Options
+from vnetd.service.documents import parse, refuse_unknown
+from vnetd.service.notices import Notices
+from vnetd.service.registry import Registry
+from vnetd.service.views import Added, BindingView, Caller, Changed, FilterView, LifecycleEvent, Removed
+from vnetd.xmlcodec.documents import filter_to_json, filter_to_xml, parse_filter
+
+log = logging.getLogger(__name__)
+
+DEFINITIONS, BINDINGS = "etc/filters", "run/bindings"
+UNFILTERABLE = {"macvtap", "macvlan", "ipvlan", "ipvtap", "bridge", "loopback"}
+"""Kinds of devices that are never a port of a bridge: rules on them would have no effect."""
+
+
+@dataclass(frozen=True, slots=True)
+class Bound:
+    """A filter on a device, whoever asked for it."""
+
+    device: str
+    filter: str
+    mac: str
+    parameters: Mapping[str, tuple[str, ...]]
+
+
+@dataclass(frozen=True, slots=True)
+class FilterObject:
+    """A filter and its UUID; ``builtin`` ones are not in the store until they are redefined."""
+
+    uuid: UUID
+    name: str
+    filter: Filter
+    builtin: bool = False
+
+
+class FilterService:
+    """Filters and bindings. Implements ``service.api.Filters``."""
+
+    def __init__(self, loop: Loop, notices: Notices) -> None:
+        self.objects: Registry[FilterObject] = Registry("filter")
+        self.users: dict[str, Bound] = {}
+        """Every use of a filter, by owner in the ruleset: ports and bindings."""
+        self.switched: Callable[[], None] = lambda: None
+        """Called after users of a redefined filter were switched over."""
+        self._bindings: dict[UUID, BindingRecord] = {}
+        self._loop = loop
+        self._notices = notices
+        for name, filter in builtin_filters().items():
+            self.objects.add(FilterObject(filter_uuid(filter), name, filter, builtin=True))
+
+    def list(self) -> tuple[FilterView, ...]:
+        """All filters, by name."""
+        return tuple(self._view(one) for one in self.objects)
+
+    def get(self, ref: str) -> FilterView:
+        """One filter by name or UUID. Raises ``NotFound``."""
+        return self._view(self.objects.get(ref))
+
+    async def define(self, caller: Caller, document: str, options: Options) -> FilterView:
+        """Keep a filter. If it is in use all its users change over in one transaction, or none does.
+
+        Raises ``Invalid`` for a bad document or one that some user cannot take, naming that device; ``Exists`` if
+        name and UUID belong to different filters.
+        """
+        refuse_unknown(options, "lenient")
+        filter = await parse(parse_filter, document, options)
+        known = self._same_identity(filter)
+        if filter.uuid is None:
+            filter = filter.model_copy(update={"uuid": uuid4()})
+        check_definition(self.mapping(), filter)
+        await self._switch_users(filter)
+        fresh = FilterObject(filter_uuid(filter), filter.name, filter)
+        await self._loop.host.store.save(DEFINITIONS, filter.name, filter.model_dump(mode="json", by_alias=True))
+        if known:
+            self.objects.remove(known)
+        self.objects.add(fresh)
+        self._notices.tell(Changed("filter", self._view(fresh)) if known else Added("filter", self._view(fresh)))
+        self._tell(caller, "defined", fresh)
+        return self._view(fresh)
+
+    async def undefine(self, caller: Caller, uuid: UUID) -> None:
+        """Drop a filter. Raises ``InUse`` naming the devices and filters that need it."""
+        one = self._find(uuid)
+        users = [bound.device for bound in self._users_of(one.name)]
+        if users:
+            raise InUse(f"filter {one.name} is in use by {', '.join(sorted(users))}: unbind it there first")
+        await self._loop.host.store.delete(DEFINITIONS, one.name)
+        last = self._view(one)
+        self.objects.remove(one)
+        if builtin := builtin_filters().get(one.name):
+            self.objects.add(FilterObject(filter_uuid(builtin), builtin.name, builtin, builtin=True))
+        self._notices.tell(Removed("filter", last))
+        self._tell(caller, "undefined", one)
+
+    def describe(self, uuid: UUID, format: str, options: Options) -> str:
+        """The document of a filter as ``xml`` or ``json``."""
+        refuse_unknown(options)
+        filter = self._find(uuid).filter
+        if format not in {"xml", "json"}:
+            raise Invalid(f"format {format!r} is not known: xml and json are")
+        return filter_to_xml(filter) if format == "xml" else filter_to_json(filter)
+
+    def bindings(self) -> tuple[BindingView, ...]:
+        """All bindings, by device."""
+        return tuple(_binding_view(one) for one in sorted(self._bindings.values(), key=lambda one: one.device))
+
+    def binding(self, ref: str) -> BindingView:
+        """One binding by UUID or device. Raises ``NotFound``."""
+        for one in self._bindings.values():
+            if ref in {one.device, str(one.uuid)}:
+                return _binding_view(one)
+        raise NotFound(f"there is no binding {ref!r}")
+
+    async def bind(
+        self, caller: Caller, device: str, filter: str, parameters: Mapping[str, Sequence[str]]
+    ) -> BindingView:
+        """Filter a device vnetd did not make; it need not be there yet: its rules wait for its name.
+
+        Raises ``Exists`` if it is bound, ``InUse`` if it is a port of vnetd, ``Unsupported`` for a kind of device
+        that is never a bridge port, ``Invalid`` for what the filter cannot be given.
+        """
+        record = _binding_record(device, filter, parameters)
+        owner = binding_owner(record.uuid)
+        if any(bound.device == device for bound in self.users.values()):
+            raise Exists(f"device {device} has a filter already: remove it first")
+        link = await self._loop.host.kernel.link(device)
+        if link and link.kind in UNFILTERABLE:
+            raise Unsupported(f"device {device} is a {link.kind}: only ports of a bridge can be filtered")
+        bound = Bound(device, filter, record.mac or "", record.parameters)
+        fragment = self.compile(bound)
+        self.users[owner] = bound
+        try:
+            await self._loop.host.store.save(BINDINGS, str(record.uuid), record.model_dump(mode="json"))
+            await self._loop.rules.put({owner: fragment})
+        except BaseException:
+            del self.users[owner]
+            await self._loop.host.store.delete(BINDINGS, str(record.uuid))
+            raise
+        self._bindings[record.uuid] = record
+        log.info("filter %s bound to %s by uid %d (pid %d)", filter, device, caller.uid, caller.pid)
+        self._notices.tell(Added("binding", _binding_view(record)))
+        return _binding_view(record)
+
+    async def unbind(self, caller: Caller, uuid: UUID) -> None:
+        """Remove a binding and its rules. Raises ``NotFound``."""
+        record = self._bindings.get(uuid)
+        if record is None:
+            raise NotFound(f"there is no binding {uuid}")
+        await self._loop.rules.put({binding_owner(uuid): None})
+        await self._loop.host.store.delete(BINDINGS, str(uuid))
+        self._bindings.pop(uuid, None)
+        self.users.pop(binding_owner(uuid), None)
+        log.info("filter %s unbound from %s by uid %d (pid %d)", record.filter, record.device, caller.uid, caller.pid)
+        self._notices.tell(Removed("binding", _binding_view(record)))
+
+    def restore(self, record: BindingRecord) -> Fragment:
+        """Take over a binding of an earlier run; returns its rules."""
+        bound = Bound(record.device, record.filter, record.mac or "", record.parameters)
+        fragment = self.compile(bound)
+        self._bindings[record.uuid] = record
+        self.users[binding_owner(record.uuid)] = bound
+        return fragment
+
+    def compile(self, bound: Bound) -> Fragment:
+        """The rules of a filter on a device. Raises ``Invalid`` or ``Unsupported`` saying what stands against it."""
+        return self._compile(self.mapping(), bound)
+
+    def mapping(self) -> Mapping[str, Filter]:
+        """All filters by name, as the compiler takes them."""
+        return {one.name: one.filter for one in self.objects}
+
+    def _compile(self, filters: Mapping[str, Filter], bound: Bound) -> Fragment:
+        compiled = compile_binding(filters, bound.filter, bound.device, bound.mac, bound.parameters)
+        for warning in compiled.warnings:
+            log.warning("filter %s on %s: %s", bound.filter, bound.device, warning)
+        return compiled.fragment
+
+    async def _switch_users(self, filter: Filter) -> None:
+        filters = {**self.mapping(), filter.name: filter}
+        changes = {}
+        for owner, bound in self.users.items():
+            if bound.filter == filter.name or filter.name in references(filters, bound.filter):
+                try:
+                    changes[owner] = self._compile(filters, bound)
+                except (Invalid, Unsupported) as error:
+                    raise Invalid(f"filter {filter.name} is in use by {bound.device}, which cannot take it: {error}") from None
+        if changes:
+            await self._loop.rules.put(changes)
+            self.switched()
+
+    def _users_of(self, name: str) -> Sequence[Bound]:
+        filters = self.mapping()
+        return [b for b in self.users.values() if b.filter == name or name in references(filters, b.filter)]
+
+    def _same_identity(self, filter: Filter) -> FilterObject | None:
+        by_name = self.objects.by_name(filter.name)
+        by_uuid = self.objects.by_uuid(filter.uuid) if filter.uuid else None
+        if by_uuid and by_uuid is not by_name:
+            raise Exists(f"filter {by_uuid.name} has uuid {filter.uuid} already")
+        if by_name and filter.uuid and by_name is not by_uuid and not by_name.builtin:
+            raise Exists(f"filter {filter.name} exists already with uuid {by_name.uuid}")
+        if by_name and not by_name.builtin and filter.uuid is None:
+            raise Exists(f"filter {filter.name} exists already: give its uuid {by_name.uuid} to change it")
+        return by_name
+
+    def _find(self, uuid: UUID) -> FilterObject:
+        if one := self.objects.by_uuid(uuid):
+            return one
+        raise NotFound(f"there is no filter {uuid}")
+
+    def _view(self, one: FilterObject) -> FilterView:
+        return FilterView(one.uuid, one.name, tuple(sorted(bound.device for bound in self._users_of(one.name))))
+
+    def _tell(self, caller: Caller, kind: str, one: FilterObject) -> None:
+        log.info("filter %s %s by uid %d (pid %d)", one.name, kind, caller.uid, caller.pid)
+        self._notices.tell(LifecycleEvent(kind, "filter", one.uuid, one.name))
+
+
+def binding_owner(uuid: UUID) -> str:
+    """Owner of a binding's part of the ruleset."""
+    return f"binding:{uuid}"
+
+
+def filter_uuid(filter: Filter) -> UUID:
+    """The UUID of a completed filter."""
+    assert filter.uuid is not None
+    return filter.uuid
+
+
+def _binding_record(device: str, filter: str, parameters: Mapping[str, Sequence[str]]) -> BindingRecord:
+    values = {name: tuple(texts) for name, texts in parameters.items()}
+    mac = values.pop("MAC", ())
+    if len(mac) > 1:
+        raise Invalid("parameter MAC has several values: a device has one MAC address")
+    try:
+        return BindingRecord(
+            uuid=uuid4(), device=device, filter=filter, mac=mac[0] if mac else None, parameters=values
+        )
+    except ValidationError as error:
+        raise Invalid("; ".join(str(detail["msg"]) for detail in error.errors())) from None
+
+
+def _binding_view(record: BindingRecord) -> BindingView:
+    return BindingView(record.uuid, record.device, record.filter, record.parameters, record.mac or "")

@@ -1,0 +1,58 @@
+"""DHCP leases of networks: read on request, compared when dnsmasq wrote them."""
+
+import time
+from uuid import UUID
+
+from vnetd.dnsmasq.leases import Lease, changes, parse
+from vnetd.host.protocols import Dnsmasq
+from vnetd.model.network import Network
+from vnetd.service.notices import Notices
+from vnetd.service.views import LeaseChange, LeaseView
+
+
+class LeaseBook:
+    """What leases each network had when last looked at."""
+
+    def __init__(self, dnsmasq: Dnsmasq, notices: Notices) -> None:
+        self._dnsmasq = dnsmasq
+        self._notices = notices
+        self._known: dict[UUID, tuple[Lease, ...]] = {}
+
+    async def read(self, network: Network, uuid: UUID) -> tuple[LeaseView, ...]:
+        """Leases in force, by address as dnsmasq lists them."""
+        text = await self._dnsmasq.leases(str(uuid))
+        now = time.time()  # lease times are wall clock: dnsmasq writes seconds since the epoch
+        leases = (parse(text) if text else None) or ()
+        return tuple(_view(network, lease) for lease in leases if not lease.expiry or lease.expiry > now)
+
+    async def refresh(self, network: Network, uuid: UUID, *, announce: bool = True) -> None:
+        """Compare with the last look and announce what came and went."""
+        text = await self._dnsmasq.leases(str(uuid))
+        leases = parse(text) if text is not None else ()
+        if leases is None:  # cut off in the middle of a write: the next event brings the rest
+            return
+        added, removed = changes(self._known.get(uuid, ()), leases)
+        self._known[uuid] = leases
+        if announce:
+            for came, some in ((False, removed), (True, added)):
+                for lease in some:
+                    self._notices.tell(LeaseChange(uuid, network.name, came, _view(network, lease)))
+
+    def forget(self, uuid: UUID) -> None:
+        """The network is gone."""
+        self._known.pop(uuid, None)
+
+
+def _view(network: Network, lease: Lease) -> LeaseView:
+    version = 4 if lease.family == "ipv4" else 6
+    prefixes = [a.address.network.prefixlen for a in network.addresses if a.address.version == version]
+    return LeaseView(
+        address=str(lease.address),
+        prefix=prefixes[0] if prefixes else 0,
+        family=lease.family,
+        mac=lease.mac,
+        hostname=lease.hostname,
+        client_id=lease.client_id,
+        expiry=lease.expiry,
+        iaid=str(lease.iaid or ""),
+    )

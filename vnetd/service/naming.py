@@ -1,0 +1,34 @@
+"""Names and addresses vnetd makes up: bridges, ports, MAC addresses."""
+
+import secrets
+from collections.abc import Awaitable, Callable, Container
+
+from vnetd.model.errors import Invalid
+
+BRIDGE_TEMPLATE = "virbr%d"
+MAX_NAME = 15
+
+
+async def free_name(template: str, taken: Container[str], on_host: Callable[[str], Awaitable[object]]) -> str:
+    """``template`` with its ``%d`` replaced by the lowest number nobody uses, here or on the host.
+
+    Raises ``Invalid`` if such a name is longer than an interface name may be (15 bytes).
+    """
+    number = 0
+    while True:
+        name = template.replace("%d", str(number))
+        if len(name.encode()) > MAX_NAME:
+            raise Invalid(f"name {template!r} leaves no free interface name of at most {MAX_NAME} bytes")
+        if name not in taken and not await on_host(name):
+            return name
+        number += 1
+
+
+def random_mac() -> str:
+    """A MAC address with the prefix virtual machines use, 52:54:00."""
+    return "52:54:00:" + ":".join(f"{octet:02x}" for octet in secrets.token_bytes(3))
+
+
+def host_side_mac(mac: str) -> str:
+    """A port's MAC on the host side: high enough that the bridge never takes it for its own."""
+    return "fe" + mac[2:]

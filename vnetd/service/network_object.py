@@ -1,0 +1,77 @@
+"""One network with everything the daemon knows of it, and its documents in the store."""
+
+import asyncio
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from uuid import UUID
+
+from vnetd.model.network import Network
+from vnetd.reconcile.network import NetworkTarget
+from vnetd.service.views import NetworkView
+
+DEFINITIONS, RUNNING = "etc/networks", "run/networks"
+
+
+@dataclass(eq=False, slots=True)
+class NetworkObject:
+    """``definition`` is what the user keeps, ``live`` what is realised now; at least one of them is there.
+
+    ``lock`` serialises the use cases on this network.
+    """
+
+    uuid: UUID
+    name: str
+    definition: Network | None = None
+    live: Network | None = None
+    autostart: bool = False
+    state: str = "inactive"
+    problem: str = ""
+    rules_problem: str = ""
+    healed: int = 0
+    target: NetworkTarget | None = None
+    ports: tuple[UUID, ...] = ()
+    lock: asyncio.Lock = field(default_factory=asyncio.Lock)
+
+    @property
+    def current(self) -> Network:
+        """The live network if active, else the definition."""
+        network = self.live or self.definition
+        assert network is not None, f"network {self.name} has neither definition nor live state"
+        return network
+
+    @property
+    def active(self) -> bool:
+        """Whether it is, or is to be, realised."""
+        return self.live is not None
+
+    def view(self) -> NetworkView:
+        """As callers see it."""
+        network = self.current
+        problems = tuple(text for text in (self.problem, self.rules_problem) if text)
+        return NetworkView(
+            uuid=self.uuid,
+            name=self.name,
+            mode=str(network.mode),
+            state="degraded" if problems and self.state == "active" else self.state,
+            active=self.active,
+            persistent=self.definition is not None,
+            autostart=self.autostart,
+            bridge=network.bridge.name or "",
+            addresses=tuple(str(address.address) for address in network.addresses),
+            ports=self.ports,
+            problems=problems,
+            healed_count=self.healed,
+        )
+
+    def definition_document(self) -> Mapping[str, object]:
+        """What is kept below /etc."""
+        return {"autostart": self.autostart, "network": _dump(self.definition)}
+
+    def running_document(self) -> Mapping[str, object]:
+        """What is kept below /run while it is active: written before the first kernel step, removed after the last."""
+        return {"network": _dump(self.live), "stopping": self.state == "stopping"}
+
+
+def _dump(network: Network | None) -> object:
+    assert network is not None
+    return network.model_dump(mode="json", by_alias=True, exclude_defaults=True)

@@ -1,0 +1,303 @@
+"""Use cases of networks: define, start, stop, change, describe."""
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+from uuid import UUID, uuid4
+
+from vnetd.model.errors import Busy, Exists, InUse, Invalid, NotFound, VnetError
+from vnetd.model.network import Network
+from vnetd.reconcile.desired import Surroundings, desired_network, refuse_unrealised
+from vnetd.reconcile.loop import Loop
+from vnetd.service.activation import Activation
+from vnetd.service.api import Options
+from vnetd.service.documents import boolean, parse, refuse_unknown
+from vnetd.service.leases import LeaseBook
+from vnetd.service.naming import BRIDGE_TEMPLATE, free_name, random_mac
+from vnetd.service.network_object import DEFINITIONS, NetworkObject
+from vnetd.service.notices import Notices
+from vnetd.service.preview import preview
+from vnetd.service.registry import Registry
+from vnetd.service.views import Added, Caller, Changed, LeaseView, LifecycleEvent, NetworkView, Removed
+from vnetd.xmlcodec.documents import network_to_json, network_to_xml, parse_network
+from vnetd.xmlcodec.update import apply_update
+
+log = logging.getLogger(__name__)
+
+
+class NetworkService:
+    """Networks. Implements ``service.api.Networks``."""
+
+    def __init__(self, loop: Loop, notices: Notices, around: Surroundings) -> None:
+        self.objects: Registry[NetworkObject] = Registry("network")
+        self.leases_of = LeaseBook(loop.host.dnsmasq, notices)
+        self.activation = Activation(loop, self.objects, around)
+        self.detach_ports: Callable[[NetworkObject], Awaitable[None]]
+        self._loop = loop
+        self._store = loop.host.store
+        self._notices = notices
+        self._naming = asyncio.Lock()
+
+    def list(self) -> tuple[NetworkView, ...]:
+        """All networks, by name."""
+        return tuple(network.view() for network in self.objects)
+
+    def get(self, ref: str) -> NetworkView:
+        """One network by name or UUID. Raises ``NotFound``."""
+        return self.objects.get(ref).view()
+
+    async def define(self, caller: Caller, document: str, options: Options) -> NetworkView:
+        """Keep a network's document; a network that runs is changed at once, its guests stay attached.
+
+        Raises ``Invalid`` for a bad document, ``Exists`` for a name, UUID or bridge another network has.
+        """
+        refuse_unknown(options, "lenient")
+        network = await parse(parse_network, document, options)
+        async with self._naming:
+            known = self._same_identity(network)
+            network = await self._complete(network, known)
+            self.activation.check(network)
+            if known is None:
+                known = NetworkObject(network_uuid(network), network.name, definition=network)
+                await self._save(known)
+                self.objects.add(known)
+                self._notices.tell(Added("network", known.view()))
+            else:
+                await self._redefine(known, network)
+        self._tell(caller, "defined", known)
+        return known.view()
+
+    async def create(self, caller: Caller, document: str, options: Options) -> NetworkView:
+        """Start a network without keeping its document; an inactive defined one starts in this form.
+
+        Raises what ``define`` and ``start`` raise; a network that could not start leaves nothing.
+        """
+        refuse_unknown(options, "lenient")
+        network = await parse(parse_network, document, options)
+        async with self._naming:
+            known = self._same_identity(network)
+            if known and known.active:
+                raise Busy(f"network {known.name} is active already")
+            network = await self._complete(network, known)
+            self.activation.check(network)
+            fresh = known or NetworkObject(network_uuid(network), network.name, live=network)
+            if known is None:
+                self.objects.add(fresh)
+        try:
+            async with fresh.lock:
+                await self.activation.start(fresh, network)
+        except BaseException:
+            if known is None:
+                self.objects.remove(fresh)
+            raise
+        finally:
+            if known is not None:
+                self._notices.tell(Changed("network", known.view()))
+        if known is None:
+            self._notices.tell(Added("network", fresh.view()))
+        self._tell(caller, "started", fresh)
+        return fresh.view()
+
+    async def start(self, caller: Caller, uuid: UUID) -> None:
+        """Bring a defined network up. Raises ``Busy`` if it is, ``InUse`` naming who has its subnet or bridge."""
+        network = self._find(uuid)
+        async with network.lock:
+            if network.active or network.definition is None:
+                raise Busy(f"network {network.name} is active already")
+            try:
+                await self.activation.start(network, network.definition)
+            finally:
+                self._notices.tell(Changed("network", network.view()))
+        self._tell(caller, "started", network)
+
+    async def stop(self, caller: Caller, uuid: UUID) -> None:
+        """Take a network down with its ports; a transient one is gone then. Raises ``Busy`` if it is not active."""
+        network = self._find(uuid)
+        async with network.lock:
+            if not network.active:
+                raise Busy(f"network {network.name} is not active")
+            await self.detach_ports(network)
+            last = network.view()
+            try:
+                await self.activation.stop(network)
+            finally:
+                if network.active or network.definition:
+                    self._notices.tell(Changed("network", network.view()))
+        if network.definition is None:
+            await self._forget(network, last)
+        self._tell(caller, "stopped", network)
+
+    async def undefine(self, caller: Caller, uuid: UUID) -> None:
+        """Drop a network's document; while it is active it goes on as a transient one. ``Busy`` if it is transient."""
+        network = self._find(uuid)
+        async with network.lock:
+            if network.definition is None:
+                raise Busy(f"network {network.name} is transient: it has no definition to drop")
+            last = network.view()
+            await self._store.delete(DEFINITIONS, network.name)
+            network.autostart = False
+            if network.active:
+                network.definition = None
+                await self.activation.record(network)
+                self._notices.tell(Changed("network", network.view()))
+            else:
+                await self._forget(network, last)
+        self._tell(caller, "undefined", network)
+
+    async def set_autostart(self, caller: Caller, uuid: UUID, enabled: bool) -> None:
+        """Whether the network starts with the host. Raises ``Busy`` for a transient one."""
+        network = self._find(uuid)
+        async with network.lock:
+            if network.definition is None:
+                raise Busy(f"network {network.name} is transient: only a defined one can start with the host")
+            network.autostart, before = enabled, network.autostart
+            try:
+                await self._save(network)
+            except VnetError:
+                network.autostart = before
+                raise
+        self._notices.tell(Changed("network", network.view()))
+        log.info("autostart of network %s set to %s by uid %d", network.name, enabled, caller.uid)
+
+    async def update(
+        self, caller: Caller, uuid: UUID, command: str, section: str, document: str, options: Options
+    ) -> None:
+        """Change one section of a network: what runs, what is kept, or both.
+
+        Options: ``live``, ``config`` (booleans; without either: what runs if it does, else what is kept) and
+        ``parent_index``. Raises ``Busy`` if there is no such form, else what the document deserves.
+        """
+        refuse_unknown(options, "live", "config", "parent_index")
+        live, config = boolean(options, "live"), boolean(options, "config")
+        index = options.get("parent_index", -1)
+        if not isinstance(index, int):
+            raise Invalid(f"option parent_index is {index!r}: a number is needed")
+        network = self._find(uuid)
+        async with network.lock:
+            if not live and not config:
+                live, config = network.active, not network.active
+            if live and network.live is None:
+                raise Busy(f"network {network.name} is not active")
+            if config and network.definition is None:
+                raise Busy(f"network {network.name} is transient: it has no definition to change")
+            changes = {
+                name: apply_update(before, command, section, document, parent_index=index)
+                for name, wanted, before in (("live", live, network.live), ("config", config, network.definition))
+                if wanted and before
+            }
+            await self._commit_update(network, changes.get("live"), changes.get("config"))
+        self._tell(caller, "updated", network)
+
+    async def plan(self, caller: Caller, document: str, options: Options) -> str:
+        """What defining and starting this document would do, as JSON; changes nothing."""
+        refuse_unknown(options, "lenient")
+        network = await parse(parse_network, document, options)
+        known = self._same_identity(network)
+        network = await self._complete(network, known)
+        refuse_unrealised(network)
+        self.activation.check(network)
+        if not (known and known.active):
+            await self.activation.refuse_clash(network)
+        return await preview(self._loop, known, desired_network(network, self.activation.around))
+
+    def describe(self, uuid: UUID, format: str, options: Options) -> str:
+        """The document of a network as ``xml`` or ``json``: of what runs, or with ``inactive`` of what is kept."""
+        refuse_unknown(options, "inactive")
+        network = self._find(uuid)
+        value = network.definition if boolean(options, "inactive") else network.current
+        if value is None:
+            raise Busy(f"network {network.name} is transient: it has no definition")
+        if format not in {"xml", "json"}:
+            raise Invalid(f"format {format!r} is not known: xml and json are")
+        return network_to_xml(value) if format == "xml" else network_to_json(value)
+
+    async def leases(self, uuid: UUID) -> tuple[LeaseView, ...]:
+        """Leases that have not expired; also of a network that is stopped."""
+        return await self.leases_of.read(self._find(uuid).current, uuid)
+
+    def _find(self, uuid: UUID) -> NetworkObject:
+        if network := self.objects.by_uuid(uuid):
+            return network
+        raise NotFound(f"there is no network {uuid}")
+
+    def _same_identity(self, network: Network) -> NetworkObject | None:
+        """The object this document is a new form of. Raises ``Exists`` if name and UUID name different ones."""
+        by_name = self.objects.by_name(network.name)
+        by_uuid = self.objects.by_uuid(network.uuid) if network.uuid else None
+        if by_uuid and by_uuid is not by_name:
+            raise Exists(f"network {by_uuid.name} has uuid {network.uuid} already")
+        if by_name and by_name is not by_uuid:
+            raise Exists(
+                f"network {network.name} exists already with uuid {by_name.uuid}: give that uuid to change it"
+            )
+        return by_name
+
+    async def _complete(self, network: Network, known: NetworkObject | None) -> Network:
+        """With everything that was left open: uuid, MAC, bridge name; kept from the object's earlier form."""
+        updates: dict[str, object] = {} if network.uuid else {"uuid": uuid4()}
+        if not network.mode.has_bridge:
+            return network.model_copy(update=updates)
+        before = known.current if known else None
+        if network.mac is None:
+            updates["mac"] = before.mac if before and before.mac else random_mac()
+        name = network.bridge.name
+        if name is None or "%d" in name:
+            name = before.bridge.name if before and before.bridge.name and name is None else None
+            template = network.bridge.name or BRIDGE_TEMPLATE
+            taken = self._bridges(known)
+            name = name or await free_name(template, taken, self._loop.host.kernel.link)
+            updates["bridge"] = network.bridge.model_copy(update={"name": name})
+        elif owner := self._bridges(known).get(name):
+            raise InUse(f"bridge {name} belongs to network {owner} already: choose another bridge name")
+        return network.model_copy(update=updates)
+
+    def _bridges(self, apart_from: NetworkObject | None) -> dict[str, str]:
+        return {
+            form.bridge.name: other.name
+            for other in self.objects
+            if other is not apart_from
+            for form in (other.live, other.definition)
+            if form and form.mode.has_bridge and form.bridge.name
+        }
+
+    async def _redefine(self, known: NetworkObject, network: Network) -> None:
+        async with known.lock:
+            await self._commit_update(known, network if known.live else None, network)
+
+    async def _commit_update(self, known: NetworkObject, live: Network | None, config: Network | None) -> None:
+        """Change what runs first: only what works is kept."""
+        if config:
+            self.activation.check(config)
+        if live:
+            await self.activation.change(known, live)
+        if config:
+            before, known.definition = known.definition, config
+            try:
+                await self._save(known)
+            except VnetError:
+                known.definition = before
+                raise
+            if live:
+                await self.activation.record(known)
+        self._notices.tell(Changed("network", known.view()))
+
+    async def _save(self, network: NetworkObject) -> None:
+        await self._store.save(DEFINITIONS, network.name, network.definition_document())
+
+    async def _forget(self, network: NetworkObject, last: NetworkView) -> None:
+        self.objects.remove(network)
+        await self._loop.host.dnsmasq.stop(str(network.uuid), forget=True)
+        self.leases_of.forget(network.uuid)
+        self._notices.tell(Removed("network", last))
+
+    def _tell(self, caller: Caller, kind: str, network: NetworkObject) -> None:
+        log.info("network %s %s by uid %d (pid %d)", network.name, kind, caller.uid, caller.pid)
+        self._notices.tell(LifecycleEvent(kind, "network", network.uuid, network.name))
+
+
+def network_uuid(network: Network) -> UUID:
+    """The UUID of a completed network."""
+    assert network.uuid is not None
+    return network.uuid
+
+

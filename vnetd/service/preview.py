@@ -1,0 +1,67 @@
+"""What a change would do, without doing it."""
+
+import json
+from dataclasses import fields, is_dataclass
+
+from vnetd.model.errors import InUse
+from vnetd.plan.dnsmasq import DnsmasqState
+from vnetd.plan.network import DesiredNetwork, ForeignLink, KernelStep, ObservedNetwork, Step, plan
+from vnetd.reconcile.loop import Loop
+from vnetd.service.network_object import NetworkObject
+
+
+async def preview(loop: Loop, known: NetworkObject | None, desired: DesiredNetwork) -> str:
+    """JSON: ``steps`` in order, each with ``phase``, ``what`` and the operation, and ``disturbs_guests``.
+
+    Raises ``InUse`` if the bridge's name is taken by a device vnetd did not make.
+    """
+    target = known.target if known else None
+    if target:
+        observed = await target.observe()
+    else:
+        view = await loop.host.kernel.view(desired.bridge.name)
+        observed = ObservedNetwork(view, {}, None, DnsmasqState(0, None, {}))
+    try:
+        steps = plan(desired, observed, target.desired if target else None)
+    except ForeignLink as error:
+        raise InUse(f"bridge {error} exists and is not vnetd's: choose another bridge name") from None
+    active = target is not None
+    return json.dumps(
+        {
+            "network": desired.uuid,
+            "active": active,
+            "steps": [_describe(step) for step in steps],
+            "disturbs_guests": active and any(_disturbs(step) for step in steps),
+        },
+        indent=2,
+    )
+
+
+def _describe(step: Step) -> dict[str, object]:
+    described: dict[str, object] = {"phase": step.phase.name.lower(), "what": step.what}
+    if isinstance(step, KernelStep):
+        described["operation"] = type(step.operation).__name__
+        described["arguments"] = {
+            field.name: _plain(getattr(step.operation, field.name))
+            for field in fields(step.operation)
+            if getattr(step.operation, field.name) is not None
+        }
+    else:
+        described["operation"] = type(step).__name__
+    return described
+
+
+def _plain(value: object) -> object:
+    if is_dataclass(value) and not isinstance(value, type):
+        return {field.name: _plain(getattr(value, field.name)) for field in fields(value)}
+    return value if isinstance(value, (str, int, bool)) or value is None else str(value)
+
+
+def _disturbs(step: Step) -> bool:
+    """Guests notice a bridge that is made anew or loses an address; not rules, files or a new address."""
+    return isinstance(step, KernelStep) and type(step.operation).__name__ in {
+        "CreateBridge",
+        "DeleteAddress",
+        "DeleteRoute",
+        "SetLink",
+    }

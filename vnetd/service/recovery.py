@@ -1,0 +1,183 @@
+"""What an earlier run of the daemon left, taken over or finished; what boots with the host, started.
+
+Nothing is deleted before the whole store has been read, and only what is provably vnetd's: it carries vnetd's tag
+and its UUID is on record.
+"""
+
+import json
+import logging
+from collections.abc import Mapping
+from typing import TypeVar
+
+from pydantic import ValidationError
+
+from vnetd.model.base import Value
+from vnetd.model.errors import VnetError
+from vnetd.model.filter import Filter
+from vnetd.model.network import Network
+from vnetd.model.port import BindingRecord, PortRecord
+from vnetd.plan.kernel import DeleteLink
+from vnetd.plan.rules import Fragment
+from vnetd.reconcile.loop import Loop
+from vnetd.service import filters as filter_service
+from vnetd.service.activation import need_of
+from vnetd.service.filters import FilterObject, FilterService, binding_owner, filter_uuid
+from vnetd.service.network_object import DEFINITIONS, RUNNING, NetworkObject
+from vnetd.service.networks import NetworkService, network_uuid
+from vnetd.service.ports import PORTS, PortService
+from vnetd.service.views import Caller
+
+log = logging.getLogger(__name__)
+
+HOST, AUTOSTARTED = "run/host", "autostarted"
+DAEMON = Caller(uid=0, name="vnetd")
+V = TypeVar("V", bound=Value)
+
+
+class Recovery:
+    """Start of the daemon, in order: read, take over, repair, finish what was begun, start what boots."""
+
+    def __init__(self, loop: Loop, networks: NetworkService, filters: FilterService, ports: PortService) -> None:
+        self._loop = loop
+        self._store = loop.host.store
+        self._networks = networks
+        self._filters = filters
+        self._ports = ports
+        self._recorded: set[str] = set()
+        self._stopping: list[NetworkObject] = []
+        self._stale: list[PortRecord] = []
+
+    async def run(self) -> None:
+        """All of it; when it returns, autostart networks are up and calls can be answered."""
+        serving = await self._loop.host.dnsmasq.adopt()
+        await self._loop.forwarding.load()
+        await self._load_filters()
+        await self._load_networks()
+        fragments = await self._take_over_networks()
+        fragments |= await self._take_over_ports()
+        fragments |= await self._take_over_bindings()
+        await self._loop.rules.adopt(fragments)
+        self._loop.listen()
+        await self._loop.healer.sweep()
+        await self._finish_stops()
+        await self._remove_leftovers(serving)
+        await self._read_leases()
+        await self._autostart()
+
+    async def _load_filters(self) -> None:
+        for name, document in (await self._store.load(filter_service.DEFINITIONS)).items():
+            if filter := _parsed(Filter, document, f"filter {name}"):
+                if builtin := self._filters.objects.by_name(filter.name):
+                    self._filters.objects.remove(builtin)
+                self._filters.objects.add(FilterObject(filter_uuid(filter), filter.name, filter))
+
+    async def _load_networks(self) -> None:
+        for name, document in (await self._store.load(DEFINITIONS)).items():
+            fields = document if isinstance(document, Mapping) else {}
+            if network := _parsed(Network, fields.get("network"), f"network {name}"):
+                known = NetworkObject(network_uuid(network), network.name, definition=network)
+                known.autostart = fields.get("autostart") is True
+                self._networks.objects.add(known)
+                self._recorded.add(str(known.uuid))
+
+    async def _take_over_networks(self) -> dict[str, Fragment]:
+        fragments = {}
+        for name, document in (await self._store.load(RUNNING)).items():
+            fields = document if isinstance(document, Mapping) else {}
+            network = _parsed(Network, fields.get("network"), f"running network {name}")
+            if network is None:
+                continue
+            known = self._networks.objects.by_uuid(network_uuid(network))
+            if known is None:
+                known = NetworkObject(network_uuid(network), network.name)
+                self._networks.objects.add(known)
+            known.live = network
+            self._recorded.add(str(known.uuid))
+            await self._networks.activation.resume(known)
+            assert known.target is not None
+            if need := need_of(network):
+                self._loop.forwarding.expect(known.target.key, need)
+            if fields.get("stopping") is True:
+                self._stopping.append(known)
+            fragments[known.target.key] = known.target.desired.fragment
+        return fragments
+
+    async def _take_over_ports(self) -> dict[str, Fragment]:
+        fragments = {}
+        for name, document in (await self._store.load(PORTS)).items():
+            record = _parsed(PortRecord, document, f"port {name}")
+            if record is None:
+                continue
+            self._recorded.add(str(record.uuid))
+            network = self._networks.objects.by_uuid(record.network)
+            if network is None or not network.active:
+                self._stale.append(record)
+                continue
+            try:
+                port, fragment = self._ports.restore(record, network)
+            except VnetError as error:
+                log.error("port %s keeps the rules it has: %s", record.device, error)
+                continue
+            fragments[port.target.key] = fragment
+        return fragments
+
+    async def _take_over_bindings(self) -> dict[str, Fragment]:
+        fragments = {}
+        for name, document in (await self._store.load(filter_service.BINDINGS)).items():
+            if record := _parsed(BindingRecord, document, f"binding {name}"):
+                try:
+                    fragments[binding_owner(record.uuid)] = self._filters.restore(record)
+                except VnetError as error:
+                    log.error("binding of %s cannot be realised: %s", record.device, error)
+        return fragments
+
+    async def _finish_stops(self) -> None:
+        for known in self._stopping:
+            try:
+                await self._networks.stop(DAEMON, known.uuid)
+            except VnetError as error:
+                log.error("network %s was being stopped and cannot be: %s", known.name, error)
+
+    async def _remove_leftovers(self, serving: frozenset[str]) -> None:
+        """Devices and dnsmasq processes of networks and ports that are not active any more."""
+        claimed = self._loop.devices.names()
+        for link in await self._loop.host.kernel.links():
+            tag, _, uuid = link.alias.rpartition(":")
+            if link.name in claimed or tag not in {"vnetd:network", "vnetd:port"}:
+                continue
+            if uuid not in self._recorded:
+                log.warning("%s carries vnetd's tag but is on no record: it is left alone", link.name)
+                continue
+            log.info("removing %s, left over from an earlier run", link.name)
+            await self._loop.host.kernel.apply([DeleteLink(link.name, link.alias)])
+        for record in self._stale:
+            await self._store.delete(PORTS, str(record.uuid))
+        active = {str(known.uuid) for known in self._networks.objects if known.active}
+        for uuid in sorted(serving - active):
+            await self._loop.host.dnsmasq.stop(uuid, forget=False)
+
+    async def _read_leases(self) -> None:
+        for known in self._networks.objects:
+            if known.live:
+                await self._networks.leases_of.refresh(known.live, known.uuid, announce=False)
+
+    async def _autostart(self) -> None:
+        """Once a boot: the mark is kept below /run, which a boot empties."""
+        if AUTOSTARTED in await self._store.load(HOST):
+            return
+        for known in self._networks.objects:
+            if known.autostart and not known.active:
+                try:
+                    await self._networks.start(DAEMON, known.uuid)
+                except VnetError as error:
+                    log.error("network %s could not be started: %s", known.name, error)
+        await self._store.save(HOST, AUTOSTARTED, True)
+
+
+def _parsed(model: type[V], document: object, what: str) -> V | None:
+    """The value, or ``None`` with an error in the log: the file is left as it is, and nothing of it torn down."""
+    try:
+        return model.model_validate_json(json.dumps(document))
+    except (ValidationError, VnetError) as error:
+        log.error("%s is not readable and was left out: %s", what, error)
+        return None

@@ -1,0 +1,62 @@
+"""Objects of one kind, found by UUID or name. Order of iteration is by name."""
+
+from collections.abc import Iterator
+from typing import Generic, Protocol, TypeVar
+from uuid import UUID
+
+from vnetd.model.errors import NotFound
+
+
+class Named(Protocol):
+    """What is kept in a registry."""
+
+    @property
+    def uuid(self) -> UUID: ...
+    @property
+    def name(self) -> str: ...
+
+
+N = TypeVar("N", bound=Named)
+
+
+class Registry(Generic[N]):
+    """``kind`` is the word for error messages."""
+
+    def __init__(self, kind: str) -> None:
+        self._kind = kind
+        self._by_uuid: dict[UUID, N] = {}
+        self._by_name: dict[str, N] = {}
+
+    def __iter__(self) -> Iterator[N]:
+        return iter(sorted(self._by_uuid.values(), key=lambda one: one.name.lower()))
+
+    def __len__(self) -> int:
+        return len(self._by_uuid)
+
+    def add(self, one: N) -> None:
+        """Keep it; replaces what had its UUID."""
+        self._by_uuid[one.uuid] = one
+        self._by_name[one.name] = one
+
+    def remove(self, one: N) -> None:
+        """Forget it."""
+        self._by_uuid.pop(one.uuid, None)
+        if self._by_name.get(one.name) is one:
+            del self._by_name[one.name]
+
+    def get(self, ref: str) -> N:
+        """By name, else by UUID. Raises ``NotFound`` naming ``ref``."""
+        if found := self._by_name.get(ref):
+            return found
+        try:
+            return self._by_uuid[UUID(ref)]
+        except (KeyError, ValueError):
+            raise NotFound(f"there is no {self._kind} {ref!r}") from None
+
+    def by_uuid(self, uuid: UUID) -> N | None:
+        """The one with this UUID."""
+        return self._by_uuid.get(uuid)
+
+    def by_name(self, name: str) -> N | None:
+        """The one with this name."""
+        return self._by_name.get(name)

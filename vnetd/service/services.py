@@ -1,0 +1,126 @@
+"""All services joined, and the loop's reports turned into what callers see."""
+
+import asyncio
+import logging
+from collections.abc import Callable, Coroutine, Mapping
+from dataclasses import replace
+from uuid import UUID
+
+from vnetd.host.protocols import Host
+from vnetd.reconcile.desired import Surroundings
+from vnetd.reconcile.loop import Loop
+from vnetd.service.filters import FilterService
+from vnetd.service.network_object import NetworkObject
+from vnetd.service.networks import NetworkService
+from vnetd.service.notices import Notices
+from vnetd.service.ports import PortObject, PortService
+from vnetd.service.recovery import Recovery
+from vnetd.service.views import Caller, Changed, Healed, Notice
+
+log = logging.getLogger(__name__)
+
+
+class ServiceRoot:
+    """Implements ``service.api.Services`` and ``reconcile.healer.Reporter``.
+
+    ``resolvers`` reads the host's upstream name servers.
+    """
+
+    def __init__(self, host: Host, around: Surroundings, resolvers: Callable[[], tuple[str, ...]]) -> None:
+        self._notices = Notices()
+        self._resolvers = resolvers
+        self._loop = Loop(host, self, self._leases_changed, self._resolvers_changed)
+        self._tasks: set[asyncio.Task[None]] = set()
+        self.networks = NetworkService(self._loop, self._notices, replace(around, upstream=resolvers()))
+        self.filters = FilterService(self._loop, self._notices)
+        self.ports = PortService(self._loop, self._notices, self.networks.objects, self.filters)
+        self.networks.detach_ports = self.ports.detach_all
+        self.filters.switched = self.ports.refiltered
+
+    async def start(self) -> None:
+        """Take over what is there and start what boots. Raises ``VnetError`` if the host cannot be read."""
+        await Recovery(self._loop, self.networks, self.filters, self.ports).run()
+
+    async def close(self) -> None:
+        """Stop looking after the host; everything on it stays as it is."""
+        await self._loop.healer.close()
+        await self.ports.close()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._loop.rules.close()
+
+    def subscribe(self, listener: Callable[[Notice], None]) -> None:
+        """See ``service.api.Services``."""
+        self._notices.subscribe(listener)
+
+    async def reconcile(self, caller: Caller) -> None:
+        """Compare everything with the host now."""
+        log.info("full pass asked for by uid %d (pid %d)", caller.uid, caller.pid)
+        await self.full_pass()
+
+    async def full_pass(self) -> None:
+        """Compare everything with the host now; also run every few minutes, in case an event was lost."""
+        self._loop.routes.changed()
+        await self._loop.healer.sweep()
+
+    def capabilities(self) -> Mapping[str, str | bool]:
+        """What this host can do."""
+        return {"modes": "nat route open isolated", "ports": "veth tap tap-fd existing"}
+
+    def healed(self, key: str, repaired: tuple[str, ...], cause: str) -> None:
+        """Count and announce repairs with the network or port they were made for."""
+        if key == self._loop.rules.key:
+            for owner, what in self._loop.rules.repaired.items():
+                self._healed_one(owner, what, cause)
+        elif key == self._loop.forwarding.key:
+            log.warning("healed %s%s", ", ".join(repaired), f" changed by {cause}" if cause else "")
+            for network in self.networks.objects:
+                if network.active and self._loop.forwarding.serves(f"network:{network.uuid}"):
+                    self._healed_one(f"network:{network.uuid}", repaired, cause)
+        else:
+            self._healed_one(key, repaired, cause)
+
+    def problem(self, key: str, text: str) -> None:
+        """Show a problem with the networks it concerns; an empty text takes it back."""
+        if key in {self._loop.rules.key, self._loop.forwarding.key}:
+            for network in self.networks.objects:
+                if network.active and network.rules_problem != text:
+                    network.rules_problem = text
+                    self._notices.tell(Changed("network", network.view()))
+        elif (one := self._object(key)) and isinstance(one, NetworkObject) and one.problem != text:
+            one.problem = text
+            self._notices.tell(Changed("network", one.view()))
+
+    def _healed_one(self, key: str, repaired: tuple[str, ...], cause: str) -> None:
+        one = self._object(key)
+        if one is None:
+            return
+        log.warning("healed %s of %s%s", ", ".join(repaired), one.name, f" changed by {cause}" if cause else "")
+        network = one.network if isinstance(one, PortObject) else one
+        network.healed += 1
+        if isinstance(one, NetworkObject) and any(what.startswith("bridge") for what in repaired):
+            self.ports.touch(one)
+        for what in repaired:
+            self._notices.tell(Healed("network", network.uuid, network.name, what, {"cause": cause}))
+        self._notices.tell(Changed("network", network.view()))
+
+    def _object(self, key: str) -> NetworkObject | PortObject | None:
+        kind, _, uuid = key.partition(":")
+        if kind == "network":
+            return self.networks.objects.by_uuid(UUID(uuid))
+        return self.ports.objects.by_uuid(UUID(uuid)) if kind == "port" else None
+
+    def _leases_changed(self, uuid: str) -> None:
+        one = self._object(f"network:{uuid}")
+        if isinstance(one, NetworkObject):
+            self._spawn(self.networks.leases_of.refresh(one.current, one.uuid))
+
+    def _resolvers_changed(self) -> None:
+        activation = self.networks.activation
+        activation.around = replace(activation.around, upstream=self._resolvers())
+        for key in activation.render_again():
+            self._loop.healer.touch(key)
+
+    def _spawn(self, work: Coroutine[None, None, None]) -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
