@@ -1,0 +1,112 @@
+"""Keeps tests off the machine's own network, and gives them networks to try things on.
+
+As root, pytest starts itself once more inside ``scripts/isolated``: in network, mount and process namespaces of its
+own. Every test marked ``kernel`` (all below tests/kernel are) then gets a network namespace of its own on top, so no
+test sees what another left. Where that cannot be had, kernel tests are skipped, and never run on the machine itself.
+"""
+
+import ctypes
+import os
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from support.netns import CLONE_NEWNET, Guest, Lab, Namespace, entered, run
+from support.outside import Outside, outside_of
+
+TOP = Path(__file__).resolve().parent.parent
+INITIAL = "VNETD_INITIAL_NETNS"
+
+
+def _own_namespace() -> str:
+    return os.readlink("/proc/self/ns/net")
+
+
+def isolated() -> bool:
+    """Whether this process runs in another network namespace than the machine's."""
+    return INITIAL in os.environ and os.environ[INITIAL] != _own_namespace()
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Start over inside ``scripts/isolated`` when nobody did."""
+    if isolated() or os.geteuid() != 0 or hasattr(config, "workerinput"):
+        return
+    capture: Any = config.pluginmanager.getplugin("capturemanager")
+    if capture is not None:
+        capture.stop_global_capturing()  # or the new process would write where nobody reads
+    command = [str(TOP / "scripts" / "isolated"), sys.executable, "-m", "pytest", *config.invocation_params.args]
+    os.chdir(config.invocation_params.dir)
+    os.execv(command[0], command)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Everything below tests/kernel is a kernel test."""
+    for item in items:
+        if "kernel" in item.path.relative_to(TOP / "tests").parts:
+            item.add_marker(pytest.mark.kernel)
+
+
+@pytest.fixture(autouse=True)
+def _kernel_tests_have_a_namespace_of_their_own(request: pytest.FixtureRequest) -> Iterator[None]:
+    if request.node.get_closest_marker("kernel") is None:
+        yield
+        return
+    if not isolated():
+        pytest.skip("needs root and a throwaway network namespace: ./test, or as root scripts/isolated pytest …")
+    before = os.open("/proc/thread-self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
+    libc = ctypes.CDLL(None, use_errno=True)
+    try:
+        if libc.unshare(CLONE_NEWNET) != 0:
+            raise OSError(ctypes.get_errno(), "unshare")
+        run("ip", "link", "set", "lo", "up")
+        yield
+    finally:
+        if libc.setns(before, CLONE_NEWNET) != 0:
+            pytest.exit("cannot return to the namespace of the test run: nothing after this would be isolated")
+        os.close(before)
+
+
+@pytest.fixture
+def lab() -> Iterator[Lab]:
+    """Makes namespaces; all are gone, with what runs in them, when the test ends."""
+    if not isolated():
+        pytest.skip("needs root and a throwaway network namespace: ./test, or as root scripts/isolated pytest …")
+    with Lab() as made:
+        yield made
+
+
+@pytest.fixture
+def netns(lab: Lab) -> Callable[[str], Namespace]:
+    """``netns("name")``: a fresh namespace."""
+    return lab.namespace
+
+
+@pytest.fixture
+def host_ns(lab: Lab) -> Namespace:
+    """The namespace in which a daemon runs: a host without any network yet."""
+    return lab.namespace("host")
+
+
+@pytest.fixture
+def outside(lab: Lab, host_ns: Namespace) -> Outside:
+    """A host outside, behind ``host_ns``'s device ``uplink0``, which has its default routes."""
+    return outside_of(lab, host_ns)
+
+
+@pytest.fixture
+def guest(lab: Lab, host_ns: Namespace) -> Callable[..., Guest]:
+    """``guest("virbr0")``: a namespace with its ``eth0`` plugged into a bridge of ``host_ns``."""
+
+    def plug(bridge: str, name: str = "guest", mac: str = "") -> Guest:
+        return lab.guest(host_ns, bridge, name, mac)
+
+    return plug
+
+
+@pytest.fixture
+def inside_host(host_ns: Namespace) -> Iterator[Namespace]:
+    """Puts the test's own thread, and threads it starts, into ``host_ns``."""
+    with entered(host_ns.path):
+        yield host_ns

@@ -1,0 +1,43 @@
+"""Waiting for something to become true: polls until a deadline, never sleeps for luck."""
+
+import asyncio
+import inspect
+import time
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+
+class NeverHappened(AssertionError):
+    """The deadline passed; the message says what was waited for and what was last seen."""
+
+
+def wait_until(condition: Callable[[], Any], what: str = "", *, deadline: float = 10, pause: float = 0.01) -> Any:
+    """Call ``condition`` until it returns something true and return that; ``deadline`` and ``pause`` in seconds."""
+    end = time.monotonic() + deadline
+    while True:
+        if seen := condition():
+            return seen
+        if time.monotonic() > end:
+            raise _never(condition, what, deadline, seen)
+        time.sleep(pause)
+
+
+async def eventually(
+    condition: Callable[[], Any | Awaitable[Any]], what: str = "", *, deadline: float = 10, pause: float = 0.01
+) -> Any:
+    """The same without blocking the event loop; ``condition`` may be a coroutine function."""
+    end = time.monotonic() + deadline
+    while True:
+        seen = condition()
+        if inspect.isawaitable(seen):
+            seen = await seen
+        if seen:
+            return seen
+        if time.monotonic() > end:
+            raise _never(condition, what, deadline, seen)
+        await asyncio.sleep(pause)
+
+
+def _never(condition: Callable[[], Any], what: str, deadline: float, seen: object) -> NeverHappened:
+    name = what or getattr(condition, "__qualname__", repr(condition))
+    return NeverHappened(f"{name}: not within {deadline} s; last seen: {seen!r}")
