@@ -98,16 +98,20 @@ class Namespaces(Protocol):
         """
         ...
 
-    async def raise_link(self, namespace: int, name: str) -> None:
-        """Set the link ``name`` inside the namespace open at this fd up."""
+    async def configure_peer(self, netns: int, name: str) -> None:
+        """Set the link ``name`` inside the namespace open at fd ``netns`` up."""
         ...
 
 
 class Dnsmasq(Protocol):
     """dnsmasq processes, one a network, named by the network's UUID."""
 
-    async def adopt(self) -> frozenset[str]:
+    async def adopt(self) -> tuple[str, ...]:
         """Take over processes an earlier run of the daemon started; UUIDs of the networks they serve."""
+        ...
+
+    async def upstream(self) -> tuple[str, ...]:
+        """Addresses of the host's own name servers; a change is a ``FileEvent`` of network ""."""
         ...
 
     async def start(self, instance: Instance) -> None:

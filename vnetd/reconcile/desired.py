@@ -27,7 +27,6 @@ class Surroundings:
     state_directory: Path
     run_directory: Path
     upstream: tuple[str, ...] = ()
-    dnsmasq_user: str = ""
 
 
 def alias_of(kind: str, uuid: str) -> str:
@@ -69,7 +68,6 @@ def desired_network(network: Network, around: Surroundings) -> DesiredNetwork:
             directory=str(around.state_directory / "dnsmasq" / uuid),
             run_directory=str(around.run_directory / "dnsmasq"),
             upstream=around.upstream,
-            user=around.dnsmasq_user,
         )
     return DesiredNetwork(
         uuid=uuid,

@@ -39,7 +39,7 @@ class PortDevices:
         if record.kind is PortKind.VETH:
             namespace = await self._namespace(spec)
             try:
-                await self._host.namespaces.raise_link(namespace, spec.guest_device)
+                await self._host.namespaces.configure_peer(namespace, spec.guest_device)
             finally:
                 os.close(namespace)
 

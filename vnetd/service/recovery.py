@@ -138,7 +138,7 @@ class Recovery:
             except VnetError as error:
                 log.error("network %s was being stopped and cannot be: %s", known.name, error)
 
-    async def _remove_leftovers(self, serving: frozenset[str]) -> None:
+    async def _remove_leftovers(self, serving: tuple[str, ...]) -> None:
         """Devices and dnsmasq processes of networks and ports that are not active any more."""
         claimed = self._loop.devices.names()
         for link in await self._loop.host.kernel.links():
@@ -153,7 +153,7 @@ class Recovery:
         for record in self._stale:
             await self._store.delete(PORTS, str(record.uuid))
         active = {str(known.uuid) for known in self._networks.objects if known.active}
-        for uuid in sorted(serving - active):
+        for uuid in sorted(set(serving) - active):
             await self._loop.host.dnsmasq.stop(uuid, forget=False)
 
     async def _read_leases(self) -> None:

@@ -21,17 +21,13 @@ log = logging.getLogger(__name__)
 
 
 class ServiceRoot:
-    """Implements ``service.api.Services`` and ``reconcile.healer.Reporter``.
+    """Implements ``service.api.Services`` and ``reconcile.healer.Reporter``."""
 
-    ``resolvers`` reads the host's upstream name servers.
-    """
-
-    def __init__(self, host: Host, around: Surroundings, resolvers: Callable[[], tuple[str, ...]]) -> None:
+    def __init__(self, host: Host, around: Surroundings) -> None:
         self._notices = Notices()
-        self._resolvers = resolvers
         self._loop = Loop(host, self, self._leases_changed, self._resolvers_changed)
         self._tasks: set[asyncio.Task[None]] = set()
-        self.networks = NetworkService(self._loop, self._notices, replace(around, upstream=resolvers()))
+        self.networks = NetworkService(self._loop, self._notices, around)
         self.filters = FilterService(self._loop, self._notices)
         self.ports = PortService(self._loop, self._notices, self.networks.objects, self.filters)
         self.networks.detach_ports = self.ports.detach_all
@@ -39,6 +35,7 @@ class ServiceRoot:
 
     async def start(self) -> None:
         """Take over what is there and start what boots. Raises ``VnetError`` if the host cannot be read."""
+        await self._read_resolvers()
         await Recovery(self._loop, self.networks, self.filters, self.ports).run()
 
     async def close(self) -> None:
@@ -115,8 +112,11 @@ class ServiceRoot:
             self._spawn(self.networks.leases_of.refresh(one.current, one.uuid))
 
     def _resolvers_changed(self) -> None:
+        self._spawn(self._read_resolvers())
+
+    async def _read_resolvers(self) -> None:
         activation = self.networks.activation
-        activation.around = replace(activation.around, upstream=self._resolvers())
+        activation.around = replace(activation.around, upstream=await self._loop.host.dnsmasq.upstream())
         for key in activation.render_again():
             self._loop.healer.touch(key)
 

@@ -1,0 +1,7 @@
+"""``python -m vnetd``."""
+
+import sys
+
+from vnetd.daemon import main
+
+sys.exit(main())
