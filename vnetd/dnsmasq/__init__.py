@@ -1,0 +1,1 @@
+"""dnsmasq as data: its configuration rendered from the model, its lease database parsed. Pure."""

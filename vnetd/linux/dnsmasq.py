@@ -1,0 +1,317 @@
+"""The supervised dnsmasq processes, one a network: ``vnetd.host.protocols.Dnsmasq`` on the real host.
+
+A dnsmasq runs on when the daemon ends, and is found again by ``adopt``. Its end is seen through its pidfd and
+reported as ``ProcessEvent``, changes of its files as ``FileEvent``. Files and processes are dealt with on a worker
+thread; waiting is done on the event loop.
+"""
+
+import asyncio
+import contextlib
+import os
+import signal
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar, TypeVarTuple
+
+from vnetd.dnsmasq import layout, leases
+from vnetd.dnsmasq.servers import nameservers
+from vnetd.host.events import HostEvent, ProcessEvent
+from vnetd.linux import dnsmasq_files as files
+from vnetd.linux import dnsmasq_process as process
+from vnetd.linux.dnsmasq_files import Paths
+from vnetd.linux.dnsmasq_process import Launched, Live
+from vnetd.linux.threads import Worker
+from vnetd.linux.watch import Watch
+from vnetd.model.errors import HostError
+from vnetd.plan.dnsmasq import DnsmasqState, Instance
+
+START_TIMEOUT = 10.0
+"""Seconds dnsmasq has to serve; it takes milliseconds unless the machine is swamped."""
+STOP_TIMEOUT = 2.0
+"""Seconds dnsmasq has to end after SIGTERM, and again after SIGKILL."""
+SETTLE = 0.02
+"""Seconds a lease file must not have changed to count as complete: dnsmasq empties it before it writes."""
+SETTLE_ATTEMPTS = 25
+
+T = TypeVar("T")
+Args = TypeVarTuple("Args")
+
+
+@dataclass(frozen=True, slots=True)
+class Running:
+    """A dnsmasq we look after. ``started_with`` is its configuration, ``None`` if that is not known any more."""
+
+    live: Live
+    started_with: str | None
+
+
+class DnsmasqHost:
+    """dnsmasq processes below ``root``. Make it on the running event loop; ``emit`` is called there.
+
+    One call at a time for each network, except ``observe`` and ``leases``. Call ``adopt`` once before all else.
+    """
+
+    def __init__(
+        self,
+        root: Path,
+        emit: Callable[[HostEvent], None],
+        *,
+        binary: str = "dnsmasq",
+        user: str = "dnsmasq",
+        resolv_conf: Path = Path("/etc/resolv.conf"),
+    ) -> None:
+        self._root = root.absolute()
+        self._emit = emit
+        self._binary = binary
+        self._resolv_conf = resolv_conf
+        self._account = files.find_account(user)
+        self._uids = frozenset({0, self._account.uid})
+        self._worker = Worker("dnsmasq")
+        self._running: dict[str, Running] = {}
+        self._watch = Watch(emit)
+        self._loop = asyncio.get_running_loop()
+
+    async def adopt(self) -> tuple[str, ...]:
+        """Look after every dnsmasq an earlier daemon left running below this root; returns their networks."""
+        self._watch.watch_resolv_conf(self._resolv_conf)
+        for network, running in (await self._worker.run(self._find_all)).items():
+            self._supervise(self._paths(network), running)
+        return tuple(sorted(self._running))
+
+    async def upstream(self) -> tuple[str, ...]:
+        """Addresses of the host's name servers, from its resolv.conf. A change is a ``FileEvent`` of network ""."""
+        return nameservers(await self._worker.run(_read_resolv_conf, self._resolv_conf))
+
+    async def start(self, instance: Instance) -> None:
+        """Write the files, start dnsmasq, return once it serves. Stops one that runs for this network first.
+
+        Raises ``Unsupported`` if dnsmasq is not installed, ``HostError`` with dnsmasq's own words if it does not
+        start; then nothing of it is left but leases that were there before. A start that is cancelled comes to
+        its end first: what runs then is looked after, and ended by ``stop``.
+        """
+        task = asyncio.create_task(self._start(self._paths(instance.network), instance))
+        try:
+            await asyncio.shield(task)
+        except asyncio.CancelledError:
+            await asyncio.wait({task})
+            raise
+
+    async def observe(self, network: str) -> DnsmasqState:
+        """What runs and what its files hold now.
+
+        A process whose lease file was taken away counts as started with nothing known: it must be started anew.
+        """
+        paths, running = self._paths(network), self._running.get(network)
+        state, found = await self._worker.run(self._read_state, paths, running, discard=_close_found)
+        if found is not None:
+            self._supervise(paths, found)
+        return state
+
+    async def reload(self, instance: Instance) -> None:
+        """Write the files that differ and have the running process read hosts and servers again (SIGHUP)."""
+        paths = self._paths(instance.network)
+        running = await self._current(paths)
+        if running is None:
+            raise _error("reload", paths, "it does not run")
+        await self._run("reload", paths, files.write, paths, instance.files, self._account)
+        self._watch.watch_network(paths.network, paths.data)
+        _signal(running.live, signal.SIGHUP)
+
+    async def stop(self, network: str, *, forget: bool) -> None:
+        """End the process and remove its files but the leases; with ``forget`` those too. None is no error."""
+        paths = self._paths(network)
+        await self._end(paths)
+        self._watch.forget_network(network)
+        await self._run("stop", paths, files.remove, paths, forget)
+
+    async def leases(self, network: str) -> str | None:
+        """Text of the lease file once it is complete and stable; ``None`` if there is none.
+
+        What is still being written after half a second is given as far as its lines are complete.
+        """
+        path = self._paths(network).leases
+        text, settled = await self._worker.run(_read_leases, path)
+        for _ in range(SETTLE_ATTEMPTS):
+            if text is None or settled:
+                return text
+            await asyncio.sleep(SETTLE)
+            text, settled = await self._worker.run(_read_leases, path)
+        return None if text is None else text[: text.rfind("\n") + 1]
+
+    async def close(self) -> None:
+        """Let go of all processes, which run on, and stop reporting."""
+        self._watch.close()
+        for network in tuple(self._running):
+            os.close(self._release(network).live.pidfd)
+        await self._worker.close()
+
+    async def _start(self, paths: Paths, instance: Instance) -> None:
+        running = await self._current(paths)
+        orphaned = None
+        if running is not None:
+            orphaned = await self._worker.run(files.orphaned_leases, paths, running.live.pid)
+        await self._end(paths)
+        launched, created = await self._run("start", paths, self._launch, paths, instance, orphaned)
+        try:
+            if not await _ended(launched.pidfd, START_TIMEOUT):
+                await self._run("start", paths, process.kill_stuck, launched, paths.configuration, self._uids)
+            started = await self._run("start", paths, self._started, paths, launched, instance)
+        except BaseException:
+            await self._run("start", paths, files.remove, paths, created)
+            raise
+        self._supervise(paths, started)
+
+    def _paths(self, network: str) -> Paths:
+        return Paths(self._root, network)
+
+    async def _run(self, operation: str, paths: Paths, function: Callable[[*Args], T], *args: *Args) -> T:
+        """Work on the worker thread; what the host refuses becomes a ``HostError``."""
+        try:
+            return await self._worker.run(function, *args)
+        except OSError as error:
+            words = f"{error.filename}: {error.strerror}" if error.filename else str(error)
+            raise _error(operation, paths, words) from error
+
+    # On the worker thread
+
+    def _launch(self, paths: Paths, instance: Instance, orphaned: str | None) -> tuple[Launched, bool]:
+        binary = process.find_binary(self._binary)
+        created = files.write(paths, instance.files, self._account, orphaned)
+        try:
+            files.refuse_barred(paths, self._account)
+            files.replace(paths.state, instance.files[layout.CONFIGURATION], 0)
+            paths.pid.unlink(missing_ok=True)
+            return process.launch(binary, paths.configuration, self._account), created
+        except BaseException:
+            files.remove(paths, created)
+            raise
+
+    def _started(self, paths: Paths, launched: Launched, instance: Instance) -> Running:
+        if words := process.outcome(launched):
+            raise _error("start", paths, words)
+        live = process.open_live(process.read_pid(paths.pid), paths.configuration, self._uids)
+        if live is None:
+            raise _error("start", paths, "it ended as soon as it had started")
+        return Running(live, instance.files[layout.CONFIGURATION])
+
+    def _find(self, paths: Paths) -> Running | None:
+        live = process.open_live(process.read_pid(paths.pid), paths.configuration, self._uids)
+        return None if live is None else Running(live, files.read_text(paths.state))
+
+    def _find_all(self) -> dict[str, Running]:
+        found: dict[str, Running] = {}
+        lost: dict[Path, Paths] = {}
+        for paths in map(self._paths, files.known_networks(self._root)):
+            if running := self._find(paths):
+                found[paths.network] = running
+            else:
+                lost[paths.configuration] = paths
+        for configuration, pid in process.running_with(lost) if lost else ():
+            paths = lost[configuration]
+            if paths.network not in found and (live := process.open_live(pid, configuration, self._uids)):
+                found[paths.network] = Running(live, files.read_text(paths.state))
+        return found
+
+    def _read_state(self, paths: Paths, running: Running | None) -> tuple[DnsmasqState, Running | None]:
+        """The state, and the running process if it was not known yet."""
+        found = self._find(paths) if running is None else None
+        current = running or found
+        texts = files.read_rendered(paths)
+        if current is None or not process.is_alive(current.live.pidfd):
+            return DnsmasqState(0, None, texts), found
+        started_with = current.started_with if paths.leases.exists() else None
+        return DnsmasqState(current.live.pid, started_with, texts), found
+
+    # On the event loop
+
+    async def _current(self, paths: Paths) -> Running | None:
+        """The running process, also one that was not adopted."""
+        if paths.network not in self._running:
+            found = await self._worker.run(self._find, paths, discard=_close_found)
+            if found is not None:
+                self._supervise(paths, found)
+        return self._running.get(paths.network)
+
+    def _supervise(self, paths: Paths, running: Running) -> None:
+        if paths.network in self._running:
+            os.close(self._release(paths.network).live.pidfd)
+        self._running[paths.network] = running
+        self._loop.add_reader(running.live.pidfd, self._ended_by_itself, paths.network)
+        self._watch.watch_run_directory(paths.run)
+        self._watch.watch_network(paths.network, paths.data)
+
+    def _release(self, network: str) -> Running:
+        running = self._running.pop(network)
+        self._loop.remove_reader(running.live.pidfd)
+        return running
+
+    def _ended_by_itself(self, network: str) -> None:
+        os.close(self._release(network).live.pidfd)
+        self._emit(ProcessEvent(network))
+
+    async def _end(self, paths: Paths) -> None:
+        if await self._current(paths) is None:
+            return
+        live = self._release(paths.network).live
+        try:
+            for number in (signal.SIGTERM, signal.SIGKILL):
+                _signal(live, number)
+                if await _ended(live.pidfd, STOP_TIMEOUT):
+                    return
+            raise _error("stop", paths, f"process {live.pid} does not end")
+        finally:
+            os.close(live.pidfd)
+
+
+def _read_resolv_conf(path: Path) -> str:
+    try:
+        return path.read_text(errors="replace")
+    except OSError:  # none, or a link whose service does not run: no upstream servers
+        return ""
+
+
+def _error(operation: str, paths: Paths, words: str) -> HostError:
+    return HostError(f"{operation} dnsmasq", f"of network {paths.network}", words)
+
+
+def _signal(live: Live, number: signal.Signals) -> None:
+    with contextlib.suppress(ProcessLookupError):  # its end is an event of its own
+        signal.pidfd_send_signal(live.pidfd, number)
+
+
+def _close_found(result: Running | tuple[DnsmasqState, Running | None] | None) -> None:
+    """Close the pidfd of what was found for a caller that was cancelled."""
+    running = result[1] if isinstance(result, tuple) else result
+    if running is not None:
+        os.close(running.live.pidfd)
+
+
+async def _ended(pidfd: int, patience: float) -> bool:
+    """Wait until the process ends; False if it does not within ``patience`` seconds."""
+    loop = asyncio.get_running_loop()
+    ended = asyncio.Event()
+    loop.add_reader(pidfd, ended.set)
+    try:
+        async with asyncio.timeout(patience):
+            await ended.wait()
+    except TimeoutError:
+        return False
+    finally:
+        loop.remove_reader(pidfd)
+    return True
+
+
+def _read_leases(path: Path) -> tuple[str | None, bool]:
+    """Text of a lease file, and whether it has rested so long that no write of it can be under way."""
+    try:
+        before = path.stat()
+        text = files.read_text(path)
+        after = path.stat()
+    except FileNotFoundError:
+        return None, True
+    unchanged = (before.st_mtime_ns, before.st_size) == (after.st_mtime_ns, after.st_size)
+    # The age is one of wall clock times on both sides; a clock that was set back counts as old.
+    age = time.time() - after.st_mtime
+    return text, unchanged and not 0 <= age < SETTLE and leases.parse(text or "") is not None

@@ -1,0 +1,185 @@
+"""dnsmasq as a process: launch it, find it again, make sure that a process id still means it.
+
+Every signal goes through a pidfd, which never comes to mean another process. A pid file, which dnsmasq's user owns,
+is only a hint: the process must also run with our configuration file and as dnsmasq's user or root.
+"""
+
+import os
+import select
+import shutil
+import signal
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from vnetd.linux.dnsmasq_files import Account
+from vnetd.model.errors import Unsupported
+
+# An administrator's own dnsmasq goes before the distribution's; a daemon's PATH may lack sbin.
+_SEARCH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+# dnsmasq converts international names by the locale; C.UTF-8 is in every glibc of Debian, and else means C.
+_ENVIRONMENT = {"PATH": _SEARCH, "LC_ALL": "C.UTF-8"}
+# An ignored signal stays ignored in what is started.
+_IGNORED_BY_PYTHON = (signal.SIGPIPE, signal.SIGXFSZ)
+# dnsmasq(8), EXIT CODES
+_EXIT: Mapping[int, str] = {
+    1: "a problem with the configuration",
+    2: "a network address is in use or may not be used",
+    3: "a file or directory is missing or may not be accessed",
+    4: "out of memory",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Launched:
+    """dnsmasq before it put itself into the background: it ends when the one behind it serves. Owns both fds."""
+
+    pid: int
+    pidfd: int
+    stderr: int
+
+
+@dataclass(frozen=True, slots=True)
+class Live:
+    """A dnsmasq that serves. Owns the pidfd."""
+
+    pid: int
+    pidfd: int
+
+
+def find_binary(name: str = "dnsmasq") -> str:
+    """Path of the program. Raises ``Unsupported`` if it is not installed."""
+    found = shutil.which(name, path=_SEARCH)
+    if found is None:
+        raise Unsupported(
+            f"this network needs the program {name} for DHCP or DNS, and it is not installed on this host: "
+            "install it (package dnsmasq-base on Debian, dnsmasq elsewhere)"
+        )
+    return found
+
+
+def launch(binary: str, configuration: Path, account: Account) -> Launched:
+    """Start dnsmasq in a session of its own, without any fd of ours. Raises ``OSError``."""
+    argv = [binary, f"--conf-file={configuration}", f"--user={account.user}", f"--group={account.group}"]
+    reading, writing = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+    try:
+        pid = os.posix_spawn(
+            binary,
+            argv,
+            _ENVIRONMENT,
+            file_actions=[
+                (os.POSIX_SPAWN_OPEN, 0, "/dev/null", os.O_RDWR, 0),
+                (os.POSIX_SPAWN_DUP2, 0, 1),
+                (os.POSIX_SPAWN_DUP2, writing, 2),
+            ],
+            setsid=True,
+            setsigmask=(),
+            setsigdef=_IGNORED_BY_PYTHON,
+        )
+    except BaseException:
+        os.close(reading)
+        raise
+    finally:
+        os.close(writing)
+    return Launched(pid, os.pidfd_open(pid), reading)
+
+
+def outcome(launched: Launched) -> str:
+    """Once it ended: "" if dnsmasq serves, else why not, in its own words. Closes the fds of ``launched``."""
+    try:
+        status = os.waitid(os.P_PIDFD, launched.pidfd, os.WEXITED)
+        words = _read_available(launched.stderr)
+    finally:
+        os.close(launched.pidfd)
+        os.close(launched.stderr)
+    if status is None or (status.si_code == os.CLD_EXITED and status.si_status == 0):
+        return ""
+    return _own_words(words) or _verdict(status.si_code, status.si_status)
+
+
+def kill_stuck(launched: Launched, configuration: Path, uids: Collection[int]) -> None:
+    """End a dnsmasq that does not get to serve, and the one it may have put into the background already."""
+    signal.pidfd_send_signal(launched.pidfd, signal.SIGKILL)
+    for _, pid in running_with([configuration]):
+        if (live := open_live(pid, configuration, uids)) is not None:
+            signal.pidfd_send_signal(live.pidfd, signal.SIGKILL)
+            os.close(live.pidfd)
+
+
+def _read_available(fd: int) -> str:
+    try:
+        return os.read(fd, 65536).decode(errors="replace")
+    except BlockingIOError:
+        return ""
+
+
+def _own_words(text: str) -> str:
+    lines = [line.strip().removeprefix("dnsmasq: ") for line in text.splitlines() if line.strip()]
+    return "; ".join(line for line in lines if line != "FAILED to start up")
+
+
+def _verdict(code: int, status: int) -> str:
+    if code != os.CLD_EXITED:
+        return "it did not get to serve" if status == signal.SIGKILL else f"it was ended by signal {status}"
+    return _EXIT.get(status, f"it ended with status {status}")
+
+
+def is_alive(pidfd: int) -> bool:
+    """Whether the process still runs; a zombie does not."""
+    poller = select.poll()
+    poller.register(pidfd, select.POLLIN)
+    return not poller.poll(0)
+
+
+def open_live(pid: int, configuration: Path, uids: Collection[int]) -> Live | None:
+    """The process ``pid`` if it is a live dnsmasq that was started with ``configuration``; caller owns the pidfd."""
+    try:
+        pidfd = os.pidfd_open(pid)
+    except (OSError, ValueError, OverflowError):
+        return None
+    # What /proc says counts only if the process the pidfd holds is alive after it was read.
+    if _is_ours(pid, configuration, uids) and is_alive(pidfd):
+        return Live(pid, pidfd)
+    os.close(pidfd)
+    return None
+
+
+def read_pid(path: Path) -> int:
+    """The number in a pid file, 0 if there is none."""
+    try:
+        text = path.read_bytes()[:32].decode().strip()
+    except (OSError, UnicodeDecodeError):
+        return 0
+    return int(text) if text.isascii() and text.isdigit() else 0
+
+
+def running_with(configurations: Collection[Path]) -> list[tuple[Path, int]]:
+    """Every process whose command line names one of these files: what lost its pid file is found so."""
+    wanted = {os.fsencode(f"--conf-file={path}"): path for path in configurations}
+    pids = [int(name) for name in os.listdir("/proc") if name.isdigit()]
+    return [(wanted[word], pid) for pid in pids for word in _command_line(pid) if word in wanted]
+
+
+def _is_ours(pid: int, configuration: Path, uids: Collection[int]) -> bool:
+    words = _command_line(pid)
+    if len(words) < 2 or os.path.basename(words[0]) != b"dnsmasq":
+        return False
+    return os.fsencode(f"--conf-file={configuration}") in words and _uid(pid) in uids
+
+
+def _command_line(pid: int) -> list[bytes]:
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
+    except OSError:
+        return []
+
+
+def _uid(pid: int) -> int:
+    """Effective user id, -1 if unknown. Not the owner of /proc/PID: that is root once a process changed its user."""
+    try:
+        for line in Path(f"/proc/{pid}/status").read_text().splitlines():
+            if line.startswith("Uid:"):
+                return int(line.split()[2])
+    except (OSError, ValueError):
+        pass
+    return -1
