@@ -142,6 +142,10 @@ class Store(Protocol):
         """Every document of a kind by name. One that does not parse is set aside and logged, not returned."""
         ...
 
+    async def broken(self, kind: str) -> frozenset[str]:
+        """Names of documents that were set aside and not written anew: nothing they described may be torn down."""
+        ...
+
     async def save(self, kind: str, name: str, document: object) -> None:
         """Write atomically: temporary file, fsync, rename, fsync of the directory."""
         ...

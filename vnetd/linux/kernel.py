@@ -1,0 +1,141 @@
+"""``LinuxKernel``: links, addresses, routes and sysctls of the network namespace the process runs in."""
+
+import asyncio
+import errno
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from itertools import groupby
+from typing import TypeVar
+
+from pyroute2 import IPRoute
+
+from vnetd.linux.addresses import read_addresses, read_host_routes, read_routes
+from vnetd.linux.deletion import Deletions
+from vnetd.linux.links import read_link, read_links
+from vnetd.linux.netlink import DumpInterrupted, ReadSocket
+from vnetd.linux.operations import execute
+from vnetd.linux.sysctl import read_sysctl
+from vnetd.linux.threads import Worker, finished
+from vnetd.model.errors import HostError
+from vnetd.plan.kernel import DeleteLink, HostRoute, Link, LinkView, Operation
+
+T = TypeVar("T")
+
+log = logging.getLogger(__name__)
+
+
+class Sockets:
+    """What one worker thread talks to the kernel with; to be made and used on that thread only."""
+
+    def __init__(self) -> None:
+        self.read = ReadSocket()
+        # No groups: this one hears only the answers to its requests. It is bound so that its port id is known.
+        self.write = IPRoute(strict_check=True, groups=0)
+        self.write.asyncore.socket.bind((0, 0))
+        self.ports: frozenset[int] = frozenset({self.read.port, self.write.asyncore.socket.getsockname()[0]})
+
+    def close(self) -> None:
+        """Close both sockets."""
+        self.read.close()
+        self.write.close()
+
+
+class LinuxKernel:
+    """``host.protocols.Kernel`` on the real kernel. Make it with ``start``."""
+
+    def __init__(self, worker: Worker, sockets: Sockets, deleter: Worker, deleting: Sockets) -> None:
+        self._worker, self._sockets = worker, sockets
+        self._deleter, self._deleting = deleter, deleting
+        self._deletions = Deletions()
+
+    @classmethod
+    async def start(cls) -> "LinuxKernel":
+        """Start the two threads and open their sockets in the caller's network namespace."""
+        worker, deleter = Worker("vnetd-rtnl"), Worker("vnetd-delete")
+        try:
+            sockets = await worker.run(Sockets)
+            return cls(worker, sockets, deleter, await deleter.run(Sockets))
+        except BaseException:
+            await worker.close()
+            await deleter.close()
+            raise
+
+    async def close(self) -> None:
+        """Finish what is under way and end the threads."""
+        await self._worker.close(self._sockets.close)
+        await self._deleter.close(self._deleting.close)
+
+    @property
+    def ports(self) -> frozenset[int]:
+        """Port ids of the request sockets: events that carry one of them are echoes of ``apply``."""
+        return self._sockets.ports | self._deleting.ports
+
+    async def view(self, name: str) -> LinkView | None:
+        """The link ``name`` with its addresses and the routes through it that somebody set."""
+        return await self._read(f"link {name}", lambda sock: _view(sock, name))
+
+    async def link(self, name: str) -> Link | None:
+        """The link ``name`` alone."""
+        return await self._read(f"link {name}", lambda sock: read_link(sock, name))
+
+    async def links(self) -> tuple[Link, ...]:
+        """Every link."""
+        return await self._read("links", lambda sock: tuple(read_links(sock)))
+
+    async def host_routes(self) -> tuple[HostRoute, ...]:
+        """Unicast routes of both families and every table, one a next hop, without those of loopback."""
+        return await self._read("routes", lambda sock: tuple(read_host_routes(sock)))
+
+    async def sysctls(self, paths: Sequence[tuple[str, ...]]) -> Mapping[tuple[str, ...], str | None]:
+        """Values below /proc/sys, ``None`` for what does not exist."""
+        return await self._worker.run(lambda: {path: read_sysctl(path) for path in paths})
+
+    async def _read(self, subject: str, read: Callable[[ReadSocket], T]) -> T:
+        return await self._worker.run(_reading, self._sockets.read, subject, read)
+
+    async def apply(self, operations: Sequence[Operation]) -> None:
+        """Execute in order, what lies between deletions in one hop to the worker thread.
+
+        Deletions that follow each other start together. Raises the first ``HostError``; what comes after the
+        operation that failed is not done.
+        """
+        for deleting, run in groupby(operations, key=lambda operation: isinstance(operation, DeleteLink)):
+            if deleting:
+                await self._delete([operation for operation in run if isinstance(operation, DeleteLink)])
+            else:
+                await self._worker.run(self._execute, tuple(run))
+
+    def _execute(self, operations: Sequence[Operation]) -> None:
+        for operation in operations:
+            execute(self._sockets.write, operation)
+
+    async def _delete(self, operations: Sequence[DeleteLink]) -> None:
+        futures = [self._deletions.add(operation) for operation in operations]
+        self._deleter.submit(self._deletions.work, self._deleting.write, self._deleting.read)
+        outcomes = await asyncio.gather(*map(finished, futures), return_exceptions=True)
+        errors = [outcome for outcome in outcomes if isinstance(outcome, BaseException)]
+        for error in errors[1:]:
+            log.warning("%s", error)
+        if errors:
+            raise errors[0]
+
+
+def _reading(sock: ReadSocket, subject: str, read: Callable[[ReadSocket], T]) -> T:
+    try:
+        return read(sock)
+    except DumpInterrupted as error:
+        raise HostError("read", subject, errno.EAGAIN) from error
+    except OSError as error:
+        raise HostError("read", subject, error.errno or errno.EIO) from error
+
+
+def _view(sock: ReadSocket, name: str) -> LinkView | None:
+    link = read_link(sock, name)
+    if link is None:
+        return None
+    try:
+        return LinkView(link, read_addresses(sock, link.index), read_routes(sock, link.index))
+    except OSError as error:
+        if error.errno == errno.ENODEV:
+            return None  # went between the requests
+        raise

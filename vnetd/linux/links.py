@@ -1,0 +1,92 @@
+"""Links as rtnetlink reports them."""
+
+import errno
+import sys
+
+from vnetd.linux import netlink
+from vnetd.linux.netlink import Attributes, ReadSocket, attribute, attributes, encode, nested
+from vnetd.plan.kernel import BridgeState, Link
+
+IFLA_ADDRESS, IFLA_IFNAME, IFLA_MTU, IFLA_MASTER = 1, 3, 4, 10
+IFLA_LINKINFO, IFLA_IFALIAS, IFLA_GROUP, IFLA_EXT_MASK, IFLA_CARRIER = 18, 20, 27, 29, 33
+IFLA_INFO_KIND, IFLA_INFO_DATA, IFLA_INFO_SLAVE_KIND, IFLA_INFO_SLAVE_DATA = 1, 2, 4, 5
+IFLA_BR_FORWARD_DELAY, IFLA_BR_STP_STATE, IFLA_BR_VLAN_FILTERING = 1, 5, 7
+IFLA_BRPORT_ISOLATED = 33
+RTEXT_FILTER_SKIP_STATS = 1 << 3
+IFF_UP = 1
+
+_NO_STATISTICS = encode(IFLA_EXT_MASK, netlink.U32.pack(RTEXT_FILTER_SKIP_STATS))
+_ANY = netlink.LINK.pack(0, 0, 0, 0, 0)
+
+
+def read_link(sock: ReadSocket, name: str) -> Link | None:
+    """The link ``name`` (an alternative name counts too), ``None`` if there is none. Raises ``OSError``."""
+    body = _ANY + encode(IFLA_IFNAME, name.encode() + b"\0") + _NO_STATISTICS
+    try:
+        return sock.get(netlink.RTM_GETLINK, body, parse_link)
+    except OSError as error:
+        if error.errno == errno.ENODEV:
+            return None
+        raise
+
+
+def read_links(sock: ReadSocket) -> list[Link]:
+    """Every link. Raises ``OSError``."""
+    return sock.dump(netlink.RTM_GETLINK, _ANY + _NO_STATISTICS, parse_link)
+
+
+def read_group(sock: ReadSocket, group: int) -> set[int]:
+    """Indexes of the links in a link group. Raises ``OSError``."""
+    found = sock.dump(netlink.RTM_GETLINK, _ANY + _NO_STATISTICS, _index_and_group)
+    return {index for index, member_of in found if member_of == group}
+
+
+def parse_link(data: bytes, start: int, end: int) -> Link:
+    """A ``Link`` from the payload of RTM_NEWLINK."""
+    _family, _type, index, flags, _change = netlink.LINK.unpack_from(data, start)
+    found = attributes(data, start + netlink.LINK.size, end)
+    info = nested(found.get(IFLA_LINKINFO))
+    kind = _text(info.get(IFLA_INFO_KIND))
+    return Link(
+        index=index,
+        name=_text(found.get(IFLA_IFNAME)),
+        kind=kind,
+        mac=found.get(IFLA_ADDRESS, b"").hex(":"),
+        mtu=_number(found, IFLA_MTU),
+        up=bool(flags & IFF_UP),
+        alias=_text(found.get(IFLA_IFALIAS)),
+        master=_number(found, IFLA_MASTER),
+        group=_number(found, IFLA_GROUP),
+        bridge=_bridge(nested(info.get(IFLA_INFO_DATA))) if kind == "bridge" else None,
+        isolated=_isolated(info),
+        carrier=bool(_number(found, IFLA_CARRIER)),
+    )
+
+
+def _bridge(data: Attributes) -> BridgeState:
+    return BridgeState(
+        stp=bool(_number(data, IFLA_BR_STP_STATE)),
+        forward_delay=_number(data, IFLA_BR_FORWARD_DELAY),
+        vlan_filtering=bool(_number(data, IFLA_BR_VLAN_FILTERING)),
+    )
+
+
+def _isolated(info: Attributes) -> bool:
+    if _text(info.get(IFLA_INFO_SLAVE_KIND)) != "bridge":
+        return False
+    return bool(_number(nested(info.get(IFLA_INFO_SLAVE_DATA)), IFLA_BRPORT_ISOLATED))
+
+
+def _index_and_group(data: bytes, start: int, end: int) -> tuple[int, int]:
+    index: int = netlink.LINK.unpack_from(data, start)[2]
+    group = attribute(data, start + netlink.LINK.size, end, IFLA_GROUP)
+    return index, int.from_bytes(group or b"", sys.byteorder)
+
+
+def _text(value: bytes | None) -> str:
+    return value.rstrip(b"\0").decode(errors="replace") if value else ""
+
+
+def _number(found: Attributes, kind: int) -> int:
+    """An unsigned attribute of any width (rtnetlink's are in host byte order), 0 if absent."""
+    return int.from_bytes(found.get(kind, b""), sys.byteorder)

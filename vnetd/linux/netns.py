@@ -1,0 +1,129 @@
+"""Network namespaces of others: opened for a veth's other end, and the work done inside them."""
+
+import ctypes
+import errno
+import fcntl
+import os
+import socket
+import stat
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+from pyroute2 import IPRoute
+
+from vnetd.linux.operations import add_address, reporting
+from vnetd.linux.threads import Worker
+from vnetd.model.base import IPInterface
+from vnetd.model.errors import Invalid, NotFound
+
+NAMED = "/run/netns"
+NS_GET_NSTYPE = 0xB703
+CLONE_NEWNET = 0x40000000
+
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+class Namespaces:
+    """Opens network namespaces and configures links inside, each on threads, as file systems may take their time."""
+
+    def __init__(self) -> None:
+        self._opener = Worker("vnetd-netns")
+
+    async def open(self, reference: str | int) -> int:
+        """An fd of the network namespace ``reference``: a name (``ip netns``), an absolute path or a pid.
+
+        The caller owns the fd. Raises ``Invalid`` for what cannot be one of these, ``NotFound`` for everything
+        else in one and the same way, so that nobody learns from it what files there are.
+        """
+        return await self._opener.run(open_netns, reference, discard=os.close)
+
+    async def configure_peer(
+        self, netns: int, name: str, *, rename: str = "", up: bool = True, addresses: Sequence[IPInterface] = ()
+    ) -> None:
+        """Rename, address and raise the link ``name`` inside the namespace open at ``netns``.
+
+        Raises ``HostError``. Runs on a thread of its own that ends afterwards: one that has entered another
+        namespace must never do work for this one.
+        """
+        visitor = Worker("vnetd-visit")
+        try:
+            await visitor.run(_configure, netns, name, rename, up, tuple(addresses))
+        finally:
+            await visitor.close()
+
+    async def close(self) -> None:
+        """Finish what is under way and end the thread."""
+        await self._opener.close()
+
+
+def open_netns(reference: str | int) -> int:
+    """Open a network namespace by name, absolute path or pid; see ``Namespaces.open``.
+
+    Whoever asks may name any path, so the file is opened without effect first (O_PATH: no device is started, no
+    FIFO waited for), must lie on the kernel's namespace file system, and only then is opened to be asked its type.
+    """
+    path = _path(reference)
+    try:
+        with _handle(path) as handle:
+            return _checked(handle)
+    except OSError as error:
+        raise NotFound(f"there is no network namespace {reference!r}") from error
+
+
+def _path(reference: str | int) -> str:
+    if isinstance(reference, int):
+        if reference <= 0:
+            raise Invalid(f"{reference} is no process id")
+        return f"/proc/{reference}/ns/net"
+    if "\0" in reference:
+        raise Invalid(f"{reference!r} names no network namespace: it contains a NUL")
+    if reference.startswith("/"):
+        return reference
+    if not reference or "/" in reference or reference in {".", ".."}:
+        raise Invalid(f"{reference!r} names no network namespace: give a name, an absolute path or a process id")
+    return f"{NAMED}/{reference}"
+
+
+@contextmanager
+def _handle(path: str) -> Iterator[int]:
+    handle = os.open(path, os.O_PATH | os.O_CLOEXEC)
+    try:
+        yield handle
+    finally:
+        os.close(handle)
+
+
+def _checked(handle: int) -> int:
+    # All namespaces live on one internal file system: being on its device is being a namespace of some type.
+    found = os.fstat(handle)
+    if found.st_dev != os.stat("/proc/self/ns/net").st_dev or not stat.S_ISREG(found.st_mode):
+        raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
+    fd = os.open(f"/proc/self/fd/{handle}", os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        if fcntl.ioctl(fd, NS_GET_NSTYPE) != CLONE_NEWNET:
+            raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
+    except OSError:
+        os.close(fd)
+        raise
+    return fd
+
+
+def _configure(netns: int, name: str, rename: str, up: bool, addresses: Sequence[IPInterface]) -> None:
+    with reporting("enter namespace of", name):
+        _enter(netns)
+    with IPRoute(groups=0) as route:
+        if rename and rename != name:
+            with reporting("rename", f"{name} to {rename}"):
+                route.link("set", index=socket.if_nametoindex(name), ifname=rename)
+            name = rename
+        for address in addresses:
+            add_address(route, name, address)
+        if up:
+            with reporting("set up of", name):
+                route.link("set", ifname=name, state="up")
+
+
+def _enter(netns: int) -> None:
+    if _libc.setns(netns, CLONE_NEWNET) != 0:
+        code = ctypes.get_errno()
+        raise OSError(code, os.strerror(code))

@@ -1,0 +1,179 @@
+"""Operations on links, addresses, routes and sysctls, each as the requests the kernel understands."""
+
+import errno
+import socket
+from collections.abc import Callable, Collection, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from pyroute2 import IPRoute
+from pyroute2.netlink.exceptions import NetlinkError
+
+from vnetd.linux.ethtool import disable_tx_checksum
+from vnetd.linux.sysctl import write_sysctl
+from vnetd.model.base import IPInterface
+from vnetd.model.errors import HostError
+from vnetd.plan.kernel import (
+    AddAddress,
+    AddRoute,
+    CreateBridge,
+    CreateVeth,
+    DeleteAddress,
+    DeleteRoute,
+    DisableTxChecksum,
+    KernelRoute,
+    Operation,
+    SetLink,
+    WriteSysctl,
+)
+
+IFA_F_NODAD = 0x02
+RT_TABLE_MAIN = 254
+RT_SCOPE_UNIVERSE, RT_SCOPE_LINK, RT_SCOPE_NOWHERE = 0, 253, 255
+IP6_RT_PRIO_USER = 1024
+ADDRESS_GONE = frozenset({errno.EADDRNOTAVAIL, errno.ENODEV})
+ROUTE_GONE = frozenset({errno.ESRCH, errno.ENODEV, errno.ENETUNREACH})
+
+
+@contextmanager
+def reporting(operation: str, subject: str, gone: Collection[int] = ()) -> Iterator[None]:
+    """Turn the kernel's refusal into a ``HostError``; error numbers in ``gone`` mean there is nothing to do."""
+    try:
+        yield
+    except (NetlinkError, OSError) as error:
+        code = error.code if isinstance(error, NetlinkError) else error.errno or errno.EIO
+        if code not in gone:
+            raise HostError(operation, subject, code) from error
+
+
+def execute(route: IPRoute, operation: Operation) -> None:
+    """Have the kernel do one operation other than ``DeleteLink``. Raises ``HostError`` naming it."""
+    match operation:
+        case CreateBridge():
+            _create_bridge(route, operation)
+        case CreateVeth():
+            _create_veth(route, operation)
+        case SetLink():
+            _set_link(route, operation)
+        case AddAddress(link, address):
+            add_address(route, link, address)
+        case DeleteAddress(link, address):
+            with reporting("delete address", f"{address} on {link}", ADDRESS_GONE):
+                route.addr("del", index=socket.if_nametoindex(link), address=str(address.ip), **_length(address))
+        case AddRoute(link, wanted):
+            with reporting("add route", f"{wanted.destination} on {link}"):
+                route.route("add", **_route(link, wanted))
+        case DeleteRoute(link, wanted):
+            with reporting("delete route", f"{wanted.destination} on {link}", ROUTE_GONE):
+                route.route("del", **_route(link, wanted) | {"scope": RT_SCOPE_NOWHERE})
+        case WriteSysctl(path, value, optional):
+            write_sysctl(path, value, optional=optional)
+        case DisableTxChecksum(name):
+            with reporting("disable tx checksum of", name):
+                disable_tx_checksum(name)
+        case _:
+            raise TypeError(f"{operation!r} is not executed here")
+
+
+def add_address(route: IPRoute, link: str, address: IPInterface) -> None:
+    """Add an address: IPv6 without duplicate detection, IPv4 with its subnet's broadcast address.
+
+    A subnet of two addresses or one has no broadcast address (RFC 3021). Raises ``HostError``.
+    """
+    options: dict[str, Any] = {}
+    if address.version == 6:
+        options["flags"] = IFA_F_NODAD
+    elif address.network.prefixlen < 31:
+        options["broadcast"] = str(address.network.broadcast_address)
+    with reporting("add address", f"{address} on {link}"):
+        index = socket.if_nametoindex(link)
+        route.addr("add", index=index, address=str(address.ip), **_length(address), **options)
+
+
+def _create_bridge(route: IPRoute, want: CreateBridge) -> None:
+    with reporting("create bridge", want.name):
+        # A bridge follows the smallest MTU of its ports until somebody *changes* its own, and setting the value it
+        # has already is no change. So it is born with another one.
+        route.link(
+            "add",
+            ifname=want.name,
+            kind="bridge",
+            address=want.mac,
+            mtu=want.mtu ^ 1,
+            br_stp_state=int(want.stp),
+            br_forward_delay=want.forward_delay,
+        )
+        # The kernel takes no alias in the request that creates a link.
+        _finish(route, want.name, lambda: route.link("set", ifname=want.name, mtu=want.mtu, ifalias=want.alias))
+
+
+def _create_veth(route: IPRoute, want: CreateVeth) -> None:
+    peer = {"ifname": want.peer_name, "address": want.peer_mac, "mtu": want.mtu, "net_ns_fd": want.peer_netns}
+    with reporting("create veth", want.name):
+        route.link("add", ifname=want.name, kind="veth", address=want.mac, mtu=want.mtu, peer=peer)
+        _finish(route, want.name, lambda: route.link("set", ifname=want.name, ifalias=want.alias))
+
+
+def _finish(route: IPRoute, name: str, last: Callable[[], object]) -> None:
+    """Do what is left of a creation, or undo it: a link without its alias would be nobody's for ever."""
+    try:
+        last()
+    except BaseException:
+        route.link("del", ifname=name)
+        raise
+
+
+def _set_link(route: IPRoute, want: SetLink) -> None:
+    """Change a link in the order that keeps a port closed: everything else, then isolation, then up."""
+    state = None if want.up is None else ("up" if want.up else "down")
+    with reporting(f"set {_changed(want)} of", want.name):
+        properties = _properties(want)
+        if want.isolated is None:
+            properties |= {"state": state} if state else {}
+        if properties:
+            route.link("set", ifname=want.name, **properties)
+        if want.isolated is not None:
+            # A request of its own: the kernel looks for the port's bridge before it changes the master.
+            route.link("set", ifname=want.name, kind="bridge_slave", brport_isolated=int(want.isolated))
+            if state:
+                route.link("set", ifname=want.name, state=state)
+
+
+def _properties(want: SetLink) -> dict[str, Any]:
+    given: dict[str, Any] = {"address": want.mac, "mtu": want.mtu, "ifalias": want.alias}
+    if want.master is not None:
+        given["master"] = socket.if_nametoindex(want.master) if want.master else 0
+    if want.stp is not None or want.forward_delay is not None:
+        stp = None if want.stp is None else int(want.stp)
+        given |= {"kind": "bridge", "br_stp_state": stp, "br_forward_delay": want.forward_delay}
+    return {key: value for key, value in given.items() if value is not None}
+
+
+def _changed(want: SetLink) -> str:
+    names = ("mac", "mtu", "up", "alias", "master", "stp", "forward_delay", "isolated")
+    return ", ".join(name for name in names if getattr(want, name) is not None)
+
+
+def _length(address: IPInterface) -> dict[str, int]:
+    return {"prefixlen": address.network.prefixlen}
+
+
+def _route(link: str, want: KernelRoute) -> dict[str, Any]:
+    """Arguments for a static route of the main table."""
+    version6 = want.destination.version == 6
+    arguments: dict[str, Any] = {
+        "family": socket.AF_INET6 if version6 else socket.AF_INET,
+        "dst": str(want.destination),
+        "oif": socket.if_nametoindex(link),
+        "table": RT_TABLE_MAIN,
+        "proto": "static",
+        # Without a gateway an IPv4 destination is on the link itself; IPv6 knows no scopes here.
+        "scope": RT_SCOPE_UNIVERSE if version6 or want.gateway else RT_SCOPE_LINK,
+    }
+    if want.metric or version6:
+        arguments["priority"] = want.metric or IP6_RT_PRIO_USER
+    if want.gateway is not None and want.gateway.version == want.destination.version:
+        arguments["gateway"] = str(want.gateway)
+    elif want.gateway is not None:
+        arguments["via"] = {"family": socket.AF_INET6, "addr": str(want.gateway)}
+    return arguments

@@ -1,0 +1,141 @@
+"""What rtnetlink reports, as events that say where to look.
+
+Parsed by hand for no more than the key: the library takes 0.2 ms a message, on the loop's own thread.
+"""
+
+import asyncio
+import errno
+import logging
+import socket
+import struct
+from collections.abc import Callable, Collection
+
+from vnetd.host.events import AddressEvent, HostEvent, LinkEvent, Overflow, RouteEvent, SysctlEvent
+from vnetd.linux import netlink
+from vnetd.linux.addresses import RTA_OIF, RTN_UNICAST
+from vnetd.linux.links import IFLA_IFNAME
+from vnetd.linux.netlink import attribute, attributes
+from vnetd.linux.processes import port_owner
+
+NETLINK_ADD_MEMBERSHIP = 1
+SO_RCVBUFFORCE = 33
+GROUPS = (1, 5, 7, 9, 11, 24, 25)
+"""Multicast groups: links, addresses and routes of IPv4 (5, 7) and IPv6 (9, 11), netconf of both."""
+NETCONFA_IFINDEX, NETCONFA_FORWARDING, NETCONFA_RP_FILTER = 1, 2, 3
+NETCONF_HEADER = 4
+RECEIVE_BUFFER = 8 << 20
+"""Bytes the kernel may queue for us: some 10,000 events."""
+BURST = 64
+"""Messages handled before the loop gets a turn."""
+
+log = logging.getLogger(__name__)
+
+
+class RtnlEvents:
+    """Calls ``emit`` for changes of links, addresses, unicast routes and ``forwarding``/``rp_filter`` sysctls.
+
+    Events whose port id is in ``own_ports()`` are dropped: with ``LinuxKernel.ports`` these are the echoes of
+    vnetd's own requests. (Changes the kernel makes by itself in their wake carry no port id and are reported.)
+    """
+
+    def __init__(
+        self,
+        emit: Callable[[HostEvent], None],
+        own_ports: Callable[[], Collection[int]] = frozenset,
+        receive_buffer: int = RECEIVE_BUFFER,
+    ) -> None:
+        """Listen, in the running loop, to the caller's network namespace. Raises ``OSError``."""
+        self._emit = emit
+        self._own_ports = own_ports
+        self._loop = asyncio.get_running_loop()
+        self._socket = _listening(receive_buffer)
+        self._loop.add_reader(self._socket, self._readable)
+
+    def close(self) -> None:
+        """Stop listening. Closing twice is harmless."""
+        if self._socket.fileno() != -1:
+            self._loop.remove_reader(self._socket)
+            self._socket.close()
+
+    def _readable(self) -> None:
+        """Report what has arrived, each event of a burst once, and leave the rest to the next turn of the loop."""
+        events: dict[HostEvent, None] = {}
+        for _ in range(BURST):
+            try:
+                data = self._socket.recv(netlink.RECEIVE)
+            except BlockingIOError:
+                break
+            except OSError as error:
+                if error.errno != errno.ENOBUFS:
+                    raise
+                events[Overflow("rtnetlink")] = None
+                continue
+            events.update(dict.fromkeys(parse(data, self._own_ports())))
+        for event in events:
+            self._emit(event)
+
+
+def parse(data: bytes, own_ports: Collection[int] = ()) -> list[HostEvent]:
+    """Events in one datagram, without those caused through one of ``own_ports``."""
+    events = []
+    for kind, _flags, _sequence, port, start, end in netlink.messages(data):
+        if port in own_ports:
+            continue
+        event = _event(kind, data, start, end, port)
+        if event is not None:
+            events.append(event)
+    return events
+
+
+def _event(kind: int, data: bytes, start: int, end: int, port: int) -> HostEvent | None:
+    try:
+        match kind:
+            case netlink.RTM_NEWLINK | netlink.RTM_DELLINK:
+                return _link(data, start, end, port)
+            case netlink.RTM_NEWADDR | netlink.RTM_DELADDR:
+                return AddressEvent(netlink.ADDRESS.unpack_from(data, start)[4], port_owner(port))
+            case netlink.RTM_NEWROUTE | netlink.RTM_DELROUTE:
+                return _route(data, start, end, port)
+            case netlink.RTM_NEWNETCONF:
+                return _netconf(data, start, end, port)
+    except struct.error:
+        log.warning("rtnetlink message of type %d is too short", kind)
+    return None
+
+
+def _link(data: bytes, start: int, end: int, port: int) -> LinkEvent:
+    index = netlink.LINK.unpack_from(data, start)[2]
+    name = attribute(data, start + netlink.LINK.size, end, IFLA_IFNAME) or b""
+    return LinkEvent(index, name.rstrip(b"\0").decode(errors="replace"), port_owner(port))
+
+
+def _route(data: bytes, start: int, end: int, port: int) -> RouteEvent | None:
+    # Local, broadcast and multicast routes come and go with addresses, which have events of their own.
+    if netlink.ROUTE.unpack_from(data, start)[7] != RTN_UNICAST:
+        return None
+    device = attribute(data, start + netlink.ROUTE.size, end, RTA_OIF)
+    return RouteEvent(netlink.U32.unpack(device)[0] if device else 0, port_owner(port))
+
+
+def _netconf(data: bytes, start: int, end: int, port: int) -> SysctlEvent | None:
+    found = attributes(data, start + NETCONF_HEADER, end)
+    if NETCONFA_IFINDEX not in found or not {NETCONFA_FORWARDING, NETCONFA_RP_FILTER} & found.keys():
+        return None
+    return SysctlEvent(data[start], netlink.S32.unpack(found[NETCONFA_IFINDEX])[0], port_owner(port))
+
+
+def _listening(receive_buffer: int) -> socket.socket:
+    kind = socket.SOCK_RAW | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC
+    sock = socket.socket(socket.AF_NETLINK, kind, 0)
+    try:
+        try:
+            sock.setsockopt(socket.SOL_SOCKET, SO_RCVBUFFORCE, receive_buffer)
+        except PermissionError:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
+        sock.bind((0, 0))
+        for group in GROUPS:
+            sock.setsockopt(netlink.SOL_NETLINK, NETLINK_ADD_MEMBERSHIP, group)
+    except OSError:
+        sock.close()
+        raise
+    return sock

@@ -1,0 +1,55 @@
+"""Values below /proc/sys, by split path: interface names may hold dots and dots are no separators here."""
+
+import errno
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+from vnetd.model.errors import HostError
+
+ROOT = "/proc/sys"
+LARGEST = 1 << 16
+
+
+def read_sysctl(path: Sequence[str]) -> str | None:
+    """The value without its final newline, ``None`` if there is no such sysctl. Raises ``HostError``."""
+    try:
+        with _opened(path, os.O_RDONLY) as fd:
+            return os.read(fd, LARGEST).decode(errors="replace").removesuffix("\n")
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except OSError as error:
+        raise HostError("read sysctl", "/".join(path), error.errno or errno.EIO) from error
+
+
+def write_sysctl(path: Sequence[str], value: str, *, optional: bool) -> None:
+    """Write a value; one that does not exist is an error unless ``optional``. Raises ``HostError``."""
+    try:
+        with _opened(path, os.O_WRONLY) as fd:
+            os.write(fd, value.encode())
+    except (FileNotFoundError, NotADirectoryError) as error:
+        if not optional:
+            raise HostError("write sysctl", "/".join(path), errno.ENOENT) from error
+    except OSError as error:
+        raise HostError("write sysctl", "/".join(path), error.errno or errno.EIO) from error
+
+
+@contextmanager
+def _opened(path: Sequence[str], flags: int) -> Iterator[int]:
+    """Walk down component by component, so that no name can lead out of /proc/sys."""
+    if not path or any(not part or part in {".", ".."} or "/" in part or "\0" in part for part in path):
+        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
+    fd = os.open(ROOT, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        for part in path[:-1]:
+            fd = _step(fd, part, os.O_PATH | os.O_DIRECTORY)
+        fd = _step(fd, path[-1], flags)
+        yield fd
+    finally:
+        os.close(fd)
+
+
+def _step(directory: int, name: str, flags: int) -> int:
+    below = os.open(name, flags | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=directory)
+    os.close(directory)
+    return below

@@ -1,0 +1,107 @@
+"""Tap devices: made through /dev/net/tun, never adopted."""
+
+import errno
+import fcntl
+import os
+import struct
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+
+from vnetd.linux.threads import Worker
+from vnetd.model.errors import HostError
+
+DEVICE = "/dev/net/tun"
+TUNSETIFF, TUNSETPERSIST, TUNSETOWNER, TUNSETGROUP = 0x400454CA, 0x400454CB, 0x400454CC, 0x400454CE
+IFF_TAP, IFF_MULTI_QUEUE, IFF_NO_PI, IFF_VNET_HDR, IFF_TUN_EXCL = 0x2, 0x100, 0x1000, 0x4000, 0x8000
+MOST_QUEUES = 256
+"""The kernel's MAX_TAP_QUEUES."""
+_IFREQ = struct.Struct("=16sH22x")
+
+
+class LinuxTaps:
+    """``host.protocols.Taps`` on the real kernel; devices come to be in the network namespace of its threads."""
+
+    def __init__(self) -> None:
+        # Two threads: closing the last fd of a tap takes 20 ms, for which no attach should wait.
+        self._opener = Worker("vnetd-tap")
+        self._closer = Worker("vnetd-tap-close")
+
+    async def open(self, name: str, queues: int, vnet_hdr: bool) -> list[int]:
+        """Make a tap, down, and return one fd a queue; it goes when the last is closed. The caller owns them.
+
+        Raises ``HostError`` (EBUSY if a link has the name, E2BIG for too many queues).
+        """
+        return await self._opener.run(_open, name, queues, vnet_hdr, discard=_close)
+
+    async def create_persistent(self, name: str, owner: int, group: int, vnet_hdr: bool) -> None:
+        """Make a tap that stays; -1 for no owner or no group. Raises ``HostError``."""
+        await self._opener.run(_create_persistent, name, owner, group, vnet_hdr)
+
+    async def close(self, fds: Sequence[int]) -> None:
+        """Close fds without the loop waiting for it. Raises ``HostError`` once all were tried."""
+        await self._closer.run(_close, tuple(fds))
+
+    async def stop(self) -> None:
+        """Finish what is under way and end the threads."""
+        await self._opener.close()
+        await self._closer.close()
+
+
+def _open(name: str, queues: int, vnet_hdr: bool) -> list[int]:
+    with _reporting("create tap", name):
+        if not 1 <= queues <= MOST_QUEUES:
+            raise OSError(errno.E2BIG, os.strerror(errno.E2BIG))
+        flags = _flags(vnet_hdr) | (IFF_MULTI_QUEUE if queues > 1 else 0)
+        with ExitStack() as undo:
+            fds: list[int] = []
+            for queue in range(queues):
+                fds.append(os.open(DEVICE, os.O_RDWR | os.O_CLOEXEC))
+                undo.callback(os.close, fds[-1])
+                # Exclusive: the first queue must make the device, not join one that somebody left there.
+                _attach(fds[-1], name, flags if queue else flags | IFF_TUN_EXCL)
+            undo.pop_all()
+            return fds
+
+
+def _create_persistent(name: str, owner: int, group: int, vnet_hdr: bool) -> None:
+    with _reporting("create tap", name):
+        fd = os.open(DEVICE, os.O_RDWR | os.O_CLOEXEC)
+        try:
+            _attach(fd, name, _flags(vnet_hdr) | IFF_TUN_EXCL)
+            if owner != -1:
+                fcntl.ioctl(fd, TUNSETOWNER, owner)
+            if group != -1:
+                fcntl.ioctl(fd, TUNSETGROUP, group)
+            fcntl.ioctl(fd, TUNSETPERSIST, 1)
+        finally:
+            os.close(fd)
+
+
+def _close(fds: Sequence[int]) -> None:
+    failed = 0
+    for fd in fds:
+        try:
+            os.close(fd)
+        except OSError as error:
+            failed = error.errno or errno.EIO
+    if failed:
+        raise HostError("close", "tap", failed)
+
+
+def _flags(vnet_hdr: bool) -> int:
+    return IFF_TAP | IFF_NO_PI | (IFF_VNET_HDR if vnet_hdr else 0)
+
+
+def _attach(fd: int, name: str, flags: int) -> None:
+    encoded = name.encode()
+    if not 1 <= len(encoded) <= 15 or b"%" in encoded:  # "%d" would have the kernel choose a number
+        raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
+    fcntl.ioctl(fd, TUNSETIFF, _IFREQ.pack(encoded, flags))
+
+
+@contextmanager
+def _reporting(operation: str, name: str) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise HostError(operation, name, error.errno or errno.EIO) from error
