@@ -143,7 +143,6 @@ class Healer:
                 self._hold(key, hold)
                 return
         if fights is None or fights.calm(now):
-            self._fights.pop(key, None)
             self._held.pop(key, None)
             self._reporter.problem(key, "")
         elif key not in self._timers:
