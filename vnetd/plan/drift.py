@@ -1,9 +1,10 @@
 """What of the ruleset is not as it should be, and the transaction that repairs it. Pure comparisons."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from ipaddress import ip_address, ip_network, summarize_address_range
+from itertools import chain, repeat
 
 from vnetd.plan.rules import EMPTY, Chain, Element, Family, Fragment, Set, TableContents
 
@@ -44,7 +45,7 @@ def union(fragments: Iterable[Fragment]) -> Fragment:
     """All of them together; a chain or set that several have is there once."""
     parts = list(fragments)
     return Fragment(
-        tuple({(chain.family, chain.name): chain for part in parts for chain in part.chains}.values()),
+        tuple({(one.family, one.name): one for part in parts for one in part.chains}.values()),
         tuple({(one.family, one.name): one for part in parts for one in part.sets}.values()),
         frozenset().union(*(part.elements for part in parts)),
     )
@@ -76,16 +77,20 @@ def compare_chain(want: Chain | None, normal: Chain | None, have: Chain | None, 
     return single(f"chain {want.name} {verb} {what}", owners, remove, Fragment(chains=(want,)))
 
 
-def compare_elements(want: frozenset[Element], have: frozenset[Element], owners: Callable[[Element], Owners]) -> Drift:
-    """Elements of one set."""
-    extra, missing = set(have - want), set(want - have)
-    for element in [element for element in missing if canonical(element) in extra]:
-        missing.discard(element)
-        extra.discard(canonical(element))
-    keys = {element.key for element in extra}, {canonical(element).key for element in missing}
-    what = [Drifted(f"{_words(element)} is foreign", NOBODY) for element in extra if element.key not in keys[1]]
-    for element in missing:
-        state = "has another verdict" if canonical(element).key in keys[0] else "is missing"
+def compare_elements(
+    one: Set, want: frozenset[Element], have: frozenset[Element], owners: Callable[[Element], Owners]
+) -> Drift:
+    """Elements of the set ``one``."""
+    extra = set(have - want)
+    missing = {element: canonical(element, one) for element in want - have}
+    for element, shown in list(missing.items()):
+        if shown in extra:
+            extra.remove(shown)
+            del missing[element]
+    wanted, found = {shown.key for shown in missing.values()}, {element.key for element in extra}
+    what = [Drifted(f"{_words(element)} is foreign", NOBODY) for element in extra if element.key not in wanted]
+    for element, shown in missing.items():
+        state = "has another verdict" if shown.key in found else "is missing"
         what.append(Drifted(f"{_words(element)} {state}", owners(element)))
     what.sort(key=lambda drifted: drifted.what)
     return Drift(Fragment(elements=frozenset(extra)), Fragment(elements=frozenset(missing)), tuple(what))
@@ -97,24 +102,33 @@ def foreign_set(family: Family, name: str, definition: Set | None) -> Drift:
     return single(f"set {name} is foreign", NOBODY, remove)
 
 
+IMPLIED = {"timeout", "dynamic"}
+"""Flags that follow from time-outs and rules, and that not every libnftables shows."""
+
+
 def same_definition(want: Set, have: Set) -> bool:
-    """Whether a listed set is the wanted one. The kernel fills in sizes, libnftables the flag for time-outs."""
+    """Whether a listed set is the wanted one. The kernel fills in sizes, libnftables flags."""
     return (
         (want.key, want.data) == (have.key, have.data)
-        and set(want.flags) - {"timeout"} == set(have.flags) - {"timeout"}
+        and set(want.flags) - IMPLIED == set(have.flags) - IMPLIED
         and want.timeout == have.timeout
         and want.size in {None, have.size}
     )
 
 
-def canonical(element: Element) -> Element:
-    """The element as a listing shows it: a range that is a prefix as such, a prefix of full length as address."""
-    return replace(element, key=tuple(canonical_text(part) for part in element.key))
+def canonical(element: Element, one: Set) -> Element:
+    """The element of set ``one`` as a listing shows it."""
+    return replace(element, key=canonical_key(element.key, one.key))
+
+
+def canonical_key(key: Iterable[str], types: Sequence[str]) -> tuple[str, ...]:
+    """A key as a listing shows it: a range that is a prefix as such, a prefix of full length as address."""
+    kinds = chain((kind == "ifname" for kind in types), repeat(False))
+    return tuple(part if is_name else _canonical(part) for part, is_name in zip(key, kinds, strict=False))
 
 
 @lru_cache(maxsize=4096)
-def canonical_text(part: str) -> str:
-    """One component of a key, as ``canonical`` has it. Names and numbers stay as they are."""
+def _canonical(part: str) -> str:
     try:
         if "/" in part:
             network = ip_network(part)
@@ -127,7 +141,7 @@ def canonical_text(part: str) -> str:
         networks = list(summarize_address_range(ip_address(first), ip_address(last)))
     except (ValueError, TypeError):
         return part
-    return canonical_text(str(networks[0])) if len(networks) == 1 else part
+    return _canonical(str(networks[0])) if len(networks) == 1 else part
 
 
 def _words(element: Element) -> str:

@@ -124,9 +124,7 @@ class Ledger:
 
     def contents(self) -> Fragment:
         """Everything, as the kernel should have it."""
-        return Fragment(
-            tuple(self._chains.values()), tuple(self._sets.values()), frozenset(self._elements.values())
-        )
+        return Fragment(tuple(self._chains.values()), tuple(self._sets.values()), frozenset(self._elements.values()))
 
     def propose(self, changes: Mapping[str, Fragment | None]) -> Proposal:
         """The transaction that makes each owner's part the given fragment.
@@ -208,7 +206,7 @@ class Ledger:
             return single(f"set {name} is missing", self.owners_of(want), add=self._whole(want))
         if want.dynamic:
             return Drift()
-        return compare_elements(self._whole(want).elements, listed, self.owners_of)
+        return compare_elements(want, self._whole(want).elements, listed, self.owners_of)
 
     def _redefined(self, family: Family, name: str, listed: TableContents) -> Drift:
         """One set of a listed table, with its type."""

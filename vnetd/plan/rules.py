@@ -41,7 +41,8 @@ class Set:
 
     ``key`` are nftables type names, at most five (older libnftables loses the sixth when it lists).
     ``size`` and ``timeout`` (seconds) are for sets the packet path fills (``flags`` has ``dynamic``); their
-    elements belong to the kernel and are no drift.
+    elements belong to the kernel and are no drift. One without a time-out must come in the same transaction as a
+    rule that fills it: that makes libnftables tell the kernel.
     """
 
     family: Family

@@ -1,0 +1,216 @@
+"""vnetd's nftables tables through libnftables, in process and in JSON.
+
+One library context on one thread. Where kernel (6.9) and library (1.1) can, the tables are owned by the context's
+socket and persist without it: other processes can then neither flush nor edit them, and after a restart they are
+adopted as they are. libnftables before 1.1 drops the flags without a word, therefore they are read back.
+"""
+
+import json
+import os
+import socket
+import stat
+from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from nftables import Nftables
+
+from vnetd.linux.nft_events import NETLINK_NETFILTER
+from vnetd.linux.nft_json import FAMILIES, OWNED, TABLE, Command, contents, rewriting, table, transaction
+from vnetd.linux.threads import Worker
+from vnetd.model.errors import HostError
+from vnetd.plan.rules import EMPTY, Element, Family, Fragment, Set, TableContents
+
+PROBE = "vnetd-probe"
+"""A table that lives for the moment in which it is tried whether tables can be owned."""
+NOWHERE = "No such file or directory"
+
+
+class LinuxNft:
+    """``host.Nft`` on the kernel, in the network namespace of the thread that calls ``open``."""
+
+    def __init__(self) -> None:
+        self._worker = Worker("nft")
+        self._library: Nftables | None = None
+        self._ports: frozenset[int] = frozenset()
+        self._can_own = False
+        self._plain: set[Family] = set()
+        self._kinds: dict[tuple[Family, str], Set] = {}
+
+    @property
+    def owned(self) -> bool:
+        """Whether the tables are, or will be made, such that no other process can change them."""
+        return self._can_own and not self._plain
+
+    @property
+    def ports(self) -> frozenset[int]:
+        """Netlink port ids this host writes from: they mark its own transactions among the kernel's events."""
+        return self._ports
+
+    async def open(self) -> None:
+        """Open the library, find out whether tables can be owned, and adopt what an earlier process left.
+
+        Plain tables stay as they are, and ``owned`` false, until ``rewrite``. ``HostError`` if the kernel has no
+        nftables or another process owns the tables.
+        """
+        await self._worker.run(self._open)
+
+    async def close(self) -> None:
+        """Let go of the tables, which stay."""
+        await self._worker.close(self._close)
+
+    async def commit(self, remove: Fragment, add: Fragment) -> None:
+        """See ``host.Nft``. A caller that is cancelled leaves the ruleset as it was."""
+        if remove != EMPTY or add != EMPTY:
+            await self._worker.run(self._commit, remove, add, discard=lambda _: self._commit(add, remove))
+
+    async def rewrite(self, contents: Fragment) -> None:
+        """See ``host.Nft``. Elements that packets added to dynamic sets are lost; plain tables become owned."""
+        await self._worker.run(self._rewrite, contents)
+
+    async def table(self, family: Family) -> TableContents | None:
+        """See ``host.Nft``."""
+        return await self._worker.run(self._table, family)
+
+    async def chain(self, family: Family, name: str) -> TableContents | None:
+        """See ``host.Nft``."""
+        return await self._worker.run(self._list, "chain", family, name)
+
+    async def set(self, family: Family, name: str) -> frozenset[Element] | None:
+        """See ``host.Nft``."""
+        listed = await self._worker.run(self._set, family, name)
+        return listed.sets[name] if listed else None
+
+    def _open(self) -> None:
+        before = _netfilter_sockets()
+        self._library = Nftables()
+        self._library.set_json_output(True)
+        opened = {fd: port for fd, port in _netfilter_sockets().items() if fd not in before}
+        for fd in opened:
+            # A child that inherited the socket would keep the tables from being adopted after a restart.
+            os.set_inheritable(fd, False)
+        self._ports = frozenset(opened.values())
+        self._can_own = self._probe()
+        self._library.set_terse_output(True)
+        for family in FAMILIES:
+            if (flags := self._flags(family)) is None:
+                continue
+            if self._can_own and set(OWNED) <= flags:
+                self._run([{"add": table(family, True)}], "adopt", f"table {family} {TABLE}")
+            elif self._can_own:
+                self._plain.add(family)
+            listed = self._table(family)
+            self._kinds |= {(family, name): one for name, one in listed.definitions.items()} if listed else {}
+        self._library.set_terse_output(False)
+
+    def _close(self) -> None:
+        self._library = None
+
+    def _probe(self) -> bool:
+        """Make a table that is owned and persists, and look whether it is."""
+        where = {"family": "inet", "name": PROBE}
+        try:
+            self._run([{"add": {"table": {**where, "flags": OWNED}}}], "probe", f"table {PROBE}")
+        except HostError:
+            return False
+        objects = self._run([{"list": {"table": where}}], "list", f"table {PROBE}")
+        self._run([{"delete": {"table": where}}], "remove", f"table {PROBE}")
+        return any(set(OWNED) <= _flags_of(one["table"]) for one in objects if "table" in one)
+
+    def _flags(self, family: Family) -> frozenset[str] | None:
+        """The flags of our table, ``None`` if there is none."""
+        for one in self._run([{"list": {"tables": {"family": family}}}], "list", f"tables {family}"):
+            if "table" in one and (one["table"]["family"], one["table"]["name"]) == (family, TABLE):
+                return _flags_of(one["table"])
+        return None
+
+    def _owned_families(self) -> list[Family]:
+        return [family for family in FAMILIES if self._can_own and family not in self._plain]
+
+    def _commit(self, remove: Fragment, add: Fragment) -> None:
+        commands = transaction(remove, add, self._kinds, self._owned_families())
+        self._run(commands, "commit rules", _words(remove, add))
+        for one in remove.sets:
+            self._kinds.pop((one.family, one.name), None)
+        self._kinds |= {(one.family, one.name): one for one in add.sets}
+
+    def _rewrite(self, contents: Fragment) -> None:
+        for family in FAMILIES if self._can_own else ():
+            self._remember_flags(family, self._flags(family))
+        commands = rewriting(contents, self._owned_families(), FAMILIES if self._can_own else ())
+        self._run(commands, "commit rules", "all of them")
+        self._plain.clear()
+        self._kinds = {(one.family, one.name): one for one in contents.sets}
+
+    def _remember_flags(self, family: Family, flags: frozenset[str] | None) -> None:
+        if self._can_own and flags is not None and not set(OWNED) <= flags:
+            self._plain.add(family)
+        else:
+            self._plain.discard(family)
+
+    def _table(self, family: Family) -> TableContents | None:
+        self._remember_flags(family, self._flags(family))
+        return self._list("table", family, TABLE)
+
+    def _set(self, family: Family, name: str) -> TableContents | None:
+        known = self._kinds.get((family, name))
+        kinds = ("map", "set") if known and known.data else ("set", "map")
+        return self._list(kinds[0], family, name) or self._list(kinds[1], family, name)
+
+    def _list(self, kind: str, family: Family, name: str) -> TableContents | None:
+        where = {"family": family, "name": name} | ({} if kind == "table" else {"table": TABLE})
+        try:
+            objects = self._run([{"list": {kind: where}}], "list", f"{kind} {name} of family {family}")
+        except HostError as error:
+            if NOWHERE in error.reason:
+                return None
+            raise
+        return contents(family, objects)
+
+    def _run(self, commands: list[Command], operation: str, subject: str) -> list[Mapping[str, Any]]:
+        """Hand commands to the library, as one transaction, and return the objects it lists."""
+        assert self._library is not None, "open() comes first"
+        code, output, errors = self._library.cmd(json.dumps({"nftables": commands}))
+        if code:
+            raise HostError(operation, subject, _reason(errors))
+        return list(json.loads(output)["nftables"]) if output.strip() else []
+
+
+def _reason(errors: str) -> str:
+    """libnftables' own words: what stands behind its made-up file positions, once each."""
+    lines = (line.split("Error: ", 1)[-1].strip() for line in errors.splitlines())
+    return "; ".join(dict.fromkeys(line for line in lines if line.strip("^~ "))) or "libnftables gives no reason"
+
+
+def _words(remove: Fragment, add: Fragment) -> str:
+    """A few of the objects of a transaction, for an error."""
+    names = [
+        *(f"chain {chain.name}" for part in (remove, add) for chain in part.chains),
+        *(f"set {one.name}" for part in (remove, add) for one in part.sets),
+        *(f"element {', '.join(one.key)} of {one.set}" for part in (remove, add) for one in _some(part)),
+    ]
+    unique = list(dict.fromkeys(names))
+    return ", ".join(unique[:3]) + (f" and {len(unique) - 3} more" if len(unique) > 3 else "")
+
+
+def _some(part: Fragment) -> list[Element]:
+    """Elements in stable order, few enough to show."""
+    return sorted(part.elements, key=lambda element: (element.set, element.key))[:3]
+
+
+def _flags_of(listed: Mapping[str, Any]) -> frozenset[str]:
+    flags = listed.get("flags", ())
+    return frozenset([flags] if isinstance(flags, str) else flags)
+
+
+def _netfilter_sockets() -> dict[int, int]:
+    """This process's netfilter netlink sockets and their port ids; the library does not tell its own."""
+    found = {}
+    for fd in [int(entry.name) for entry in Path("/proc/self/fd").iterdir()]:
+        with suppress(OSError):
+            if stat.S_ISSOCK(os.fstat(fd).st_mode):
+                with socket.socket(fileno=os.dup(fd)) as copy:
+                    if copy.family == socket.AF_NETLINK and copy.proto == NETLINK_NETFILTER:
+                        found[fd] = copy.getsockname()[0]
+    return found
