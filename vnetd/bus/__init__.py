@@ -1,0 +1,1 @@
+"""The D-Bus front end: authorises, decodes, calls a service, encodes. Decides nothing about networks."""

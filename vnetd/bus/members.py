@@ -1,0 +1,123 @@
+"""The interfaces of networks, filters, ports and bindings."""
+
+from vnetd.bus.calls import DONE, Call, Handlers, Reply
+from vnetd.bus.objects import lease_row
+from vnetd.bus.values import BOOLEAN, INTEGER, NONE, decode_options, decode_parameters
+from vnetd.model.errors import Unsupported
+from vnetd.service.api import Filters, Networks, Ports
+
+UPDATE = {"live": BOOLEAN, "config": BOOLEAN, "parent_index": INTEGER}
+DESCRIBE = {"inactive": BOOLEAN}
+
+
+class NetworkMembers:
+    """``org.vnetd1.Network``."""
+
+    def __init__(self, networks: Networks) -> None:
+        self._networks = networks
+
+    def handlers(self) -> Handlers:
+        """Every method of the contract."""
+        return {
+            "Start": self.start,
+            "Stop": self.stop,
+            "Undefine": self.undefine,
+            "Update": self.update,
+            "Describe": self.describe,
+            "GetLeases": self.get_leases,
+        }
+
+    async def start(self, call: Call) -> Reply:
+        await self._networks.start(call.caller, call.uuid)
+        return DONE
+
+    async def stop(self, call: Call) -> Reply:
+        await self._networks.stop(call.caller, call.uuid)
+        return DONE
+
+    async def undefine(self, call: Call) -> Reply:
+        await self._networks.undefine(call.caller, call.uuid)
+        return DONE
+
+    async def update(self, call: Call) -> Reply:
+        command, section, document, options = call.values
+        decoded = decode_options(options, UPDATE)
+        await self._networks.update(call.caller, call.uuid, command, section, document, decoded)
+        return DONE
+
+    def describe(self, call: Call) -> Reply:
+        format, options = call.values
+        return Reply([self._networks.describe(call.uuid, format, decode_options(options, DESCRIBE))])
+
+    async def get_leases(self, call: Call) -> Reply:
+        decode_options(call.values[0], NONE)
+        return Reply([[lease_row(lease) for lease in await self._networks.leases(call.uuid)]])
+
+
+class FilterMembers:
+    """``org.vnetd1.Filter``."""
+
+    def __init__(self, filters: Filters) -> None:
+        self._filters = filters
+
+    def handlers(self) -> Handlers:
+        """Every method of the contract."""
+        return {"Undefine": self.undefine, "Describe": self.describe}
+
+    async def undefine(self, call: Call) -> Reply:
+        await self._filters.undefine(call.caller, call.uuid)
+        return DONE
+
+    def describe(self, call: Call) -> Reply:
+        format, options = call.values
+        return Reply([self._filters.describe(call.uuid, format, decode_options(options, NONE))])
+
+
+class PortMembers:
+    """``org.vnetd1.Port``."""
+
+    def __init__(self, ports: Ports) -> None:
+        self._ports = ports
+
+    def handlers(self) -> Handlers:
+        """Every method of the contract."""
+        return {
+            "Detach": self.detach,
+            "Move": self.move,
+            "SetFilter": self.set_filter,
+            "SetBandwidth": self.set_bandwidth,
+            "GetAddresses": self.get_addresses,
+        }
+
+    async def detach(self, call: Call) -> Reply:
+        await self._ports.detach(call.caller, call.uuid)
+        return DONE
+
+    async def set_filter(self, call: Call) -> Reply:
+        name, parameters = call.values
+        await self._ports.set_filter(call.caller, call.uuid, name, decode_parameters(parameters))
+        return DONE
+
+    def move(self, _: Call) -> Reply:
+        raise Unsupported("this version of vnetd cannot move a port; detach it and attach it to the other network")
+
+    def set_bandwidth(self, _: Call) -> Reply:
+        raise Unsupported("this version of vnetd cannot limit a port's bandwidth")
+
+    def get_addresses(self, _: Call) -> Reply:
+        raise Unsupported("this version of vnetd cannot tell a port's addresses; see the leases of its network")
+
+
+class BindingMembers:
+    """``org.vnetd1.Binding``."""
+
+    def __init__(self, filters: Filters) -> None:
+        self._filters = filters
+
+    def handlers(self) -> Handlers:
+        """Every method of the contract."""
+        return {"Delete": self.delete}
+
+    async def delete(self, call: Call) -> Reply:
+        await self._filters.unbind(call.caller, call.uuid)
+        return DONE
