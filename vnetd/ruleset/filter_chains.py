@@ -1,0 +1,191 @@
+"""All chains of a filter: link-layer chains first, then those of the network layer, named by their content.
+
+A chain named by its content is the same chain for all ports whose rules are equal, and a filter that changes gives
+other chains: changing it while it is used is a change of map elements. Link-layer acceptance leads on to the
+network layer; what nothing matches is accepted.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+
+from vnetd.model.filter import Direction, chain_prefix
+from vnetd.plan.rules import Chain, Fragment, Hook, Json, Set
+from vnetd.ruleset.expressions import ACCEPT, jump, match, meta, payload, vmap
+from vnetd.ruleset.filter_bound import Bound, digest
+from vnetd.ruleset.filter_flows import note_requests
+from vnetd.ruleset.filter_resolve import Jump, Placed, Side, chain_ethertype
+from vnetd.ruleset.filter_rules import Statements, Uses, interface, link_layer, network_layer
+from vnetd.ruleset.filter_tests import ethertype
+
+FROM_GUEST = Set("bridge", "from_guest", ("ifname",), data="verdict")
+TO_GUEST = Set("bridge", "to_guest", ("ifname",), data="verdict")
+BASE = Fragment(
+    chains=(
+        # Before br_netfilter's hooks and its translations of the packet (priority 0), and after them.
+        Chain("bridge", "prerouting", ((vmap(meta("iifname"), "from_guest"),),), Hook("filter", "prerouting", -200)),
+        Chain("bridge", "postrouting", ((vmap(meta("oifname"), "to_guest"),),), Hook("filter", "postrouting", 200)),
+    ),
+    sets=(FROM_GUEST, TO_GUEST),
+)
+"""What dispatches to the chains of the ports; every port's fragment holds it."""
+STP_ADDRESS = "01:80:c2:00:00:00"
+
+
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """A filter's chains and sets without any port's elements.
+
+    ``entries`` maps a dispatching map to the chain a port's packets enter.
+    """
+
+    chains: tuple[Chain, ...]
+    sets: tuple[Set, ...]
+    entries: Mapping[str, str]
+    own: tuple["OwnChain", ...]
+    warnings: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class OwnChain:
+    """A chain each port has its own of, entered through a map keyed by interface from a chain that is shared."""
+
+    map: Set
+    kind: str
+    towards_guest: bool
+    members: tuple[Placed, ...]
+    accepted: Json
+
+
+@dataclass(slots=True)
+class _Work:
+    """Chains made so far. ``identity`` names the filter with all it refers to."""
+
+    identity: str
+    bounds: Mapping[int, Bound]
+    uses: Uses = field(default_factory=Uses)
+    chains: dict[str, Chain] = field(default_factory=dict)
+    entries: dict[str, str] = field(default_factory=dict)
+    own: list[OwnChain] = field(default_factory=list)
+
+    def chain(self, kind: str, towards_guest: bool, rules: Iterable[Statements]) -> str:
+        """Make a chain and return its name."""
+        made = chain_of(kind, towards_guest, rules)
+        self.chains[made.name] = made
+        return made.name
+
+    def bound(self, placed: Placed) -> Bound:
+        """A rule with its values."""
+        return self.bounds[id(placed)]
+
+
+def build(identity: str, rules: Iterable[Placed], sides: tuple[Side, Side], bounds: Mapping[int, Bound]) -> Shape:
+    """The chains of a filter whose variables have the forms in ``bounds`` (by identity of the placed rule).
+
+    ``sides`` are the link-layer rules from the guest and to it. Raises ``Invalid`` and ``Unsupported``.
+    """
+    work = _Work(identity, bounds)
+    network = [placed for placed in rules if placed.layer == 3]
+    by_side = [_network_rules(network, towards_guest, work) for towards_guest in (False, True)]
+    for towards_guest, side, rules_of in zip((False, True), sides, by_side, strict=True):
+        _note_requests(towards_guest, rules_of, work)
+        following = _network_entry(towards_guest, rules_of, work)
+        entry = _link_entry(side, towards_guest, following, work)
+        if entry:
+            work.entries[TO_GUEST.name if towards_guest else FROM_GUEST.name] = entry
+    return Shape(
+        (*BASE.chains, *work.chains.values()),
+        (*BASE.sets, *work.uses.sets.values(), *(one.map for one in work.own)),
+        work.entries,
+        tuple(work.own),
+        tuple(work.uses.warnings),
+    )
+
+
+def _network_rules(rules: Iterable[Placed], towards_guest: bool, work: _Work) -> dict[int, list[Statements]]:
+    found: dict[int, list[Statements]] = {4: [], 6: []}
+    for placed in rules:
+        assert placed.rule.match is not None
+        found[placed.rule.match.spec.version] += network_layer(work.bound(placed), towards_guest, work.uses)
+    return found
+
+
+def _note_requests(towards_guest: bool, rules: dict[int, list[Statements]], work: _Work) -> None:
+    direction = Direction.IN if towards_guest else Direction.OUT
+    for version, kind, way in sorted(work.uses.requests):
+        if way is direction:
+            rules[version].insert(0, note_requests(version, kind, direction, interface(towards_guest)))
+
+
+def _network_entry(towards_guest: bool, rules: dict[int, list[Statements]], work: _Work) -> str:
+    """The chain that sends IPv4 and IPv6 to their rules, "" if there are none. Its verdict is final.
+
+    A packet in a VLAN counts as IP here, if the kernel took its tag off: rules that drop shall not be evaded.
+    """
+    ways: list[Statements] = []
+    for version, name in ((4, "ip"), (6, "ip6")):
+        if rules[version]:
+            target = work.chain(name, towards_guest, [*rules[version], (ACCEPT,)])
+            ways.append((match(meta("protocol"), name), goto(target)))
+    return work.chain("network", towards_guest, [*ways, (ACCEPT,)]) if ways else ""
+
+
+def _link_entry(side: Side, towards_guest: bool, following: str, work: _Work) -> str:
+    """The root chain, which ends with the network layer; the latter alone if there is no link-layer rule."""
+    accepted = goto(following) if following else ACCEPT
+    rules: list[Statements] = []
+    for item in side.root:
+        if isinstance(item, Jump):
+            rules += _enter(item.chain, side.chains[item.chain], towards_guest, accepted, work)
+        else:
+            rules += link_layer(work.bound(item), towards_guest, None, True, accepted, work.uses)
+    if not rules:
+        return following
+    return work.chain("root", towards_guest, [*rules, *([(accepted,)] if following else [])])
+
+
+def _enter(
+    chain: str, members: tuple[Placed, ...], towards_guest: bool, accepted: Json, work: _Work
+) -> list[Statements]:
+    """Rules that enter a chain: by name if ports share it, else through a map keyed by the interface."""
+    bounds = [work.bound(placed) for placed in members]
+    if any(bound.form.own_chain for bound in bounds):
+        map_ = Set("bridge", f"private_{digest((work.identity, towards_guest, chain))}", ("ifname",), data="verdict")
+        work.own.append(OwnChain(map_, chain, towards_guest, members, accepted))
+        return [(*_guard(chain), vmap(interface(towards_guest), map_.name))]
+    rules = _chain_rules(chain, bounds, towards_guest, accepted, work.uses)
+    return [(*_guard(chain), jump(work.chain(chain, towards_guest, rules)))] if rules else []
+
+
+def _chain_rules(
+    chain: str, bounds: Iterable[Bound], towards_guest: bool, accepted: Json, uses: Uses
+) -> list[Statements]:
+    kind = chain_ethertype(chain)
+    return [rule for bound in bounds for rule in link_layer(bound, towards_guest, kind, False, accepted, uses)]
+
+
+def own_chain(own: OwnChain, bounds: Mapping[int, Bound], uses: Uses) -> Chain:
+    """The chain of one port, with its values in ``bounds``."""
+    members = [bounds[id(placed)] for placed in own.members]
+    rules = _chain_rules(own.kind, members, own.towards_guest, own.accepted, uses)
+    return chain_of(own.kind, own.towards_guest, rules)
+
+
+def chain_of(kind: str, towards_guest: bool, rules: Iterable[Statements]) -> Chain:
+    """A chain named by its content."""
+    content = tuple(rules)
+    label = "".join(letter if letter.isalnum() else "_" for letter in kind[:8])
+    return Chain("bridge", f"{'to' if towards_guest else 'from'}_{label}_{digest(content)}", content)
+
+
+def _guard(chain: str) -> tuple[Json, ...]:
+    kind = chain_ethertype(chain)
+    if kind is not None:
+        return (ethertype(kind),)
+    if chain_prefix(chain) == "stp":
+        return (match(payload("ether", "daddr"), STP_ADDRESS),)
+    return ()
+
+
+def goto(chain: str) -> Json:
+    """Go on in ``chain`` and do not come back."""
+    return {"goto": {"target": chain}}
