@@ -188,8 +188,9 @@ def test_rules_are_in_force_before_the_bridge_has_addresses_or_is_up(desired: De
     steps = plan(desired, ObservedNetwork(None, {}, None, DnsmasqState(0, None, {})))
     kinds = [type(step.operation) if isinstance(step, KernelStep) else type(step) for step in steps]
     rules = kinds.index(RulesStep)
-    raised = next(i for i, s in enumerate(steps) if isinstance(s, KernelStep) and s.operation == SetLink("virbr7", up=True))
-    assert kinds[0] is CreateBridge
+    up = SetLink("virbr7", up=True)
+    raised = next(at for at, step in enumerate(steps) if isinstance(step, KernelStep) and step.operation == up)
+    assert kinds[1] is CreateBridge
     assert all(position > rules for position, kind in enumerate(kinds) if kind is AddAddress)
     assert raised > rules
     assert all(position > raised for position, kind in enumerate(kinds) if kind is AddRoute)

@@ -17,27 +17,30 @@ class LinkEvent:
 
 @dataclass(frozen=True, slots=True)
 class AddressEvent:
-    """An address of the link with this index changed."""
+    """An address of the link with this index changed; ``name`` if the link still exists."""
 
     index: int
     cause: str = ""
+    name: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class RouteEvent:
-    """A route through the link with this index changed; 0 if it has none or several."""
+    """A route through the link with this index changed; 0 if it has none or several. ``name`` as for addresses."""
 
     index: int
     cause: str = ""
+    name: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class SysctlEvent:
-    """A ``forwarding`` or ``rp_filter`` sysctl changed; ``index`` -1 is *all*, -2 *default*."""
+    """A ``forwarding`` or ``rp_filter`` sysctl changed; ``index`` -1 is *all*, -2 *default*. ``name`` as above."""
 
     family: int
     index: int
     cause: str = ""
+    name: str = ""
 
 
 @dataclass(frozen=True, slots=True)

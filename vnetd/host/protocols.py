@@ -94,7 +94,8 @@ class Namespaces(Protocol):
     async def open(self, reference: str) -> int:
         """An fd of the namespace with this name, absolute path or process id; the caller closes it.
 
-        ``Invalid`` if it is none, ``NotFound`` if there is none.
+        ``Invalid`` for what cannot be one of these; ``NotFound`` for all else, whether there is another kind of file
+        or none, so that nobody learns from it what files there are.
         """
         ...
 

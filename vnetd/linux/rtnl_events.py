@@ -9,6 +9,7 @@ import logging
 import socket
 import struct
 from collections.abc import Callable, Collection
+from contextlib import suppress
 
 from vnetd.host.events import AddressEvent, HostEvent, LinkEvent, Overflow, RouteEvent, SysctlEvent
 from vnetd.linux import netlink
@@ -93,7 +94,8 @@ def _event(kind: int, data: bytes, start: int, end: int, port: int) -> HostEvent
             case netlink.RTM_NEWLINK | netlink.RTM_DELLINK:
                 return _link(data, start, end, port)
             case netlink.RTM_NEWADDR | netlink.RTM_DELADDR:
-                return AddressEvent(netlink.ADDRESS.unpack_from(data, start)[4], port_owner(port))
+                index = netlink.ADDRESS.unpack_from(data, start)[4]
+                return AddressEvent(index, port_owner(port), name_of(index))
             case netlink.RTM_NEWROUTE | netlink.RTM_DELROUTE:
                 return _route(data, start, end, port)
             case netlink.RTM_NEWNETCONF:
@@ -114,14 +116,23 @@ def _route(data: bytes, start: int, end: int, port: int) -> RouteEvent | None:
     if netlink.ROUTE.unpack_from(data, start)[7] != RTN_UNICAST:
         return None
     device = attribute(data, start + netlink.ROUTE.size, end, RTA_OIF)
-    return RouteEvent(netlink.U32.unpack(device)[0] if device else 0, port_owner(port))
+    index = netlink.U32.unpack(device)[0] if device else 0
+    return RouteEvent(index, port_owner(port), name_of(index))
 
 
 def _netconf(data: bytes, start: int, end: int, port: int) -> SysctlEvent | None:
     found = attributes(data, start + NETCONF_HEADER, end)
     if NETCONFA_IFINDEX not in found or not {NETCONFA_FORWARDING, NETCONFA_RP_FILTER} & found.keys():
         return None
-    return SysctlEvent(data[start], netlink.S32.unpack(found[NETCONFA_IFINDEX])[0], port_owner(port))
+    index = netlink.S32.unpack(found[NETCONFA_IFINDEX])[0]
+    return SysctlEvent(data[start], index, port_owner(port), name_of(index))
+
+
+def name_of(index: int) -> str:
+    """The link's name, "" if there is none any more; a look-up without locks, far cheaper than a request."""
+    with suppress(OSError):
+        return socket.if_indextoname(index) if index > 0 else ""
+    return ""
 
 
 def _listening(receive_buffer: int) -> socket.socket:

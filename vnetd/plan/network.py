@@ -1,7 +1,8 @@
 """What one network needs of the kernel, and the steps from what is there to what should be.
 
 ``plan`` is pure and total: planning again after its steps were executed gives no steps. Steps of a ``Phase`` may
-only run after all of the phase before: a bridge has its sysctls before it has addresses, its rules before it is up.
+only run after all of the phase before: a bridge has its sysctls and rules before it has addresses, and these before
+it is up. Rules go by the bridge's name and need no bridge, so they may be written while it is being made.
 """
 
 from collections.abc import Iterator, Mapping
@@ -34,8 +35,8 @@ class Phase(IntEnum):
     """Order in which a network comes into being."""
 
     REMOVE = 0
-    LINK = 1
-    RULES = 2
+    RULES = 1
+    LINK = 2
     ADDRESSES = 3
     UP = 4
     ROUTES = 5
@@ -139,7 +140,7 @@ def plan(desired: DesiredNetwork, observed: ObservedNetwork, previous: DesiredNe
         *_plan_sysctls(desired, observed),
         *_plan_rules(desired, observed),
         *_plan_addresses(desired, observed.view, previous),
-        *_plan_dnsmasq(desired.dnsmasq, observed.dnsmasq, desired.uuid),
+        *_plan_dnsmasq(desired, observed),
     ]
     return sorted(steps, key=lambda step: step.phase)
 
@@ -204,9 +205,7 @@ def _plan_rules(desired: DesiredNetwork, observed: ObservedNetwork) -> Iterator[
         yield RulesStep(network_owner(desired.uuid), desired.fragment)
 
 
-def _plan_addresses(
-    desired: DesiredNetwork, view: LinkView | None, previous: DesiredNetwork | None
-) -> Iterator[Step]:
+def _plan_addresses(desired: DesiredNetwork, view: LinkView | None, previous: DesiredNetwork | None) -> Iterator[Step]:
     name = desired.bridge.name
     addresses = view.addresses if view else frozenset()
     routes = view.routes if view else frozenset()
@@ -224,13 +223,15 @@ def _plan_addresses(
             yield KernelStep(Phase.ROUTES, f"route {route.destination}", AddRoute(name, route))
 
 
-def _plan_dnsmasq(want: Instance | None, have: DnsmasqState, uuid: str) -> Iterator[Step]:
+def _plan_dnsmasq(desired: DesiredNetwork, observed: ObservedNetwork) -> Iterator[Step]:
+    want, have = desired.dnsmasq, observed.dnsmasq
     if want is None:
         if have.pid:
-            yield StopDnsmasq(uuid)
+            yield StopDnsmasq(desired.uuid)
         return
     changed = sorted(name for name, text in want.files.items() if have.files.get(name) != text)
-    if not have.pid or have.started_with != want.files["dnsmasq.conf"]:
+    # Its DHCP socket is bound to the bridge's index: a bridge that is made anew needs a dnsmasq started anew.
+    if not have.pid or have.started_with != want.files["dnsmasq.conf"] or observed.view is None:
         yield StartDnsmasq(want)
     elif changed:
         yield ReloadDnsmasq(want, f"dnsmasq file {', '.join(changed)}")

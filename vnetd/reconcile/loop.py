@@ -58,7 +58,7 @@ class Loop:
             case LinkEvent() | AddressEvent() | RouteEvent():
                 self._device(event)
             case SysctlEvent():
-                key = self.devices.key(event.index)
+                key = self.devices.key(event.index, event.name)
                 self.healer.touch(key or self.forwarding.key, event.cause)
             case RulesEvent():
                 self.rules.suspect((event.family, event.kind, event.name))
@@ -77,8 +77,7 @@ class Loop:
             self.healer.touch(key)
 
     def _device(self, event: LinkEvent | AddressEvent | RouteEvent) -> None:
-        name = event.name if isinstance(event, LinkEvent) else ""
-        if key := self.devices.key(event.index, name):
+        if key := self.devices.key(event.index, event.name):
             self.healer.touch(key, event.cause)
         else:
             # Foreign: uplinks and taken subnets may be others now.

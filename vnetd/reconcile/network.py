@@ -1,7 +1,8 @@
 """One network on the host: brought up as a transaction, kept as it should be, taken away whole."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Coroutine, Sequence
+from typing import TypeVar
 
 from vnetd.model.errors import HostError, InUse
 from vnetd.plan.kernel import LinkView
@@ -21,6 +22,10 @@ from vnetd.plan.network import (
     plan_removal,
 )
 from vnetd.reconcile.loop import Loop
+
+KernelView = tuple[LinkView | None, dict[tuple[str, ...], str | None]]
+A = TypeVar("A")
+B = TypeVar("B")
 
 
 class NetworkTarget:
@@ -58,18 +63,30 @@ class NetworkTarget:
 
     async def converge(self) -> tuple[str, ...]:
         """Observe, plan, execute, observe again; returns what was repaired, without repetition."""
-        steps = self._plan(await self.observe())
+        before = await self.observe()
+        steps = self._plan(before)
         if not steps:
             return ()
-        await self._execute([step for step in steps if step.phase < Phase.DNSMASQ])
+        await self._execute([step for step in steps if step.phase == Phase.REMOVE])
+        await self._make_link(steps)
         # dnsmasq takes milliseconds to start: the kernel is read again meanwhile.
-        view, _ = await asyncio.gather(
-            self._observe_kernel(), self._execute([step for step in steps if step.phase >= Phase.DNSMASQ])
+        kernel, _ = await _both(
+            self._observe_kernel(), self._execute([step for step in steps if step.phase == Phase.DNSMASQ])
         )
-        left = self._plan(await self.observe(view))
+        left = self._plan(await self.observe(kernel))
         if left:
             raise HostError("verify", self.desired.bridge.name, f"{left[0].what} does not stay as it was made")
+        if before.view is None:  # everything else on it went with the bridge
+            return (f"bridge {self.desired.bridge.name}",)
         return tuple(dict.fromkeys(step.what for step in steps))
+
+    async def _make_link(self, steps: Sequence[Step]) -> None:
+        """The bridge, its rules and dnsmasq's files side by side; once it is guarded, what makes it reachable."""
+        await _both(
+            self._execute([step for step in steps if step.phase == Phase.LINK]),
+            self._execute([step for step in steps if step.phase == Phase.RULES]),
+        )
+        await self._execute([step for step in steps if Phase.LINK < step.phase < Phase.DNSMASQ])
 
     async def take_down(self) -> None:
         """Remove everything; finishes all its steps, then raises what went wrong."""
@@ -98,23 +115,20 @@ class NetworkTarget:
                 "remove it or give the network another bridge name"
             ) from None
 
-    async def _observe_kernel(self) -> tuple[LinkView | None, dict[tuple[str, ...], str | None]]:
+    async def _observe_kernel(self) -> KernelView:
         view = await self._host.kernel.view(self.desired.bridge.name)
         sysctls = await self._host.kernel.sysctls([sysctl.path for sysctl in self.desired.sysctls]) if view else {}
         self._devices.seen(self.key, view.link.index if view else 0)
         return view, dict(sysctls)
 
-    async def observe(
-        self, kernel: tuple[LinkView | None, dict[tuple[str, ...], str | None]] | None = None
-    ) -> ObservedNetwork:
+    async def observe(self, kernel: KernelView | None = None) -> ObservedNetwork:
         """What is there now; ``kernel`` is a reading just made of links and sysctls."""
-        view, sysctls = kernel or await self._observe_kernel()
-        return ObservedNetwork(
-            view=view,
-            sysctls=sysctls,
-            fragment=self._rules.fragment(self.key),
-            dnsmasq=await self._host.dnsmasq.observe(self.desired.uuid),
-        )
+        running = self._host.dnsmasq.observe(self.desired.uuid)
+        if kernel is None:
+            (view, sysctls), dnsmasq = await _both(self._observe_kernel(), running)
+        else:
+            (view, sysctls), dnsmasq = kernel, await running
+        return ObservedNetwork(view, sysctls, self._rules.fragment(self.key), dnsmasq)
 
     async def _execute(self, steps: Sequence[Step]) -> None:
         """Execute in order; kernel steps that follow each other go in one batch."""
@@ -142,6 +156,16 @@ class NetworkTarget:
                 await self._host.dnsmasq.reload(step.instance)
             case StopDnsmasq():
                 await self._host.dnsmasq.stop(step.network, forget=False)
+
+
+async def _both(one: Coroutine[None, None, A], other: Coroutine[None, None, B]) -> tuple[A, B]:
+    """Both at once; returns or raises only when both have ended, so that nothing goes on behind a failure."""
+    first, second = await asyncio.gather(one, other, return_exceptions=True)
+    if isinstance(first, BaseException):
+        raise first
+    if isinstance(second, BaseException):
+        raise second
+    return first, second
 
 
 def _raise_all(failures: list[BaseException]) -> None:
