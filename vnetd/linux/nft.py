@@ -1,8 +1,9 @@
 """vnetd's nftables tables through libnftables, in process and in JSON.
 
 One library context on one thread. Where kernel (6.9) and library (1.1) can, the tables are owned by the context's
-socket and persist without it: other processes can then neither flush nor edit them, and after a restart they are
-adopted as they are. libnftables before 1.1 drops the flags without a word, therefore they are read back.
+socket and persist without it: other processes can then neither flush nor edit them. While no vnetd runs they are
+orphans (the kernel takes the owner flag off), open to everybody; the next one adopts them as they are. libnftables
+before 1.1 drops the flags without a word, therefore they are read back.
 """
 
 import json
@@ -28,9 +29,13 @@ NOWHERE = "No such file or directory"
 
 
 class LinuxNft:
-    """``host.Nft`` on the kernel, in the network namespace of the thread that calls ``open``."""
+    """``host.Nft`` on the kernel, in the network namespace of the thread that calls ``open``.
 
-    def __init__(self) -> None:
+    ``own``: whether to own the tables where that can be.
+    """
+
+    def __init__(self, *, own: bool = True) -> None:
+        self._own = own
         self._worker = Worker("nft")
         self._library: Nftables | None = None
         self._ports: frozenset[int] = frozenset()
@@ -86,20 +91,19 @@ class LinuxNft:
         before = _netfilter_sockets()
         self._library = Nftables()
         self._library.set_json_output(True)
+        self._can_own = self._probe() and self._own
+        # Only now does the library's socket have its port: the first message binds it.
         opened = {fd: port for fd, port in _netfilter_sockets().items() if fd not in before}
         for fd in opened:
             # A child that inherited the socket would keep the tables from being adopted after a restart.
             os.set_inheritable(fd, False)
         self._ports = frozenset(opened.values())
-        self._can_own = self._probe()
         self._library.set_terse_output(True)
         for family in FAMILIES:
             if (flags := self._flags(family)) is None:
                 continue
-            if self._can_own and set(OWNED) <= flags:
+            if self._can_own and "persist" in flags:
                 self._run([{"add": table(family, True)}], "adopt", f"table {family} {TABLE}")
-            elif self._can_own:
-                self._plain.add(family)
             listed = self._table(family)
             self._kinds |= {(family, name): one for name, one in listed.definitions.items()} if listed else {}
         self._library.set_terse_output(False)
@@ -136,15 +140,14 @@ class LinuxNft:
         self._kinds |= {(one.family, one.name): one for one in add.sets}
 
     def _rewrite(self, contents: Fragment) -> None:
-        for family in FAMILIES if self._can_own else ():
-            self._remember_flags(family, self._flags(family))
-        commands = rewriting(contents, self._owned_families(), FAMILIES if self._can_own else ())
+        there = [family for family in FAMILIES if self._flags(family) is not None]
+        commands = rewriting(contents, there, FAMILIES if self._can_own else ())
         self._run(commands, "commit rules", "all of them")
         self._plain.clear()
         self._kinds = {(one.family, one.name): one for one in contents.sets}
 
     def _remember_flags(self, family: Family, flags: frozenset[str] | None) -> None:
-        if self._can_own and flags is not None and not set(OWNED) <= flags:
+        if self._can_own and flags is not None and "persist" not in flags:
             self._plain.add(family)
         else:
             self._plain.discard(family)

@@ -38,17 +38,14 @@ def transaction(remove: Fragment, add: Fragment, kinds: Kinds, owned: Collection
     ]
 
 
-def rewriting(contents: Fragment, current: Collection[Family], owned: Collection[Family]) -> list[Command]:
-    """Commands that make both tables hold ``contents`` and nothing else, whatever they hold or whether they are.
+def rewriting(contents: Fragment, there: Collection[Family], owned: Collection[Family]) -> list[Command]:
+    """Commands that make both tables hold ``contents`` and nothing else, whatever they hold.
 
-    ``current`` are the families whose table is owned now, ``owned`` those whose table shall be.
+    ``there`` are the families that have the table now, ``owned`` those whose table shall be owned.
     """
     kinds = {(one.family, one.name): one for one in contents.sets}
-    commands: list[Command] = []
-    for family in FAMILIES:
-        # Adding first makes the deletion harmless where there is no table.
-        commands += [{"add": table(family, family in current)}, {"delete": table(family, False)}]
-    return commands + list(_additions(contents, set(), kinds, owned))
+    deletions = [{"delete": table(family, False)} for family in FAMILIES if family in there]
+    return [*deletions, *_additions(contents, set(), kinds, owned)]
 
 
 def table(family: Family, owned: bool) -> Command:

@@ -1,0 +1,235 @@
+"""vnetd's tables on the kernel: what a commit leaves alone, who owns them, what is found after a restart."""
+
+import asyncio
+import json
+import sys
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from support.netns import run
+
+from vnetd.linux.nft import LinuxNft
+from vnetd.model.errors import HostError
+from vnetd.model.network import Network
+from vnetd.plan.ledger import Ledger, merge
+from vnetd.plan.rules import EMPTY, Chain, Element, Fragment, Hook, Set
+from vnetd.ruleset.network import network_fragment
+
+ACCEPT: Any = {"accept": None}
+GUESTS = Set("inet", "guests", ("ifname",))
+USES_GUESTS = ({"match": {"op": "==", "left": {"meta": {"key": "iifname"}}, "right": "@guests"}}, ACCEPT)
+COUNTED = ({"counter": None}, ACCEPT)
+INPUT = Chain("inet", "input", (USES_GUESTS, COUNTED), Hook("filter", "input", 0))
+CONTENTS = Fragment(
+    (INPUT, Chain("bridge", "ports", ((ACCEPT,),))), (GUESTS,), frozenset({Element("inet", "guests", ("virbr0",))})
+)
+LATER = Fragment(elements=frozenset({Element("inet", "guests", ("virbr1",))}))
+
+
+@pytest.fixture
+async def nft() -> AsyncIterator[LinuxNft]:
+    linux = LinuxNft()
+    await linux.open()
+    yield linux
+    await linux.close()
+
+
+@pytest.fixture
+async def plain() -> AsyncIterator[LinuxNft]:
+    """Tables that everybody may change."""
+    linux = LinuxNft(own=False)
+    await linux.open()
+    yield linux
+    await linux.close()
+
+
+def objects(*what: str) -> list[dict[str, Any]]:
+    return list(json.loads(run("nft", "-j", "list", *what).stdout)["nftables"])
+
+
+def handles() -> dict[str, int]:
+    return {one["chain"]["name"]: one["chain"]["handle"] for one in objects("table", "inet", "vnetd") if "chain" in one}
+
+
+def nat_network(number: int) -> Fragment:
+    network = Network.model_validate(
+        {"name": f"net{number}", "mode": "nat", "addresses": [{"address": f"10.{number}.0.1/24"}]}
+    )
+    return network_fragment(network, f"virbr{number}")
+
+
+async def test_a_refilled_chain_stays_the_same_chain(nft: LinuxNft) -> None:
+    await nft.commit(EMPTY, CONTENTS)
+    before = handles()
+    await nft.commit(Fragment(chains=(INPUT,)), Fragment(chains=(Chain("inet", "input", (COUNTED,), INPUT.hook),)))
+    assert handles() == before
+    listed = await nft.chain("inet", "input")
+    assert listed is not None
+    assert len(listed.chains["input"]) == 1
+
+
+async def test_packets_that_are_counted_are_no_drift(nft: LinuxNft) -> None:
+    ledger = Ledger()
+    proposal = ledger.propose({"a": CONTENTS})
+    await nft.commit(proposal.remove, proposal.add)
+    ledger.accept(proposal)
+    run("ping", "-c", "1", "-W", "1", "127.0.0.1")
+    counters = [
+        statement["counter"]["packets"]
+        for one in objects("chain", "inet", "vnetd", "input")
+        for statement in one.get("rule", {}).get("expr", ())
+        if "counter" in statement
+    ]
+    assert counters and counters[0] > 0
+    assert not ledger.drift_chain("inet", "input", await nft.chain("inet", "input"))
+
+
+async def test_the_rules_of_a_network_are_not_drift_once_their_listed_form_is_learned(nft: LinuxNft) -> None:
+    ledger = Ledger()
+    proposal = ledger.propose({f"network:{number}": nat_network(number) for number in range(3)})
+    await nft.commit(proposal.remove, proposal.add)
+    ledger.accept(proposal)
+    for family, name in ledger.unlearned():
+        ledger.learn(await nft.chain(family, name))
+    assert ledger.unlearned() == ()
+    assert not ledger.drift_table("inet", await nft.table("inet"))
+
+
+@pytest.mark.parametrize(
+    "sabotage",
+    [
+        "flush ruleset",
+        "flush table inet vnetd",
+        "flush chain inet vnetd forward; flush set inet vnetd from4",
+        "delete element inet vnetd guarded { virbr1 }",
+        "insert rule inet vnetd from_guest drop",
+        "add chain inet vnetd forward { policy drop; }",
+        "add chain inet vnetd evil { type filter hook forward priority -5; }; add rule inet vnetd evil drop",
+        "flush chain inet vnetd forward; flush chain inet vnetd from_guest; delete chain inet vnetd from_guest",
+        "add element inet vnetd from4 { virbr9 . 10.99.0.0/16 }",
+        "add set inet vnetd evil { type mark; }",
+    ],
+)
+async def test_whatever_another_process_breaks_is_found_and_healed(plain: LinuxNft, sabotage: str) -> None:
+    nft = plain
+    ledger = Ledger()
+    proposal = ledger.propose({f"network:{number}": nat_network(number) for number in range(3)})
+    await nft.commit(proposal.remove, proposal.add)
+    ledger.accept(proposal)
+    ledger.learn(await nft.table("inet"))
+    run("nft", sabotage)
+    drift = merge(*[ledger.drift_table(family, await nft.table(family)) for family in ("inet", "bridge")])
+    assert drift.what
+    await nft.commit(drift.remove, drift.add)
+    assert not ledger.drift_table("inet", await nft.table("inet"))
+
+
+async def test_a_cancelled_caller_leaves_the_ruleset_as_it_was(nft: LinuxNft) -> None:
+    await nft.commit(EMPTY, CONTENTS)
+    for _ in range(20):
+        task = asyncio.create_task(nft.commit(EMPTY, LATER))
+        await asyncio.sleep(0)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        assert await nft.set("inet", "guests") == CONTENTS.elements
+
+
+async def test_after_a_restart_everything_is_found_and_can_be_changed(nft: LinuxNft) -> None:
+    await nft.commit(EMPTY, CONTENTS)
+    before = handles()
+    await nft.close()
+    again = LinuxNft()
+    await again.open()
+    try:
+        assert handles() == before
+        assert again.owned is nft.owned
+        await again.commit(EMPTY, LATER)
+        assert await again.set("inet", "guests") == CONTENTS.elements | LATER.elements
+    finally:
+        await again.close()
+
+
+async def test_owned_tables_survive_a_foreign_flush_and_refuse_foreign_changes(nft: LinuxNft) -> None:
+    await nft.commit(EMPTY, CONTENTS)
+    if not nft.owned:
+        assert all("flags" not in one.get("table", {}) for one in objects("tables"))
+        pytest.skip("libnftables before 1.1 or a kernel before 6.9 cannot own tables that persist")
+    run("nft", "flush", "ruleset")
+    assert run("nft", "flush chain inet vnetd input", check=False).returncode != 0
+    listed = await nft.table("inet")
+    assert listed is not None
+    assert len(listed.chains["input"]) == 2
+
+
+async def test_owned_tables_outlive_their_owner(nft: LinuxNft) -> None:
+    await nft.commit(EMPTY, CONTENTS)
+    if not nft.owned:
+        pytest.skip("libnftables before 1.1 or a kernel before 6.9 cannot own tables that persist")
+    await nft.close()
+    flags = [one["table"].get("flags") for one in objects("tables") if "table" in one]
+    assert flags == ["persist", "persist"]
+    assert "input" in handles()
+
+
+async def test_a_plain_table_becomes_owned_only_by_rewriting() -> None:
+    run("nft", "add table inet vnetd; add chain inet vnetd old; add table bridge other")
+    nft = LinuxNft()
+    await nft.open()
+    try:
+        assert not nft.owned
+        await nft.commit(EMPTY, Fragment(chains=(Chain("inet", "new", ()),)))
+        assert set(handles()) == {"old", "new"}
+        await nft.rewrite(CONTENTS)
+        assert set(handles()) == {"input"}
+        flags = {one["table"]["name"]: one["table"].get("flags") for one in objects("tables") if "table" in one}
+        assert bool(flags["vnetd"]) is nft.owned
+        assert flags["other"] is None
+    finally:
+        await nft.close()
+
+
+OWNER = """
+import asyncio, sys
+from vnetd.linux.nft import LinuxNft
+from vnetd.plan.rules import EMPTY, Chain, Fragment
+
+async def main():
+    nft = LinuxNft()
+    await nft.open()
+    await nft.commit(EMPTY, Fragment(chains=(Chain("inet", "theirs", ()),)))
+    print("ready", flush=True)
+    sys.stdin.readline()
+
+asyncio.run(main())
+"""
+
+
+async def test_a_second_owner_is_told_and_takes_over_once_the_first_is_gone(nft: LinuxNft) -> None:
+    if not nft.owned:
+        pytest.skip("libnftables before 1.1 or a kernel before 6.9 cannot own tables that persist")
+    pipe = asyncio.subprocess.PIPE
+    top = str(Path(__file__).resolve().parents[2])
+    other = await asyncio.create_subprocess_exec(
+        sys.executable, "-c", OWNER, stdin=pipe, stdout=pipe, cwd=top, env={"PYTHONPATH": f"{top}:{':'.join(sys.path)}"}
+    )
+    try:
+        assert other.stdout is not None
+        assert await other.stdout.readline() == b"ready\n"
+        with pytest.raises(HostError):
+            await nft.commit(EMPTY, CONTENTS)
+        other.kill()
+        await other.wait()
+        await nft.close()
+        successor = LinuxNft()
+        await successor.open()
+        assert successor.owned
+        await successor.commit(EMPTY, CONTENTS)
+        assert set(handles()) == {"theirs", "input"}
+        await successor.close()
+    finally:
+        if other.returncode is None:
+            other.kill()
+            await other.wait()

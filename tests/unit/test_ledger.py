@@ -1,0 +1,343 @@
+"""The ledger of the ruleset: deltas counted by owner, and drift."""
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from support.memory_nft import MemoryNft
+
+from vnetd.plan.ledger import Drift, Drifted, Ledger, merge
+from vnetd.plan.rules import EMPTY, Chain, Element, Family, Fragment, Hook, Set, TableContents
+
+ACCEPT: Any = {"accept": None}
+DROP: Any = {"drop": None}
+GUESTS = Set("inet", "guests", ("ifname",))
+SUBNETS = Set("inet", "subnets", ("ifname", "ipv4_addr"), flags=("interval",))
+VERDICTS = Set("inet", "verdicts", ("ifname",), data="verdict")
+SEEN = Set("inet", "seen", ("ipv4_addr",), flags=("dynamic",), timeout=60)
+USES_GUESTS = ({"match": {"op": "==", "left": {"meta": {"key": "iifname"}}, "right": "@guests"}}, ACCEPT)
+FORWARD = Chain("inet", "forward", (USES_GUESTS, (DROP,)), Hook("filter", "forward", 0))
+INNER = Chain("inet", "inner", ((ACCEPT,),))
+BASE = Fragment((FORWARD, INNER), (GUESTS, SUBNETS, VERDICTS, SEEN))
+
+
+def element(name: str, *key: str, data: str = "") -> Element:
+    return Element("inet", name, key, data)
+
+
+def base_with(*elements: Element) -> Fragment:
+    return replace(BASE, elements=frozenset(elements))
+
+
+def accepted(ledger: Ledger, **fragments: Fragment | None) -> tuple[Fragment, Fragment]:
+    proposal = ledger.propose(fragments)
+    ledger.accept(proposal)
+    return proposal.remove, proposal.add
+
+
+async def listed(contents: Fragment, family: Family = "inet") -> TableContents:
+    nft = MemoryNft()
+    await nft.rewrite(contents)
+    found = await nft.table(family)
+    assert found is not None
+    return found
+
+
+def test_the_first_owner_brings_everything_and_the_second_only_what_is_its_own() -> None:
+    ledger = Ledger()
+    first = base_with(element("guests", "virbr0"))
+    assert accepted(ledger, a=first) == (EMPTY, first)
+    own = element("guests", "virbr1")
+    assert accepted(ledger, b=base_with(own)) == (EMPTY, Fragment(elements=frozenset({own})))
+
+
+def test_shared_things_go_with_their_last_owner() -> None:
+    ledger = Ledger()
+    shared, own = element("subnets", "virbr0", "10.0.0.0/24"), element("guests", "virbr0")
+    accepted(ledger, a=base_with(shared, own), b=base_with(shared))
+    assert accepted(ledger, a=None) == (Fragment(elements=frozenset({own})), EMPTY)
+    assert accepted(ledger, b=None) == (base_with(shared), EMPTY)
+    assert ledger.contents() == EMPTY
+
+
+def test_asking_again_for_what_is_there_changes_nothing() -> None:
+    ledger = Ledger()
+    accepted(ledger, a=base_with(element("guests", "virbr0")))
+    assert accepted(ledger, a=base_with(element("guests", "virbr0"))) == (EMPTY, EMPTY)
+    assert accepted(ledger, unknown=None) == (EMPTY, EMPTY)
+
+
+def test_a_chain_that_keeps_its_name_is_in_both_parts() -> None:
+    ledger = Ledger()
+    accepted(ledger, a=BASE)
+    changed = replace(INNER, rules=((DROP,),))
+    wanted = replace(BASE, chains=(FORWARD, changed))
+    assert accepted(ledger, a=wanted) == (Fragment(chains=(INNER,)), Fragment(chains=(changed,)))
+
+
+def test_a_verdict_that_changes_goes_and_comes() -> None:
+    ledger = Ledger()
+    before, after = (element("verdicts", "virbr0", data=data) for data in ("drop", "goto inner"))
+    accepted(ledger, a=base_with(before))
+    remove, add = accepted(ledger, a=base_with(after))
+    assert (remove, add) == (Fragment(elements=frozenset({before})), Fragment(elements=frozenset({after})))
+
+
+def test_a_set_of_another_type_comes_with_its_elements_and_the_chains_that_use_it() -> None:
+    ledger = Ledger()
+    mine = element("guests", "virbr0")
+    accepted(ledger, a=base_with(mine))
+    wider = replace(GUESTS, flags=("interval",))
+    remove, add = accepted(ledger, a=replace(base_with(mine), sets=(wider, SUBNETS, VERDICTS, SEEN)))
+    assert remove == Fragment((FORWARD,), (GUESTS,), frozenset({mine}))
+    assert add == Fragment((FORWARD,), (wider,), frozenset({mine}))
+
+
+def test_two_owners_that_want_a_chain_to_be_different_are_a_mistake_that_is_named() -> None:
+    ledger = Ledger()
+    accepted(ledger, a=BASE)
+    other = replace(BASE, chains=(FORWARD, replace(INNER, rules=((DROP,),))))
+    with pytest.raises(ValueError, match="inner"):
+        ledger.propose({"b": other})
+    with pytest.raises(ValueError, match="inner"):
+        Ledger().propose({"a": BASE, "b": other})
+    assert accepted(ledger, a=other, b=other)[1] == Fragment(chains=(other.chains[1],))
+
+
+@pytest.mark.parametrize(
+    ("fragment", "name"),
+    [
+        (Fragment((INNER, replace(INNER, rules=()))), "inner"),
+        (Fragment(elements=frozenset({element("guests", "virbr0")})), "guests"),
+        (base_with(element("verdicts", "a", data="drop"), element("verdicts", "a", data="accept")), "verdicts"),
+    ],
+    ids=["a chain twice", "an element without its set", "an element twice"],
+)
+def test_a_fragment_that_contradicts_itself_is_refused(fragment: Fragment, name: str) -> None:
+    with pytest.raises(ValueError, match=name):
+        Ledger().propose({"a": fragment})
+
+
+def test_a_set_cannot_go_while_somebody_has_elements_in_it() -> None:
+    ledger = Ledger()
+    accepted(ledger, a=BASE)
+    accepted(ledger, b=Fragment(elements=frozenset({element("guests", "virbr0")})))
+    with pytest.raises(ValueError, match="guests"):
+        ledger.propose({"a": None})
+    assert accepted(ledger, a=None, b=None)[0].sets == BASE.sets
+
+
+def test_a_proposal_that_was_not_accepted_leaves_no_trace_and_a_stale_one_is_refused() -> None:
+    ledger = Ledger()
+    forgotten = ledger.propose({"a": BASE})
+    assert ledger.contents() == EMPTY
+    assert ledger.fragment("a") is None
+    accepted(ledger, b=BASE)
+    with pytest.raises(ValueError, match="another proposal"):
+        ledger.accept(forgotten)
+    assert ledger.owners() == {"b"}
+
+
+def test_owners_of_shared_and_own_things_are_known() -> None:
+    ledger = Ledger()
+    own = element("guests", "virbr0")
+    accepted(ledger, a=base_with(own), b=BASE)
+    assert ledger.owners_of(FORWARD) == ledger.owners_of(GUESTS) == {"a", "b"}
+    assert ledger.owners_of(own) == {"a"}
+    assert ledger.owners_of(element("guests", "evil0")) == frozenset()
+
+
+async def test_a_table_as_it_should_be_has_not_drifted() -> None:
+    ledger = Ledger()
+    contents = base_with(element("guests", "virbr0"), element("subnets", "a", "10.0.0.0-10.0.0.255"))
+    accepted(ledger, a=contents)
+    assert not ledger.drift_table("inet", await listed(contents))
+    assert not ledger.drift_table("bridge", None)
+
+
+def test_a_missing_table_is_one_drift_of_all_owners_that_brings_all() -> None:
+    ledger = Ledger()
+    contents = base_with(element("guests", "virbr0"))
+    accepted(ledger, a=contents, b=BASE)
+    drift = ledger.drift_table("inet", None)
+    assert drift.what == (Drifted("table inet vnetd is missing", frozenset({"a", "b"})),)
+    assert (drift.remove, drift.add) == (EMPTY, contents)
+
+
+@pytest.mark.parametrize(
+    ("found", "words", "owners"),
+    [
+        ([], ["element virbr0 of set verdicts is missing"], {"a"}),
+        (["accept"], ["element virbr0 of set verdicts has another verdict"], {"a"}),
+        (["drop", "evil0"], ["element evil0 of set verdicts is foreign"], set()),
+    ],
+)
+def test_elements_that_are_missing_changed_or_foreign(found: list[str], words: list[str], owners: set[str]) -> None:
+    ledger = Ledger()
+    accepted(ledger, a=base_with(element("verdicts", "virbr0", data="drop")), b=BASE)
+    verdicts = {text for text in found if text != "evil0"}
+    have = {element("verdicts", "virbr0", data=text) for text in verdicts}
+    have |= {element("verdicts", "evil0", data="accept")} if "evil0" in found else set()
+    drift = ledger.drift_set("inet", "verdicts", frozenset(have))
+    assert [drifted.what for drifted in drift.what] == words
+    assert drift.what[0].owners == owners
+    assert (have - drift.remove.elements) | drift.add.elements == {element("verdicts", "virbr0", data="drop")}
+
+
+def test_a_range_written_otherwise_than_it_is_listed_has_not_drifted() -> None:
+    ledger = Ledger()
+    accepted(ledger, a=base_with(element("subnets", "br-lan", "10.0.0.1/32")))
+    assert not ledger.drift_set("inet", "subnets", frozenset({element("subnets", "br-lan", "10.0.0.1")}))
+    drift = ledger.drift_set("inet", "subnets", frozenset({element("subnets", "br-lan", "10.0.0.2")}))
+    assert len(drift.what) == 2
+
+
+def test_a_missing_set_comes_back_with_its_elements_and_a_foreign_one_goes() -> None:
+    ledger = Ledger()
+    mine = element("guests", "virbr0")
+    accepted(ledger, a=base_with(mine))
+    missing = ledger.drift_set("inet", "guests", None)
+    assert missing.add == Fragment(sets=(GUESTS,), elements=frozenset({mine}))
+    foreign = ledger.drift_set("inet", "evil", frozenset())
+    assert [one.name for one in foreign.remove.sets] == ["evil"]
+    assert foreign.what[0].owners == frozenset()
+    assert not ledger.drift_set("inet", "evil", None)
+
+
+def test_what_packets_added_to_a_dynamic_set_is_no_drift() -> None:
+    ledger = Ledger()
+    accepted(ledger, a=BASE)
+    assert not ledger.drift_set("inet", "seen", frozenset({element("seen", "10.0.0.1")}))
+
+
+@pytest.mark.parametrize(
+    ("have", "words"),
+    [
+        (None, "chain forward is missing"),
+        (replace(FORWARD, rules=FORWARD.rules[:1]), "chain forward has changed rules"),
+        (replace(FORWARD, rules=(*FORWARD.rules, (ACCEPT,))), "chain forward has changed rules"),
+        (
+            replace(FORWARD, hook=Hook("filter", "forward", 0, policy="drop")),
+            "chain forward has another hook or policy",
+        ),
+        (replace(FORWARD, hook=None), "chain forward has another hook or policy"),
+    ],
+)
+def test_a_chain_that_is_missing_or_changed_comes_back(have: Chain | None, words: str) -> None:
+    ledger = Ledger()
+    accepted(ledger, a=BASE)
+    hooks = {"forward": have.hook} if have and have.hook else {}
+    drift = ledger.drift_chain(
+        "inet", "forward", TableContents("inet", {"forward": have.rules}, hooks) if have else None
+    )
+    assert drift.what == (Drifted(words, frozenset({"a"})),)
+    assert drift.remove.chains == ((have,) if have else ())
+    assert drift.add == Fragment(chains=(FORWARD,))
+
+
+def test_a_foreign_chain_goes() -> None:
+    hook = Hook("filter", "input", -10)
+    evil = Chain("inet", "evil", ((ACCEPT,),), hook)
+    drift = Ledger().drift_chain("inet", "evil", TableContents("inet", {"evil": evil.rules}, {"evil": hook}))
+    assert drift == Drift(Fragment(chains=(evil,)), EMPTY, (Drifted("chain evil is foreign", frozenset()),))
+
+
+def test_the_listed_form_is_learned_once_and_forgotten_when_the_chain_changes() -> None:
+    ledger = Ledger()
+    accepted(ledger, a=BASE)
+    other_form = TableContents("inet", {"inner": (({"accept": {}},),)})
+    assert ledger.drift_chain("inet", "inner", other_form)
+    ledger.learn(other_form)
+    assert not ledger.drift_chain("inet", "inner", other_form)
+    assert ledger.unlearned() == (("inet", "forward"),)
+    ledger.learn(TableContents("inet", {"inner": ((DROP,),)}))
+    assert not ledger.drift_chain("inet", "inner", other_form)
+    accepted(ledger, a=replace(BASE, chains=(FORWARD, replace(INNER, rules=((DROP,),)))))
+    assert ("inet", "inner") in ledger.unlearned()
+
+
+def test_a_listing_with_another_number_of_rules_is_not_learned() -> None:
+    ledger = Ledger()
+    accepted(ledger, a=BASE)
+    ledger.learn(TableContents("inet", {"inner": (), "foreign": ((ACCEPT,),)}))
+    ledger.learn(None)
+    assert set(ledger.unlearned()) == {("inet", "forward"), ("inet", "inner")}
+
+
+async def test_a_set_of_another_type_is_found_when_the_table_is_listed_and_replaced_with_all_that_uses_it() -> None:
+    ledger = Ledger()
+    contents = base_with(element("guests", "virbr0"))
+    accepted(ledger, a=contents)
+    nft = MemoryNft()
+    old = replace(GUESTS, flags=("interval",))
+    await nft.rewrite(replace(contents, sets=(old, SUBNETS, VERDICTS, SEEN)))
+    drift = ledger.drift_table("inet", await nft.table("inet"))
+    assert [drifted.what for drifted in drift.what] == ["set guests has another type"]
+    await nft.commit(drift.remove, drift.add)
+    assert not ledger.drift_table("inet", await nft.table("inet"))
+
+
+async def test_drift_of_many_things_heals_in_one_transaction() -> None:
+    ledger = Ledger()
+    accepted(ledger, a=base_with(element("guests", "virbr0"), element("verdicts", "virbr0", data="goto inner")))
+    nft = MemoryNft()
+    await nft.rewrite(Fragment((replace(FORWARD, rules=()), Chain("inet", "evil", ())), (SUBNETS,)))
+    drift = merge(
+        *[ledger.drift_chain("inet", name, await nft.chain("inet", name)) for name in ("forward", "inner", "evil")],
+        *[ledger.drift_set("inet", name, await nft.set("inet", name)) for name in ("guests", "verdicts", "seen")],
+    )
+    assert len(drift.what) == 6
+    await nft.commit(drift.remove, drift.add)
+    assert not ledger.drift_table("inet", await nft.table("inet"))
+
+
+NAMES = ["virbr0", "virbr1", "virbr2"]
+
+
+@st.composite
+def fragments(draw: st.DrawFn) -> Fragment | None:
+    """Some shared things, a chain of its own and what refers to it; ``None`` now and then."""
+    if draw(st.integers(0, 4)) == 0:
+        return None
+    own = draw(st.lists(st.sampled_from(NAMES), unique=True))
+    chains = tuple(Chain("inet", f"own-{name}", ((ACCEPT,),)) for name in own)
+    verdicts = {element("verdicts", name, data=f"goto own-{name}") for name in own if draw(st.booleans())}
+    guests = {element("guests", name) for name in draw(st.sets(st.sampled_from(NAMES)))}
+    return Fragment((*BASE.chains, *chains), BASE.sets, frozenset(verdicts | guests))
+
+
+histories = st.lists(st.dictionaries(st.sampled_from("abcd"), fragments(), min_size=1), max_size=8)
+
+
+@given(histories)
+async def test_whatever_happens_the_host_holds_the_union_of_what_is_wanted(
+    history: list[dict[str, Fragment | None]],
+) -> None:
+    ledger, nft = Ledger(), MemoryNft()
+    wanted: dict[str, Fragment] = {}
+    for changes in history:
+        proposal = ledger.propose(changes)
+        await nft.commit(proposal.remove, proposal.add)
+        ledger.accept(proposal)
+        wanted = {name: part for name, part in {**wanted, **changes}.items() if part}
+        expected = frozenset[Element]().union(*(fragment.elements for fragment in wanted.values()))
+        assert ledger.contents().elements == expected
+        assert {chain.name for chain in ledger.contents().chains} == {
+            chain.name for fragment in wanted.values() for chain in fragment.chains
+        }
+        assert not ledger.drift_table("inet", await nft.table("inet"))
+        again = ledger.propose(changes)
+        assert (again.remove, again.add) == (EMPTY, EMPTY)
+
+
+@given(fragments(), fragments())
+async def test_whatever_is_found_heals_to_what_is_wanted(found: Fragment | None, wanted: Fragment | None) -> None:
+    ledger, nft = Ledger(), MemoryNft()
+    accepted(ledger, a=wanted)
+    await nft.rewrite(found or EMPTY)
+    drift = ledger.drift_table("inet", await nft.table("inet"))
+    await nft.commit(drift.remove, drift.add)
+    assert not ledger.drift_table("inet", await nft.table("inet"))
+    assert not drift or bool(drift.what)
