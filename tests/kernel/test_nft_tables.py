@@ -182,7 +182,10 @@ async def test_a_plain_table_becomes_owned_only_by_rewriting() -> None:
         assert not nft.owned
         await nft.commit(EMPTY, Fragment(chains=(Chain("inet", "new", ()),)))
         assert set(handles()) == {"old", "new"}
+        could = nft.claimable
         await nft.rewrite(CONTENTS)
+        assert nft.owned is could
+        assert not nft.claimable
         assert set(handles()) == {"input"}
         flags = {one["table"]["name"]: one["table"].get("flags") for one in objects("tables") if "table" in one}
         assert bool(flags["vnetd"]) is nft.owned

@@ -49,6 +49,11 @@ class LinuxNft:
         return self._can_own and not self._plain
 
     @property
+    def claimable(self) -> bool:
+        """Whether there are plain tables that ``rewrite`` would make owned."""
+        return self._can_own and bool(self._plain)
+
+    @property
     def ports(self) -> frozenset[int]:
         """Netlink port ids this host writes from: they mark its own transactions among the kernel's events."""
         return self._ports
