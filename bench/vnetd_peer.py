@@ -1,0 +1,133 @@
+"""vnetd, doing the job libvirt does beside it: from call to reply over D-Bus, dnsmasq included."""
+
+import asyncio
+import tempfile
+import time
+from collections.abc import AsyncIterator, Awaitable, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pyroute2 import IPRoute
+from support.client import BINDING, MANAGER, ROOT, Client
+from support.daemon import Daemon
+from support.netns import Lab, Namespace
+from support.private_bus import private_bus
+
+from bench.job import ADDRESS, DEVICE, FILTER, MAC, NETWORK, Job, Measured
+from bench.process import resident
+
+PIPELINE = 50
+"""Calls under way at once where answers are not awaited one by one."""
+
+
+@dataclass(frozen=True, slots=True)
+class Running:
+    """A daemon with a client."""
+
+    host: Namespace
+    daemon: Daemon
+    client: Client
+
+
+@asynccontextmanager
+async def running(lab: Lab, environment: Mapping[str, str] | None = None) -> AsyncIterator[Running]:
+    """A daemon in a fresh namespace on a bus of its own, with nothing defined."""
+    async with AsyncExitStack() as stack:
+        root = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="vnetd-bench-")))
+        root.chmod(0o755)
+        bus = stack.enter_context(private_bus())
+        host = lab.namespace("vnetd")
+        # Not at level debug: what a user runs is what is measured.
+        daemon = stack.enter_context(Daemon(host, bus.address, root, environment=environment, log_level="info"))
+        client = await stack.enter_async_context(Client(bus.address))
+        yield Running(host, daemon, client)
+
+
+async def seconds(action: Awaitable[object]) -> float:
+    """How long an action takes."""
+    began = time.perf_counter()
+    await action
+    return time.perf_counter() - began
+
+
+@dataclass(frozen=True, slots=True)
+class Deletions:
+    """Seconds of each start and stop, and of the kernel's own deletion of such a bridge in between."""
+
+    start: list[float]
+    stop: list[float]
+    kernel: list[float]
+
+
+async def start_and_stop(run: Running, document: str, rounds: int) -> Deletions:
+    """Start and stop a network; after each round the kernel deletes a bridge of somebody else's."""
+    network = await run.client.define_network(document)
+    took = Deletions([], [], [])
+    for _ in range(rounds):
+        took.start.append(await seconds(run.client.start(network)))
+        took.stop.append(await seconds(run.client.stop(network)))
+        took.kernel.append(await asyncio.to_thread(kernel_deletion, run.host))
+    return took
+
+
+def kernel_deletion(host: Namespace) -> float:
+    """Seconds the kernel takes to delete a bridge that is up and has an address."""
+    with host.entered(), IPRoute() as kernel:
+        kernel.link("add", ifname="compare0", kind="bridge")
+        index = kernel.link_lookup(ifname="compare0")[0]
+        kernel.addr("add", index=index, address="198.51.100.1", prefixlen=24)
+        kernel.link("set", index=index, state="up")
+        began = time.perf_counter()
+        kernel.link("del", index=index)
+        return time.perf_counter() - began
+
+
+async def bind_and_unbind(run: Running, job: Job) -> tuple[list[float], list[float]]:
+    """Bind the job's filter to a tap vnetd did not make, and remove the binding."""
+    run.host.run("ip", "tuntap", "add", DEVICE, "mode", "tap")
+    run.host.run("ip", "link", "set", DEVICE, "address", f"fe{MAC[2:]}", "up")
+    for document in job.filters:
+        await run.client.define_filter(document)
+    bind, unbind = [], []
+    for _ in range(job.rounds):
+        began = time.perf_counter()
+        binding = await run.client.bind(DEVICE, FILTER, {"MAC": MAC, "IP": ADDRESS})
+        bind.append(time.perf_counter() - began)
+        unbind.append(await seconds(run.client.call(binding, BINDING, "Delete")))
+    return bind, unbind
+
+
+async def reads(run: Running, length: float, pipelined: int = 1) -> float:
+    """Look a network up by its name for ``length`` seconds; calls a second, by a client in Python."""
+    done = 0
+    end = time.perf_counter() + length
+
+    async def one_after_another() -> None:
+        nonlocal done
+        while time.perf_counter() < end:
+            await _look_up(run.client)
+            done += 1
+
+    await asyncio.gather(*(one_after_another() for _ in range(pipelined)))
+    return done / length
+
+
+async def _look_up(client: Client) -> Any:
+    return await client.call(ROOT, MANAGER, "GetNetwork", "s", NETWORK)
+
+
+async def measure(job: Job, run: Running) -> tuple[Measured, Deletions]:
+    """Do the job."""
+    took = await start_and_stop(run, job.network, job.rounds)
+    bind, unbind = await bind_and_unbind(run, job)
+    measured = Measured(
+        start=took.start,
+        stop=took.stop,
+        bind=bind,
+        unbind=unbind,
+        reads=await reads(run, job.seconds),
+        resident=resident(run.daemon.pid),
+    )
+    return measured, took
