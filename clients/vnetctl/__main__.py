@@ -1,0 +1,7 @@
+"""``python -m vnetctl``."""
+
+import sys
+
+from vnetctl.main import main
+
+sys.exit(main())

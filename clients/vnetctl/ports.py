@@ -1,0 +1,128 @@
+"""``vnetctl port …``."""
+
+import os
+from argparse import Namespace
+from typing import Any
+
+from vnetctl.errors import CommandError, Exit
+from vnetctl.output import Row
+from vnetctl.session import Session, by_parameter, each, properties, rows
+
+INTERFACE = "org.vnetd1.Port"
+LIST = (
+    ("Device", "device"),
+    ("Network", "network_name"),
+    ("Kind", "kind"),
+    ("State", "state"),
+    ("MAC address", "mac"),
+    ("Filter", "filter"),
+    ("UUID", "uuid"),
+)
+SHOW = (*LIST, ("Owner (uid)", "owner"))
+
+
+async def list_(session: Session, arguments: Namespace) -> None:
+    """All ports, or those of one network."""
+    found = await rows(session, "ListPorts")
+    if arguments.network is not None:
+        network = await session.daemon.manager("GetNetwork", "s", arguments.network)
+        found = [row for row in found if row["network"] == network]
+    session.output.listing(LIST, found, only=arguments.only)
+
+
+async def show(session: Session, arguments: Namespace) -> None:
+    """One port."""
+    path = await session.daemon.manager("GetPort", "s", arguments.port)
+    session.output.labelled(SHOW, await properties(session, path, INTERFACE))
+
+
+async def attach(session: Session, arguments: Namespace) -> None:
+    """Attach a guest to a network."""
+    from vnetctl.connection import options
+
+    path, result = await session.daemon.manager(
+        "Attach", "sa{sv}", arguments.network, options(specification(arguments))
+    )
+    port = await properties(session, path, INTERFACE)
+    session.output.done(
+        f"port {port['device']} attached to network {port['network_name']} ({port['uuid']})", {**port, "result": result}
+    )
+
+
+async def detach(session: Session, arguments: Namespace) -> None:
+    """End attachments."""
+
+    async def one(name: str) -> Row:
+        path = await session.daemon.manager("GetPort", "s", name)
+        port = await properties(session, path, INTERFACE)
+        await session.daemon.call(path, INTERFACE, "Detach")
+        return port
+
+    await each(session, arguments.ports, one, "port {device} detached from network {network_name}")
+
+
+def specification(arguments: Namespace) -> dict[str, Any]:
+    """The spec of ``Attach``, without types. Raises ``CommandError`` for what does not go together."""
+    from vnetctl.connection import UInt
+
+    kind, device = _kind(arguments)
+    _refuse_stray(arguments, kind)
+    spec = {
+        "kind": kind,
+        "device": device,
+        "netns": _netns(arguments.netns),
+        "guest_device": arguments.guest_device,
+        "mac": arguments.mac,
+        "mtu": None if arguments.mtu is None else UInt(arguments.mtu),
+        "filter": arguments.filter,
+        "owner": None if arguments.owner is None else UInt(_user(arguments.owner)),
+        "group": None if arguments.group is None else UInt(_group(arguments.group)),
+    }
+    values = {f"parameter.{name}": value for name, value in by_parameter(arguments.parameters).items()}
+    return {name: value for name, value in (spec | values).items() if value is not None}
+
+
+def _kind(arguments: Namespace) -> tuple[str, str | None]:
+    if arguments.veth:
+        return "veth", arguments.host_device
+    return ("tap", arguments.tap) if arguments.tap is not None else ("existing", arguments.device)
+
+
+def _refuse_stray(arguments: Namespace, kind: str) -> None:
+    """Options of one kind that were given with another."""
+    own = {
+        "veth": ("netns", "guest_device", "host_device"),
+        "tap": ("owner", "group"),
+        "existing": (),
+    }
+    for other, names in own.items():
+        for name in names:
+            if other != kind and getattr(arguments, name) is not None:
+                raise CommandError(f"--{name.replace('_', '-')} can be given with --{other} only", Exit.USAGE)
+    if kind == "veth" and arguments.netns is None:
+        raise CommandError("--veth needs --netns: the network namespace the guest's end goes to", Exit.USAGE)
+    if arguments.parameters and arguments.filter is None:
+        raise CommandError("--parameter needs --filter", Exit.USAGE)
+
+
+def _netns(text: str | None) -> str | None:
+    """A name, the digits of a process id, or a path; the daemon has another working directory."""
+    return os.path.abspath(text) if text and "/" in text else text
+
+
+def _user(text: str) -> int:
+    import pwd
+
+    try:
+        return int(text) if text.isdecimal() else pwd.getpwnam(text).pw_uid
+    except KeyError:
+        raise CommandError(f"there is no user {text!r}", Exit.USAGE) from None
+
+
+def _group(text: str) -> int:
+    import grp
+
+    try:
+        return int(text) if text.isdecimal() else grp.getgrnam(text).gr_gid
+    except KeyError:
+        raise CommandError(f"there is no group {text!r}", Exit.USAGE) from None
