@@ -1,0 +1,1 @@
+"""Untrusted documents: libvirt XML and native JSON into model values, and back."""
