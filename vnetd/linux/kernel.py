@@ -1,6 +1,5 @@
 """``LinuxKernel``: links, addresses, routes and sysctls of the network namespace the process runs in."""
 
-import asyncio
 import errno
 import logging
 from collections.abc import Callable, Mapping, Sequence
@@ -15,7 +14,7 @@ from vnetd.linux.links import read_link, read_links
 from vnetd.linux.netlink import DumpInterrupted, ReadSocket
 from vnetd.linux.operations import execute
 from vnetd.linux.sysctl import read_sysctl
-from vnetd.linux.threads import Worker, finished
+from vnetd.linux.threads import Worker, ended
 from vnetd.model.errors import HostError
 from vnetd.plan.kernel import DeleteLink, HostRoute, Link, LinkView, Operation
 
@@ -47,6 +46,7 @@ class LinuxKernel:
         self._worker, self._sockets = worker, sockets
         self._deleter, self._deleting = deleter, deleting
         self._deletions = Deletions()
+        self._ports = sockets.ports | deleting.ports
 
     @classmethod
     async def start(cls) -> "LinuxKernel":
@@ -67,8 +67,8 @@ class LinuxKernel:
 
     @property
     def ports(self) -> frozenset[int]:
-        """Port ids of the request sockets: events that carry one of them are echoes of ``apply``."""
-        return self._sockets.ports | self._deleting.ports
+        """Port ids of the request sockets: address and route events that carry one are echoes of ``apply``."""
+        return self._ports
 
     async def view(self, name: str) -> LinkView | None:
         """The link ``name`` with its addresses and the routes through it that somebody set."""
@@ -112,8 +112,8 @@ class LinuxKernel:
     async def _delete(self, operations: Sequence[DeleteLink]) -> None:
         futures = [self._deletions.add(operation) for operation in operations]
         self._deleter.submit(self._deletions.work, self._deleting.write, self._deleting.read)
-        outcomes = await asyncio.gather(*map(finished, futures), return_exceptions=True)
-        errors = [outcome for outcome in outcomes if isinstance(outcome, BaseException)]
+        await ended(futures)
+        errors = [error for future in futures if (error := future.exception())]
         for error in errors[1:]:
             log.warning("%s", error)
         if errors:

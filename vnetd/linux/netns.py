@@ -4,14 +4,14 @@ import ctypes
 import errno
 import fcntl
 import os
-import socket
+import re
 import stat
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 from pyroute2 import IPRoute
 
-from vnetd.linux.operations import add_address, reporting
+from vnetd.linux.operations import add_address, index_of, reporting
 from vnetd.linux.threads import Worker
 from vnetd.model.base import IPInterface
 from vnetd.model.errors import Invalid, NotFound
@@ -30,7 +30,7 @@ class Namespaces:
         self._opener = Worker("vnetd-netns")
 
     async def open(self, reference: str | int) -> int:
-        """An fd of the network namespace ``reference``: a name (``ip netns``), an absolute path or a pid.
+        """An fd of the network namespace ``reference``: a name (``ip netns``), an absolute path or a process id.
 
         The caller owns the fd. Raises ``Invalid`` for what cannot be one of these, ``NotFound`` for everything
         else in one and the same way, so that nobody learns from it what files there are.
@@ -62,26 +62,27 @@ def open_netns(reference: str | int) -> int:
     Whoever asks may name any path, so the file is opened without effect first (O_PATH: no device is started, no
     FIFO waited for), must lie on the kernel's namespace file system, and only then is opened to be asked its type.
     """
-    path = _path(reference)
-    try:
-        with _handle(path) as handle:
-            return _checked(handle)
-    except OSError as error:
-        raise NotFound(f"there is no network namespace {reference!r}") from error
+    for path in _paths(reference):
+        try:
+            with _handle(path) as handle:
+                return _checked(handle)
+        except OSError:
+            continue
+    raise NotFound(f"there is no network namespace {reference!r}")
 
 
-def _path(reference: str | int) -> str:
+def _paths(reference: str | int) -> tuple[str, ...]:
+    """Where to look, in this order: like ``ip link set … netns``, a number is a name first, then a process id."""
     if isinstance(reference, int):
-        if reference <= 0:
-            raise Invalid(f"{reference} is no process id")
-        return f"/proc/{reference}/ns/net"
+        return _paths(str(reference))[1:]
     if "\0" in reference:
         raise Invalid(f"{reference!r} names no network namespace: it contains a NUL")
     if reference.startswith("/"):
-        return reference
+        return (reference,)
     if not reference or "/" in reference or reference in {".", ".."}:
         raise Invalid(f"{reference!r} names no network namespace: give a name, an absolute path or a process id")
-    return f"{NAMED}/{reference}"
+    process = (f"/proc/{reference}/ns/net",) if re.fullmatch(r"[1-9][0-9]{0,9}", reference) else ()
+    return f"{NAMED}/{reference}", *process
 
 
 @contextmanager
@@ -114,7 +115,7 @@ def _configure(netns: int, name: str, rename: str, up: bool, addresses: Sequence
     with IPRoute(groups=0) as route:
         if rename and rename != name:
             with reporting("rename", f"{name} to {rename}"):
-                route.link("set", index=socket.if_nametoindex(name), ifname=rename)
+                route.link("set", index=index_of(name), ifname=rename)
             name = rename
         for address in addresses:
             add_address(route, name, address)

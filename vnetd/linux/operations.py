@@ -1,6 +1,7 @@
 """Operations on links, addresses, routes and sysctls, each as the requests the kernel understands."""
 
 import errno
+import os
 import socket
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
@@ -46,6 +47,14 @@ def reporting(operation: str, subject: str, gone: Collection[int] = ()) -> Itera
             raise HostError(operation, subject, code) from error
 
 
+def index_of(name: str) -> int:
+    """Index of a link. Raises ``OSError`` (ENODEV), which Python's own call leaves without an error number."""
+    try:
+        return socket.if_nametoindex(name)
+    except OSError:
+        raise OSError(errno.ENODEV, os.strerror(errno.ENODEV)) from None
+
+
 def execute(route: IPRoute, operation: Operation) -> None:
     """Have the kernel do one operation other than ``DeleteLink``. Raises ``HostError`` naming it."""
     match operation:
@@ -59,7 +68,7 @@ def execute(route: IPRoute, operation: Operation) -> None:
             add_address(route, link, address)
         case DeleteAddress(link, address):
             with reporting("delete address", f"{address} on {link}", ADDRESS_GONE):
-                route.addr("del", index=socket.if_nametoindex(link), address=str(address.ip), **_length(address))
+                route.addr("del", index=index_of(link), address=str(address.ip), **_length(address))
         case AddRoute(link, wanted):
             with reporting("add route", f"{wanted.destination} on {link}"):
                 route.route("add", **_route(link, wanted))
@@ -86,7 +95,7 @@ def add_address(route: IPRoute, link: str, address: IPInterface) -> None:
     elif address.network.prefixlen < 31:
         options["broadcast"] = str(address.network.broadcast_address)
     with reporting("add address", f"{address} on {link}"):
-        index = socket.if_nametoindex(link)
+        index = index_of(link)
         route.addr("add", index=index, address=str(address.ip), **_length(address), **options)
 
 
@@ -134,7 +143,7 @@ def _set_link(route: IPRoute, want: SetLink) -> None:
             route.link("set", ifname=want.name, **properties)
         if want.isolated is not None:
             # A request of its own: the kernel looks for the port's bridge before it changes the master.
-            route.link("set", ifname=want.name, kind="bridge_slave", brport_isolated=int(want.isolated))
+            route.link("set", ifname=want.name, kind="bridge_slave", isolated=int(want.isolated))
             if state:
                 route.link("set", ifname=want.name, state=state)
 
@@ -142,7 +151,7 @@ def _set_link(route: IPRoute, want: SetLink) -> None:
 def _properties(want: SetLink) -> dict[str, Any]:
     given: dict[str, Any] = {"address": want.mac, "mtu": want.mtu, "ifalias": want.alias}
     if want.master is not None:
-        given["master"] = socket.if_nametoindex(want.master) if want.master else 0
+        given["master"] = index_of(want.master) if want.master else 0
     if want.stp is not None or want.forward_delay is not None:
         stp = None if want.stp is None else int(want.stp)
         given |= {"kind": "bridge", "br_stp_state": stp, "br_forward_delay": want.forward_delay}
@@ -164,7 +173,7 @@ def _route(link: str, want: KernelRoute) -> dict[str, Any]:
     arguments: dict[str, Any] = {
         "family": socket.AF_INET6 if version6 else socket.AF_INET,
         "dst": str(want.destination),
-        "oif": socket.if_nametoindex(link),
+        "oif": index_of(link),
         "table": RT_TABLE_MAIN,
         "proto": "static",
         # Without a gateway an IPv4 destination is on the link itself; IPv6 knows no scopes here.

@@ -36,7 +36,8 @@ class RtnlEvents:
     """Calls ``emit`` for changes of links, addresses, unicast routes and ``forwarding``/``rp_filter`` sysctls.
 
     Events whose port id is in ``own_ports()`` are dropped: with ``LinuxKernel.ports`` these are the echoes of
-    vnetd's own requests. (Changes the kernel makes by itself in their wake carry no port id and are reported.)
+    vnetd's own requests for addresses and routes. The kernel tells no port id for links, nor for what it changes by
+    itself in the wake of a request, so these are reported whoever asked, and without a cause.
     """
 
     def __init__(

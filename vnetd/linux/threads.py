@@ -8,7 +8,7 @@ instead of Python's default of five.
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TypeVar, TypeVarTuple
 
@@ -51,7 +51,7 @@ class Worker:
         if error is not None:
             log.warning("%s: work whose caller was cancelled failed: %s", self.name, error)
         elif discard is not None:
-            await _settle(asyncio.wrap_future(self._executor.submit(discard, future.result())))
+            await _settle([asyncio.wrap_future(self._executor.submit(discard, future.result()))])
 
     def submit(self, function: Callable[[*Args], object], *args: *Args) -> None:
         """Queue work nobody waits for; it must deal with its own errors."""
@@ -69,24 +69,38 @@ class Worker:
 
 
 async def finished(future: Future[T]) -> T:
-    """Result of a thread's work. A cancelled awaiter drops work that has not begun, and waits for what has."""
-    waiter = asyncio.wrap_future(future)
+    """Result of a thread's work; cancellation as for ``ended``."""
+    await ended([future])
+    return future.result()
+
+
+async def ended(futures: Sequence[Future[T]]) -> None:
+    """Wait until all of this work has ended, well or not.
+
+    If the waiting task is cancelled, work that has not begun is dropped, what has begun is waited for.
+    """
+    waiters = [asyncio.wrap_future(future) for future in futures]
     try:
-        return await asyncio.shield(waiter)
+        await asyncio.wait(waiters)
     except asyncio.CancelledError:
-        if not future.cancel():
-            await _settle(waiter)
+        for future in futures:
+            future.cancel()
+        await _settle(waiters)
         raise
+    finally:
+        for waiter in waiters:
+            if not waiter.cancelled():
+                waiter.exception()  # its owner asks ``future``; nobody shall miss it here
 
 
 def _nothing() -> None:
     return None
 
 
-async def _settle(waiter: asyncio.Future[T]) -> None:
-    """Wait until ``waiter`` is done, whatever its outcome, even if the waiting task is cancelled again."""
-    while not waiter.done():
+async def _settle(waiters: Sequence[asyncio.Future[T]]) -> None:
+    """Wait until all are done, whatever their outcome, even if the waiting task is cancelled again."""
+    while not all(waiter.done() for waiter in waiters):
         try:
-            await asyncio.wait({waiter})
+            await asyncio.wait(waiters)
         except asyncio.CancelledError:
             continue

@@ -1,0 +1,125 @@
+"""What the store does with the files below it."""
+
+import errno
+import logging
+import os
+import resource
+import stat
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import pytest
+
+from vnetd.linux.store import FileStore
+from vnetd.model.errors import HostError
+
+
+@pytest.fixture
+async def store(tmp_path: Path) -> AsyncIterator[FileStore]:
+    made = FileStore(tmp_path / "root")
+    yield made
+    await made.close()
+
+
+@pytest.fixture
+def networks(tmp_path: Path) -> Path:
+    made = tmp_path / "root/etc/vnetd/networks"
+    made.mkdir(parents=True)
+    return made
+
+
+async def test_each_kind_has_its_directory(store: FileStore, tmp_path: Path) -> None:
+    for kind in ("etc/networks", "run/ports", "var/ids"):
+        await store.save(kind, "lab", {})
+    files = {str(path.relative_to(tmp_path / "root")) for path in tmp_path.rglob("*") if path.is_file()}
+    expected = {"etc/vnetd/networks/lab.json", "run/vnetd/ports/lab.json", "var/lib/vnetd/ids/lab.json"}
+    assert files == expected
+
+
+async def test_only_root_may_read_what_is_stored(store: FileStore, tmp_path: Path) -> None:
+    await store.save("etc/networks", "lab", {})
+    directory = tmp_path / "root/etc/vnetd/networks"
+    assert stat.S_IMODE(directory.stat().st_mode) == 0o700
+    assert stat.S_IMODE((directory / "lab.json").stat().st_mode) == 0o600
+
+
+async def test_what_an_interrupted_write_left_is_removed(store: FileStore, networks: Path) -> None:
+    (networks / "lab.json").write_text('{"a": 1}')
+    (networks / ".lab.json.1a2b3c4d.tmp").write_text('{"a"')
+    assert await store.load("etc/networks") == {"lab": {"a": 1}}
+    assert os.listdir(networks) == ["lab.json"]
+
+
+async def test_nothing_but_documents_is_touched(store: FileStore, networks: Path) -> None:
+    for name in ("README", "lab.json~", ".lab.json.swp", "lab.json.dpkg-new"):
+        (networks / name).write_text("x")
+    assert await store.load("etc/networks") == {}
+    assert len(os.listdir(networks)) == 4
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"\xff\xfe\x00", b"[" * 100_000, b'{"a": 1} trailing'])
+async def test_a_broken_file_is_kept_and_named_in_the_log(
+    store: FileStore, networks: Path, content: bytes, caplog: pytest.LogCaptureFixture
+) -> None:
+    (networks / "torn.json").write_bytes(content)
+    assert await store.load("etc/networks") == {}
+    assert (networks / "torn.json.broken").read_bytes() == content
+    assert [record.levelno for record in caplog.records] == [logging.ERROR]
+    assert "torn.json" in caplog.text
+
+
+async def test_a_second_broken_file_does_not_replace_the_first(store: FileStore, networks: Path) -> None:
+    for content in ("1st", "2nd", "3rd"):
+        (networks / "torn.json").write_text(content)
+        await store.load("etc/networks")
+    kept = {path.name: path.read_text() for path in networks.iterdir()}
+    assert kept == {"torn.json.broken": "1st", "torn.json.broken.1": "2nd", "torn.json.broken.2": "3rd"}
+    assert await store.broken("etc/networks") == {"torn"}
+
+
+async def test_a_symbolic_link_is_neither_read_nor_written_through(
+    store: FileStore, networks: Path, tmp_path: Path
+) -> None:
+    outside = tmp_path / "secret"
+    outside.write_text('{"secret": true}')
+    (networks / "lab.json").symlink_to(outside)
+    assert await store.load("etc/networks") == {}
+    await store.save("etc/networks", "lab", {"a": 1})
+    assert outside.read_text() == '{"secret": true}'
+    assert await store.load("etc/networks") == {"lab": {"a": 1}}
+
+
+async def test_a_directory_that_is_a_symbolic_link_is_refused(store: FileStore, tmp_path: Path) -> None:
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    (tmp_path / "root/etc/vnetd").mkdir(parents=True)
+    (tmp_path / "root/etc/vnetd/networks").symlink_to(elsewhere)
+    with pytest.raises(HostError) as refusal:
+        await store.save("etc/networks", "lab", {})
+    assert refusal.value.errno in {errno.ELOOP, errno.ENOTDIR}
+    assert list(elsewhere.iterdir()) == []
+
+
+async def test_a_fifo_does_not_hold_up_the_start(store: FileStore, networks: Path) -> None:
+    os.mkfifo(networks / "lab.json")
+    assert await store.load("etc/networks") == {}
+
+
+@pytest.fixture
+def small_files() -> Iterator[None]:
+    """No file may grow beyond 1 KiB."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1024, before[1]))
+    yield
+    resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+async def test_a_failed_write_leaves_the_old_document_and_nothing_else(
+    store: FileStore, networks: Path, small_files: None
+) -> None:
+    await store.save("etc/networks", "lab", {"a": 1})
+    with pytest.raises(HostError) as refusal:
+        await store.save("etc/networks", "lab", {"a": "x" * 2000})
+    assert str(refusal.value) == "save etc/networks/lab: File too large"
+    assert await store.load("etc/networks") == {"lab": {"a": 1}}
+    assert os.listdir(networks) == ["lab.json"]

@@ -1,0 +1,326 @@
+"""``host.Kernel`` in memory: keeps objects, refuses what the kernel refuses, reports events; forwards nothing.
+
+What the kernel does by itself is here only where vnetd has to live with it: a link that goes takes its addresses,
+routes and sysctls along, a link set down loses its routes and IPv6 addresses, and with the last IPv4 address of a
+link go its IPv4 routes.
+"""
+
+import errno
+import socket
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from ipaddress import ip_network
+from itertools import count
+
+from vnetd.host.events import AddressEvent, HostEvent, LinkEvent, RouteEvent, SysctlEvent
+from vnetd.model.base import IPInterface
+from vnetd.model.errors import HostError
+from vnetd.plan.kernel import (
+    AddAddress,
+    AddRoute,
+    BridgeState,
+    CreateBridge,
+    CreateVeth,
+    DeleteAddress,
+    DeleteLink,
+    DeleteRoute,
+    DisableTxChecksum,
+    HostRoute,
+    KernelRoute,
+    Link,
+    LinkView,
+    Operation,
+    SetLink,
+    WriteSysctl,
+)
+
+PROTO_KERNEL, PROTO_STATIC, TABLE_MAIN = 2, 4, 254
+IP_FORWARD = ("net", "ipv4", "ip_forward")
+SMALLEST_DELAY = 200
+"""1/100 s: the forward delay the kernel insists on with STP on (IEEE 802.1D)."""
+PER_LINK = {
+    "ipv4": {"forwarding": "0", "rp_filter": "0", "arp_ignore": "0"},
+    "ipv6": {"forwarding": "0", "disable_ipv6": "0", "accept_ra": "1", "autoconf": "1", "accept_dad": "1"},
+}
+WORDS: dict[type, str] = {
+    CreateBridge: "create bridge",
+    CreateVeth: "create veth",
+    DeleteLink: "delete link",
+    AddAddress: "add address",
+    DeleteAddress: "delete address",
+    AddRoute: "add route",
+    DeleteRoute: "delete route",
+    WriteSysctl: "write sysctl",
+    DisableTxChecksum: "disable tx checksum of",
+}
+REPORTED = frozenset({"forwarding", "rp_filter"})
+Path = tuple[str, ...]
+
+
+@dataclass(slots=True)
+class Entry:
+    """A link and what hangs on it."""
+
+    link: Link
+    addresses: set[IPInterface] = field(default_factory=set)
+    routes: set[KernelRoute] = field(default_factory=set)
+    tx_checksum: bool = True
+
+
+class MemoryKernel:
+    """A host with its loopback and nothing else.
+
+    ``done`` lists what was asked for by ``apply``; ``refuse`` maps operation types to the error number their next
+    execution fails with; ``foreign`` is what another process does. Events of both go to all subscribers.
+    """
+
+    def __init__(self) -> None:
+        self.entries: dict[int, Entry] = {}
+        self.values: dict[Path, str] = {IP_FORWARD: "0"}
+        self.done: list[Operation] = []
+        self.refuse: dict[type, int] = {}
+        self._listeners: list[Callable[[HostEvent], None]] = []
+        self._indexes = count(1)
+        for name in ("all", "default"):
+            self._add_sysctls(name)
+        lo = self.create("lo", "")
+        self._change(self.entries[lo], up=True, carrier=True)
+
+    def subscribe(self, listener: Callable[[HostEvent], None]) -> None:
+        """Call ``listener`` for every event from now on."""
+        self._listeners.append(listener)
+
+    async def view(self, name: str) -> LinkView | None:
+        """A link with its addresses and routes."""
+        entry = self.find(name)
+        if entry is None:
+            return None
+        return LinkView(entry.link, frozenset(entry.addresses), frozenset(entry.routes))
+
+    async def link(self, name: str) -> Link | None:
+        """A link alone."""
+        entry = self.find(name)
+        return entry.link if entry else None
+
+    async def links(self) -> tuple[Link, ...]:
+        """Every link."""
+        return tuple(entry.link for entry in self.entries.values())
+
+    async def host_routes(self) -> tuple[HostRoute, ...]:
+        """Static routes, and those of the subnets of links that are up."""
+        return tuple(route for entry in self.entries.values() for route in _host_routes(entry))
+
+    async def sysctls(self, paths: Sequence[Path]) -> Mapping[Path, str | None]:
+        """Values, ``None`` for what does not exist."""
+        return {path: self.values.get(path) for path in paths}
+
+    async def apply(self, operations: Sequence[Operation]) -> None:
+        """Execute in order, stop at the first that fails."""
+        for operation in operations:
+            self.done.append(operation)
+            if code := self.refuse.pop(type(operation), 0):
+                raise HostError(*_words(operation), code)
+            self._execute(operation, "")
+
+    def foreign(self, *operations: Operation, cause: str = "ip") -> None:
+        """What another process does; ``DeleteLink`` does not ask for its alias."""
+        for operation in operations:
+            if isinstance(operation, DeleteLink):
+                self.remove(self._entry(operation, operation.name).link.index, cause)
+            else:
+                self._execute(operation, cause)
+
+    def find(self, name: str) -> Entry | None:
+        """The entry of a link by name."""
+        return next((entry for entry in self.entries.values() if entry.link.name == name), None)
+
+    def create(self, name: str, kind: str, mac: str = "00:00:00:00:00:00", mtu: int = 1500, cause: str = "") -> int:
+        """Make a link, down, and return its index."""
+        index = next(self._indexes)
+        bridge = BridgeState(stp=False, forward_delay=1500) if kind == "bridge" else None
+        self.entries[index] = Entry(Link(index, name, kind, mac, mtu, up=False, bridge=bridge))
+        self._add_sysctls(name)
+        self._emit(LinkEvent(index, name, cause))
+        return index
+
+    def remove(self, index: int, cause: str = "") -> None:
+        """Take a link away; ports of a bridge stay without one."""
+        name = self.entries.pop(index).link.name
+        self.values = {path: value for path, value in self.values.items() if path[2:4] != ("conf", name)}
+        for entry in self.entries.values():
+            if entry.link.master == index:
+                self._change(entry, master=0, isolated=False)
+        self._emit(LinkEvent(index, name, cause))
+
+    def _execute(self, operation: Operation, cause: str) -> None:
+        match operation:
+            case CreateBridge() | CreateVeth():
+                self._create(operation, cause)
+            case SetLink():
+                self._set_link(operation, cause)
+            case DeleteLink():
+                self._delete_link(operation, cause)
+            case AddAddress() | DeleteAddress():
+                self._address(operation, cause)
+            case AddRoute() | DeleteRoute():
+                self._route(operation, cause)
+            case WriteSysctl():
+                self._write_sysctl(operation, cause)
+            case DisableTxChecksum(name):
+                self._entry(operation, name).tx_checksum = False
+
+    def _delete_link(self, operation: DeleteLink, cause: str) -> None:
+        entry = self.find(operation.name)
+        if entry and entry.link.alias == operation.alias:
+            self.remove(entry.link.index, cause)
+
+    def _write_sysctl(self, operation: WriteSysctl, cause: str) -> None:
+        if operation.path in self.values:
+            self._write(operation.path, operation.value, cause)
+        elif not operation.optional:
+            raise HostError(*_words(operation), errno.ENOENT)
+
+    def _create(self, want: CreateBridge | CreateVeth, cause: str) -> None:
+        if self.find(want.name) is not None:
+            raise HostError(*_words(want), errno.EEXIST)
+        delay = want.forward_delay if isinstance(want, CreateBridge) else SMALLEST_DELAY
+        stp = isinstance(want, CreateBridge) and want.stp
+        kind = "bridge" if isinstance(want, CreateBridge) else "veth"
+        entry = self.entries[self.create(want.name, kind, want.mac, want.mtu, cause)]
+        bridge = BridgeState(stp, max(delay, SMALLEST_DELAY) if stp else delay) if kind == "bridge" else None
+        self._change(entry, cause, alias=want.alias, bridge=bridge)
+
+    def _set_link(self, want: SetLink, cause: str) -> None:
+        entry = self._entry(want, want.name)
+        changes: dict[str, object] = {"mac": want.mac, "mtu": want.mtu, "alias": want.alias, "up": want.up}
+        changes["master"] = self._master(want)
+        changes["isolated"] = want.isolated
+        if want.stp is not None or want.forward_delay is not None:
+            changes["bridge"] = _bridge(entry.link, want)
+        if want.isolated is not None and not (changes["master"] or entry.link.master):
+            raise HostError(*_words(want), errno.EOPNOTSUPP)
+        self._change(entry, cause, **{key: value for key, value in changes.items() if value is not None})
+        if want.up is False:
+            self._drop(entry, [a for a in entry.addresses if a.version == 6], list(entry.routes), cause)
+
+    def _master(self, want: SetLink) -> int | None:
+        if not want.master:
+            return None if want.master is None else 0
+        return self._entry(want, want.master).link.index
+
+    def _address(self, operation: AddAddress | DeleteAddress, cause: str) -> None:
+        address = operation.address
+        if isinstance(operation, DeleteAddress):
+            entry = self.find(operation.link)
+            if entry and address in entry.addresses:
+                last = address.version == 4 and not any(a.version == 4 for a in entry.addresses - {address})
+                self._drop(entry, [address], [r for r in entry.routes if last and r.destination.version == 4], cause)
+            return
+        entry = self._entry(operation, operation.link)
+        if address in entry.addresses:
+            raise HostError(*_words(operation), errno.EEXIST)
+        entry.addresses.add(address)
+        self._emit(AddressEvent(entry.link.index, cause, entry.link.name))
+
+    def _route(self, operation: AddRoute | DeleteRoute, cause: str) -> None:
+        route = operation.route
+        if isinstance(operation, DeleteRoute):
+            entry = self.find(operation.link)
+            if entry and route in entry.routes:
+                self._drop(entry, [], [route], cause)
+            return
+        entry = self._entry(operation, operation.link)
+        if code := self._refusal(entry, route):
+            raise HostError(*_words(operation), code)
+        entry.routes.add(route)
+        self._emit(RouteEvent(entry.link.index, cause, entry.link.name))
+
+    def _refusal(self, entry: Entry, route: KernelRoute) -> int:
+        taken = {(r.destination, r.metric) for other in self.entries.values() for r in other.routes}
+        if not entry.link.up:
+            return errno.ENETDOWN
+        if route.gateway and not any(route.gateway in address.network for address in entry.addresses):
+            return errno.ENETUNREACH if route.gateway.version == 4 else errno.EHOSTUNREACH
+        return errno.EEXIST if (route.destination, route.metric) in taken else 0
+
+    def _drop(self, entry: Entry, addresses: Sequence[IPInterface], routes: Sequence[KernelRoute], cause: str) -> None:
+        entry.addresses -= set(addresses)
+        entry.routes -= set(routes)
+        for _ in addresses:
+            self._emit(AddressEvent(entry.link.index, cause, entry.link.name))
+        for _ in routes:
+            self._emit(RouteEvent(entry.link.index, cause, entry.link.name))
+
+    def _write(self, path: Path, value: str, cause: str) -> None:
+        self.values[path] = value
+        if path == IP_FORWARD:
+            self._write(("net", "ipv4", "conf", "all", "forwarding"), value, cause)
+            return
+        if path[2:] == ("conf", "all", "forwarding"):
+            if path[1] == "ipv4":
+                self.values[IP_FORWARD] = value
+            for other in [p for p in self.values if p[:3] == path[:3] and p[4:] == ("forwarding",) and p != path]:
+                self._write(other, value, cause)
+        if path[2:3] == ("conf",) and path[-1] in REPORTED:
+            family = socket.AF_INET if path[1] == "ipv4" else socket.AF_INET6
+            index = self._index(path[3])
+            self._emit(SysctlEvent(family, index, name=path[3] if index > 0 else ""))
+
+    def _index(self, name: str) -> int:
+        special = {"all": -1, "default": -2}
+        entry = self.find(name)
+        return special.get(name, entry.link.index if entry else 0)
+
+    def _add_sysctls(self, name: str) -> None:
+        for family, values in PER_LINK.items():
+            for key, value in values.items():
+                inherited = self.values.get(("net", family, "conf", "default", key), value)
+                self.values["net", family, "conf", name, key] = inherited
+
+    def _entry(self, operation: Operation, name: str) -> Entry:
+        entry = self.find(name)
+        if entry is None:
+            raise HostError(*_words(operation), errno.ENODEV)
+        return entry
+
+    def _change(self, entry: Entry, cause: str = "", **changes: object) -> None:
+        entry.link = replace(entry.link, **changes)  # type: ignore[arg-type]
+        self._emit(LinkEvent(entry.link.index, entry.link.name, cause))
+
+    def _emit(self, event: HostEvent) -> None:
+        for listener in self._listeners:
+            listener(event)
+
+
+def _bridge(link: Link, want: SetLink) -> BridgeState:
+    have = link.bridge or BridgeState(stp=False, forward_delay=0)
+    stp = have.stp if want.stp is None else want.stp
+    delay = have.forward_delay if want.forward_delay is None else want.forward_delay
+    return BridgeState(stp, max(delay, SMALLEST_DELAY) if stp else delay, have.vlan_filtering)
+
+
+def _host_routes(entry: Entry) -> Iterator[HostRoute]:
+    name = entry.link.name
+    if name == "lo" or not entry.link.up:
+        return
+    for address in entry.addresses:
+        yield HostRoute(ip_network(address.network), name, TABLE_MAIN, PROTO_KERNEL)
+    for route in entry.routes:
+        yield HostRoute(route.destination, name, TABLE_MAIN, PROTO_STATIC, route.gateway)
+
+
+def _words(operation: Operation) -> tuple[str, str]:
+    """Operation and object as the real kernel's errors name them."""
+    if isinstance(operation, SetLink):
+        names = ("mac", "mtu", "up", "alias", "master", "stp", "forward_delay", "isolated")
+        changed = [name for name in names if getattr(operation, name) is not None]
+        return f"set {', '.join(changed)} of", operation.name
+    verb = WORDS[type(operation)]
+    match operation:
+        case AddAddress(link, address) | DeleteAddress(link, address):
+            return verb, f"{address} on {link}"
+        case AddRoute(link, route) | DeleteRoute(link, route):
+            return verb, f"{route.destination} on {link}"
+        case WriteSysctl(path):
+            return verb, "/".join(path)
+    return verb, operation.name
