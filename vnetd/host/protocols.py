@@ -47,6 +47,11 @@ class Kernel(Protocol):
 class Nft(Protocol):
     """vnetd's two tables, ``inet vnetd`` and ``bridge vnetd``."""
 
+    @property
+    def claimable(self) -> bool:
+        """Whether the tables are open to others now and ``rewrite`` would make them vnetd's alone."""
+        ...
+
     async def commit(self, remove: Fragment, add: Fragment) -> None:
         """One transaction: ``remove``, then ``add``. Tables are made as needed.
 
@@ -167,10 +172,17 @@ class Events(Protocol):
 class Host(Protocol):
     """Everything together."""
 
-    kernel: Kernel
-    nft: Nft
-    taps: Taps
-    namespaces: Namespaces
-    dnsmasq: Dnsmasq
-    store: Store
-    events: Events
+    @property
+    def kernel(self) -> Kernel: ...
+    @property
+    def nft(self) -> Nft: ...
+    @property
+    def taps(self) -> Taps: ...
+    @property
+    def namespaces(self) -> Namespaces: ...
+    @property
+    def dnsmasq(self) -> Dnsmasq: ...
+    @property
+    def store(self) -> Store: ...
+    @property
+    def events(self) -> Events: ...

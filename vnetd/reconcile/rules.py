@@ -49,7 +49,10 @@ class RulesKeeper:
         """Take over what an earlier run left in the kernel: only what differs from ``fragments`` is changed."""
         async with self.lock:
             self._ledger.accept(self._ledger.propose(fragments))
-            await self._repair(await self._audit_tables())
+            if self._nft.claimable:
+                await self._nft.rewrite(self._ledger.contents())
+            else:
+                await self._repair(await self._audit_tables())
         await self._learn()
 
     def suspect(self, spot: Spot) -> None:

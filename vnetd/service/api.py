@@ -74,9 +74,12 @@ class Ports(Protocol):
 class Services(Protocol):
     """All services, and what they announce."""
 
-    networks: Networks
-    filters: Filters
-    ports: Ports
+    @property
+    def networks(self) -> Networks: ...
+    @property
+    def filters(self) -> Filters: ...
+    @property
+    def ports(self) -> Ports: ...
 
     def subscribe(self, listener: Callable[[Notice], None]) -> None:
         """Call ``listener`` on the loop's thread for every notice, in order."""

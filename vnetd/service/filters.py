@@ -13,7 +13,7 @@ from vnetd.model.port import BindingRecord
 from vnetd.plan.rules import Fragment
 from vnetd.reconcile.loop import Loop
 from vnetd.ruleset.filter import check_definition, compile_binding, references
-from vnetd.ruleset.filter_builtin import builtin_filters
+from vnetd.xmlcodec.filter_builtin import builtin_filters
 from vnetd.service.api import Options
 from vnetd.service.documents import parse, refuse_unknown
 from vnetd.service.notices import Notices
