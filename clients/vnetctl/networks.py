@@ -141,11 +141,12 @@ async def update(session: Session, arguments: Namespace) -> None:
     text = arguments.element
     element = text if text.lstrip().startswith("<") else read_document(text)
     given = {"live": arguments.live or None, "config": arguments.config or None, "parent_index": arguments.parent_index}
+    command = "add-last" if arguments.command == "add" else arguments.command
     await session.daemon.call(
-        path, INTERFACE, "Update", "sssa{sv}", arguments.command, arguments.section, element, options(given)
+        path, INTERFACE, "Update", "sssa{sv}", command, arguments.section, element, options(given)
     )
     network = await named(session, path, INTERFACE)
-    session.output.done(f"network {network['name']} updated: {arguments.command} {arguments.section}", network)
+    session.output.done(f"network {network['name']} updated: {command} {arguments.section}", network)
 
 
 async def leases(session: Session, arguments: Namespace) -> None:
@@ -179,7 +180,7 @@ async def plan(session: Session, arguments: Namespace) -> None:
         session.output.table((("Step", "number"), ("Phase", "phase"), ("What", "what")), steps)
     else:
         session.output.line("nothing to do: the host is as the document says")
-    session.output.line(f"guests disturbed: {'yes' if planned['disturbs_guests'] else 'no'}")
+    session.output.line(f"guests disturbed: {'yes' if planned.get('disturbs_guests') else 'no'}")
 
 
 async def _path(session: Session, name: str) -> str:
