@@ -69,9 +69,9 @@ def _create_persistent(name: str, owner: int, group: int, vnet_hdr: bool) -> Non
         try:
             _attach(fd, name, _flags(vnet_hdr) | IFF_TUN_EXCL)
             if owner != -1:
-                fcntl.ioctl(fd, TUNSETOWNER, owner)
+                fcntl.ioctl(fd, TUNSETOWNER, _id(owner))
             if group != -1:
-                fcntl.ioctl(fd, TUNSETGROUP, group)
+                fcntl.ioctl(fd, TUNSETGROUP, _id(group))
             fcntl.ioctl(fd, TUNSETPERSIST, 1)
         finally:
             os.close(fd)
@@ -90,6 +90,13 @@ def _close(fds: Sequence[int]) -> None:
 
 def _flags(vnet_hdr: bool) -> int:
     return IFF_TAP | IFF_NO_PI | (IFF_VNET_HDR if vnet_hdr else 0)
+
+
+def _id(number: int) -> int:
+    """A user or group id as ioctl wants it: these are unsigned, its argument is not."""
+    if not 0 <= number < 1 << 32:
+        raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
+    return number if number < 1 << 31 else number - (1 << 32)
 
 
 def _attach(fd: int, name: str, flags: int) -> None:
