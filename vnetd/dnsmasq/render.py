@@ -65,7 +65,12 @@ def render(
 
 
 def _text(lines: Iterable[str]) -> str:
-    return "".join(fields.one_line("line", line) + "\n" for line in lines)
+    text = ""
+    for line in lines:
+        # Values were checked one by one; tabs are those that separate names of hosts.
+        fields.one_line("line", line.replace("\t", " "))
+        text += line + "\n"
+    return text
 
 
 def _has_dhcp(network: Network) -> bool:

@@ -177,7 +177,7 @@ def refuse_barred(paths: Paths, account: Account) -> None:
     """Raise ``HostError`` if dnsmasq could not reach its files, of which it would complain only in its log."""
     if (path := barred(paths.data.resolve(), account)) is not None:
         reason = f"user {account.user} must be able to pass the directory {path}: allow it with chmod o+x"
-        raise HostError("start dnsmasq", f"network {paths.network}", reason)
+        raise HostError("start dnsmasq", f"of network {paths.network}", reason)
 
 
 def _may_pass(status: os.stat_result, account: Account) -> bool:
