@@ -83,6 +83,8 @@ def _again(error: CommandError) -> bool:
         answer = ""
     finally:
         signal.signal(signal.SIGINT, before)
+    if not answer.endswith("\n"):
+        sys.stderr.write("\n")
     return bool(answer) and answer.strip().lower() in {"", "y", "yes"}
 
 
