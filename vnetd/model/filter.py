@@ -61,6 +61,12 @@ def _parameter_value(value: str) -> str:
     return value
 
 
+def check_parameter(name: str, value: str) -> None:
+    """Raise ``ValueError`` if a parameter cannot have that name or that value."""
+    _parameter_name(name)
+    _parameter_value(value)
+
+
 def _sorted(parameters: Mapping[str, tuple[str, ...]]) -> Mapping[str, tuple[str, ...]]:
     return dict(sorted(parameters.items()))
 

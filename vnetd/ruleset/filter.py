@@ -48,13 +48,14 @@ _layouts: dict[tuple[str, tuple[int, ...]], _Layout] = {}
 def compile_binding(
     filters: Mapping[str, Filter], filter_name: str, device: str, mac: str, parameters: Mapping[str, Sequence[str]]
 ) -> Compiled:
-    """The rules of ``filter_name`` for one device. ``MAC`` is ``mac`` unless a parameter says otherwise.
+    """The rules of ``filter_name`` for one device. ``MAC`` is ``mac`` ("": unknown) unless a parameter says otherwise.
 
     Raises ``Invalid`` naming a missing filter, a variable without value, an index outside its list or a value that
     does not fit; ``Unsupported`` naming what cannot be realised yet.
     """
     layout = _layout(filters, filter_name)
-    given = {"MAC": (mac,), **{name: tuple(values) for name, values in parameters.items()}}
+    given: dict[str, tuple[str, ...]] = {"MAC": (mac,)} if mac else {}
+    given |= {name: tuple(values) for name, values in parameters.items()}
     missing(layout.needed, given)
     bound = [(one, *one.form(given)) for one in layout.variables]
     shape = _shape(layout, tuple(one.shared(form) for one, form, _ in bound))
