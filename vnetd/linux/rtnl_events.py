@@ -27,7 +27,9 @@ NETCONF_HEADER = 4
 RECEIVE_BUFFER = 8 << 20
 """Bytes the kernel may queue for us: some 10,000 events."""
 BURST = 64
-"""Messages handled before the loop gets a turn."""
+"""Messages handled at most before the loop gets a turn."""
+BURST_TIME = 0.001
+"""Seconds after which it gets one anyway: each message may have to wait for a worker to yield the interpreter."""
 
 log = logging.getLogger(__name__)
 
@@ -62,7 +64,10 @@ class RtnlEvents:
     def _readable(self) -> None:
         """Report what has arrived, each event of a burst once, and leave the rest to the next turn of the loop."""
         events: dict[HostEvent, None] = {}
+        end = self._loop.time() + BURST_TIME
         for _ in range(BURST):
+            if self._loop.time() > end:
+                break
             try:
                 data = self._socket.recv(netlink.RECEIVE)
             except BlockingIOError:
