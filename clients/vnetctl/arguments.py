@@ -55,7 +55,7 @@ def parse(arguments: Sequence[str]) -> Namespace:
     """What a command line asks for: ``run`` is the command. Ends the process if it is wrong or asks for help."""
     # Not as defaults of the parser: those would be set again by every verb, after an option before the noun.
     bus = os.environ.get("VNETD_BUS") or "system"
-    parsed = parser().parse_args(arguments, Namespace(json=False, bus=bus, interrupted=Exit.INTERRUPTED))
+    parsed = parser().parse_args(arguments, Namespace(json=False, bus=bus))
     try:
         parsed.bus = _bus(parsed.bus)
     except ArgumentTypeError as error:
@@ -201,8 +201,8 @@ def _others(nouns: Any, common: ArgumentParser) -> None:
     schema = _command(nouns, "schema", offline.schema, "print the JSON Schema of native documents", common)
     schema.add_argument("kind", choices=offline.KINDS, metavar="KIND", help=", ".join(offline.KINDS))
     _command(nouns, "status", online(overview.status), "show the daemon and what it keeps at a glance", common)
-    watch = _command(nouns, "monitor", online(monitor.monitor), "show what happens, as it happens", common)
-    watch.set_defaults(interrupted=Exit.DONE)
+    watch = online(monitor.monitor, until_interrupted=True)
+    _command(nouns, "monitor", watch, "show what happens, as it happens", common)
     _command(nouns, "reconcile", online(overview.reconcile), "compare everything with the host now, and repair", common)
 
 

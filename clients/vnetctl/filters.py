@@ -56,13 +56,13 @@ async def bind(session: Session, arguments: Namespace) -> None:
     from vnetctl.connection import options
 
     values = options(by_parameter(arguments.parameters))
-    target, name = arguments.device, arguments.filter
-    if port := await _find(session, "ListPorts", target):
+    device, name = arguments.device, arguments.filter
+    if port := await _port(session, device):
         await session.daemon.call(port["path"], PORT, "SetFilter", "sa{sv}", name, values)
         done = {"device": port["device"], "filter": name, "path": port["path"]}
     else:
-        path = await session.daemon.manager("BindFilter", "ssa{sv}", target, name, values)
-        done = {"device": target, "filter": name, "path": path}
+        path = await session.daemon.manager("BindFilter", "ssa{sv}", device, name, values)
+        done = {"device": device, "filter": name, "path": path}
     session.output.done(f"filter {name} bound to {done['device']}", done)
 
 
@@ -70,12 +70,12 @@ async def unbind(session: Session, arguments: Namespace) -> None:
     """Take the filter off a port or device."""
 
     async def one(target: str) -> Row:
-        if binding := await _find(session, "ListBindings", target):
-            await session.daemon.call(binding["path"], BINDING, "Delete")
-            return binding
-        if (port := await _find(session, "ListPorts", target)) and port["filter"]:
+        if (port := await _port(session, target)) and port["filter"]:
             await session.daemon.call(port["path"], PORT, "SetFilter", "sa{sv}", "", {})
             return port
+        if binding := await _binding(session, target):
+            await session.daemon.call(binding["path"], BINDING, "Delete")
+            return binding
         raise CommandError(f"no filter is bound to {target!r}: 'vnetctl filter bindings' lists them", Exit.NOT_FOUND)
 
     await each(session, arguments.devices, one, "filter {filter} unbound from {device}")
@@ -86,8 +86,18 @@ async def bindings(session: Session, arguments: Namespace) -> None:
     session.output.listing(BINDINGS, await rows(session, "ListBindings"), only=arguments.only)
 
 
-async def _find(session: Session, member: str, target: str) -> dict[str, Any] | None:
-    found = await rows(session, member)
+async def _port(session: Session, target: str) -> dict[str, Any] | None:
+    try:
+        path = await session.daemon.manager("GetPort", "s", target)
+    except CommandError as error:
+        if error.code is Exit.NOT_FOUND:
+            return None
+        raise
+    return await properties(session, path, PORT)
+
+
+async def _binding(session: Session, target: str) -> dict[str, Any] | None:
+    found = await rows(session, "ListBindings")
     return next((row for row in found if target in (row["device"], row["uuid"])), None)
 
 

@@ -2,7 +2,6 @@
 
 import os
 import sys
-from argparse import Namespace
 from collections.abc import Iterator, Sequence
 from typing import TextIO
 
@@ -13,32 +12,33 @@ from vnetctl.text import printable
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command line, by default the process's; its exit code. Reasons go to stderr, a line each."""
-    interrupted = Exit.INTERRUPTED
     try:
-        from vnetctl.arguments import parse
-
-        parsed = parse(sys.argv[1:] if arguments is None else arguments)
-        interrupted = parsed.interrupted
-        return _run(parsed)
-    except KeyboardInterrupt:
-        return interrupted
-    except BrokenPipeError:
-        return _reader_left()
-
-
-def _run(parsed: Namespace) -> int:
-    try:
-        stream = _standard_output()
-        parsed.run(Output(stream, as_json=parsed.json), parsed)
-        stream.flush()
+        return _run(sys.argv[1:] if arguments is None else arguments)
     except BaseExceptionGroup as group:
         return _report(list(_leaves(group)))
     except CommandError as error:
         return _report([error])
+    except KeyboardInterrupt:
+        return Exit.INTERRUPTED
     except BrokenPipeError:
-        raise
+        _drop_output()
+        return Exit.BROKEN_PIPE
     except OSError as error:
-        return _report([CommandError(str(error))])
+        _drop_output()
+        return _report([CommandError(f"cannot write the result: {error.strerror or error}")])
+
+
+def _run(words: Sequence[str]) -> int:
+    from vnetctl.arguments import parse
+
+    stream = _standard_output()
+    try:
+        parsed = parse(words)
+    except SystemExit:  # help or wrong usage: what was printed has to be out before the interpreter ends
+        stream.flush()
+        raise
+    parsed.run(Output(stream, as_json=parsed.json), parsed)
+    stream.flush()
     return Exit.DONE
 
 
@@ -51,8 +51,11 @@ def _leaves(group: BaseExceptionGroup[BaseException]) -> Iterator[CommandError]:
 
 def _report(errors: Sequence[CommandError]) -> int:
     """What was done comes before what was not; the first reason decides the exit code."""
-    if sys.stdout is not None:
-        sys.stdout.flush()
+    try:
+        if sys.stdout is not None:
+            sys.stdout.flush()
+    except OSError:
+        _drop_output()
     for error in errors:
         print(f"error: {printable(error)}", file=sys.stderr)
     return errors[0].code
@@ -71,7 +74,6 @@ def _standard_output() -> TextIO:
     return stream
 
 
-def _reader_left() -> int:
+def _drop_output() -> None:
     """What is still buffered has nowhere to go, and must not fail once more when the interpreter ends."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    return Exit.BROKEN_PIPE

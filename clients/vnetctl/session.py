@@ -29,13 +29,17 @@ Online = Callable[[Session, Namespace], Awaitable[None]]
 Command = Callable[[Output, Namespace], None]
 
 
-def online(command: Online) -> Command:
-    """``command`` as one that connects first."""
+def online(command: Online, *, until_interrupted: bool = False) -> Command:
+    """``command`` as one that connects first; ``until_interrupted``: an interrupt is how it is meant to end."""
 
     def run(output: Output, arguments: Namespace) -> None:
         import asyncio
 
-        asyncio.run(_connected(command, output, arguments))
+        try:
+            asyncio.run(_connected(command, output, arguments))
+        except KeyboardInterrupt:
+            if not until_interrupted:
+                raise
 
     return run
 

@@ -152,7 +152,7 @@ async def broadcast_healed(client: MessageBus, what: str, to: str | None = None)
         "sa{sv}",
         [what, {"cause": Variant("s", "me")}],
     )
-    message.destination = to
+    message.destination = to  # type: ignore[assignment]
     await client.send(message)
 
 

@@ -1,6 +1,5 @@
 """Exit codes, and reasons as one line on stderr."""
 
-import os
 from argparse import Namespace
 
 import pytest
@@ -36,13 +35,13 @@ def test_the_daemons_own_sentence_is_shown() -> None:
     assert str(from_bus("org.vnetd1.Error.InUse", "subnet is taken by eth0", "system bus")) == "subnet is taken by eth0"
 
 
-def ends(monkeypatch: pytest.MonkeyPatch, error: BaseException, interrupted: Exit = Exit.INTERRUPTED) -> int:
+def ends(monkeypatch: pytest.MonkeyPatch, error: BaseException) -> int:
     """The exit code of a command that raises ``error``."""
 
     def run(_: Output, __: Namespace) -> None:
         raise error
 
-    parsed = Namespace(run=run, json=False, interrupted=interrupted)
+    parsed = Namespace(run=run, json=False)
     monkeypatch.setattr("vnetctl.arguments.parse", lambda _: parsed)
     return command.main([])
 
@@ -68,13 +67,7 @@ def test_an_unreachable_daemon_is_5(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_an_interrupt_is_quiet(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     assert ends(monkeypatch, KeyboardInterrupt()) == 130
-    assert ends(monkeypatch, KeyboardInterrupt(), interrupted=Exit.DONE) == 0
     assert capsys.readouterr().err == ""
-
-
-def test_a_full_disk_is_a_reason(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    assert ends(monkeypatch, OSError(28, os.strerror(28))) == 1
-    assert "No space left on device" in capsys.readouterr().err
 
 
 def test_a_fault_of_our_own_is_not_hidden(monkeypatch: pytest.MonkeyPatch) -> None:

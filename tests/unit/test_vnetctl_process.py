@@ -82,28 +82,40 @@ def test_a_bus_that_hangs_up_in_the_handshake_is_unreachable(tmp_path: Path) -> 
     assert done.stderr.startswith("error: cannot reach the bus")
 
 
-def test_a_closed_pipe_is_no_fault() -> None:
-    shell = f"set -o pipefail; {sys.executable} -m vnetctl --help | true; exit ${{PIPESTATUS[0]}}"
-    done = subprocess.run(
-        ["bash", "-c", shell], env=ENVIRONMENT, capture_output=True, text=True, timeout=60, check=False
+def into(stream: int, *words: str) -> subprocess.CompletedProcess[str]:
+    """Run a command line that writes to an open file."""
+    command = [sys.executable, "-m", "vnetctl", *words]
+    return subprocess.run(
+        command, env=ENVIRONMENT, stdout=stream, stderr=subprocess.PIPE, text=True, timeout=60, check=False
     )
-    assert done.stderr == ""
-    assert done.returncode in {0, 141}
 
 
-def test_a_full_disk_is_an_error() -> None:
+@pytest.mark.parametrize("words", [("--help",), ("schema", "network")])
+def test_a_reader_that_left_is_no_fault(words: tuple[str, ...]) -> None:
+    read, write = os.pipe()
+    os.close(read)
+    done = into(write, *words)
+    os.close(write)
+    assert (done.returncode, done.stderr) == (141, "")
+
+
+@pytest.mark.parametrize("words", [("--help",), ("schema", "network")])
+def test_a_full_disk_is_an_error(words: tuple[str, ...]) -> None:
     with open("/dev/full", "w") as full:
-        done = subprocess.run(
-            [sys.executable, "-m", "vnetctl", "schema", "network"],
-            env=ENVIRONMENT,
-            stdout=full,
-            stderr=subprocess.PIPE,
-            text=True,
-            timeout=60,
-            check=False,
-        )
-    assert done.returncode == 1
-    assert done.stderr == "error: [Errno 28] No space left on device\n"
+        done = into(full.fileno(), *words)
+    assert (done.returncode, done.stderr) == (1, "error: cannot write the result: No space left on device\n")
+
+
+def test_closed_output_is_no_fault() -> None:
+    done = subprocess.run(
+        ["bash", "-c", f"{sys.executable} -m vnetctl schema network >&-"],
+        env=ENVIRONMENT,
+        stderr=subprocess.PIPE,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
 
 
 def test_the_version_is_the_daemons() -> None:
