@@ -5,11 +5,12 @@ A signal ends the daemon, never the networks: bridges, rules and dnsmasq stay, a
 
 import argparse
 import asyncio
+import ctypes
 import gc
 import logging
 import signal
 import sys
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
 from pathlib import Path
 
 from vnetd import __version__, notify
@@ -24,6 +25,7 @@ log = logging.getLogger("vnetd")
 
 SWITCH_INTERVAL = 0.0005
 """Seconds a worker thread may keep the interpreter while the event loop waits for it (Python's own: 5 ms)."""
+M_ARENA_MAX = -8
 FULL_PASS = 300.0
 """Seconds between passes over everything, in case an event was lost."""
 
@@ -33,6 +35,7 @@ def main(arguments: list[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     _log_to(options.log_level)
     sys.setswitchinterval(SWITCH_INTERVAL)
+    _few_arenas()
     try:
         asyncio.run(_serve(options.bus, options.root))
     except VnetError as error:
@@ -73,10 +76,18 @@ async def _full_passes(services: ServiceRoot) -> None:
         await services.full_pass()
 
 
+def _few_arenas() -> None:
+    """One heap for all threads: each thread's own would hold on to what it once needed (mallopt(3))."""
+    with suppress(AttributeError, OSError):
+        ctypes.CDLL(None).mallopt(M_ARENA_MAX, 1)
+
+
 def _settle_memory() -> None:
     """What was made so far lives as long as the daemon: the collector need not look at it again and again."""
     gc.collect()
     gc.freeze()
+    with suppress(AttributeError, OSError):
+        ctypes.CDLL(None).malloc_trim(0)
 
 
 def _finish(end: "asyncio.Future[None]") -> None:
