@@ -38,7 +38,7 @@ OURS = "vnetd:network:1"
 BRIDGE = CreateBridge("virbr0", "52:54:00:12:34:56", 1500, stp=False, forward_delay=0, alias=OURS)
 V4, V6 = ip_interface("192.168.77.1/24"), ip_interface("fd77::1/64")
 STATIC4 = KernelRoute(ip_network("10.20.0.0/16"), ip_address("192.168.77.2"))
-STATIC6 = KernelRoute(ip_network("fd20::/48"), ip_address("fd77::2"))
+STATIC6 = KernelRoute(ip_network("fd20::/48"), ip_address("fd77::2"), 1024)
 ADDRESSED = (BRIDGE, AddAddress("virbr0", V4), AddAddress("virbr0", V6), SetLink("virbr0", up=True))
 ROUTED = (*ADDRESSED, AddRoute("virbr0", STATIC4), AddRoute("virbr0", STATIC6))
 ACCEPT_RA = ("net", "ipv6", "conf", "virbr0", "accept_ra")
@@ -219,9 +219,19 @@ async def test_a_route_keeps_its_metric(kernel: Kernel, route: KernelRoute) -> N
     assert view is not None and view.routes == frozenset()
 
 
+async def test_an_ipv6_route_without_a_metric_gets_the_kernels(kernel: Kernel) -> None:
+    without = replace(STATIC6, metric=0)
+    await kernel.apply([*ADDRESSED, AddRoute("virbr0", without)])
+    view = await kernel.view("virbr0")
+    assert view is not None and view.routes == {STATIC6}
+    await kernel.apply([DeleteRoute("virbr0", without)])
+    view = await kernel.view("virbr0")
+    assert view is not None and view.routes == frozenset()
+
+
 @pytest.mark.parametrize("destination", ["0.0.0.0/0", "::/0", "198.51.100.0/24", "2001:db8::/32"])
 async def test_a_route_may_have_no_gateway_and_be_the_default(kernel: Kernel, destination: str) -> None:
-    wanted = KernelRoute(ip_network(destination), None)
+    wanted = KernelRoute(ip_network(destination), None, 1024 if ":" in destination else 0)
     await kernel.apply([*ADDRESSED, AddRoute("virbr0", wanted)])
     view = await kernel.view("virbr0")
     assert view is not None and view.routes == {wanted}

@@ -36,6 +36,7 @@ from vnetd.plan.kernel import (
 
 PROTO_KERNEL, PROTO_STATIC, TABLE_MAIN = 2, 4, 254
 IP_FORWARD = ("net", "ipv4", "ip_forward")
+IPV6_METRIC = 1024
 SMALLEST_DELAY = 200
 """1/100 s: the forward delay the kernel insists on with STP on (IEEE 802.1D)."""
 PER_LINK = {
@@ -223,7 +224,7 @@ class MemoryKernel:
         self._emit(AddressEvent(entry.link.index, cause, entry.link.name))
 
     def _route(self, operation: AddRoute | DeleteRoute, cause: str) -> None:
-        route = operation.route
+        route = _shown(operation.route)
         if isinstance(operation, DeleteRoute):
             entry = self.find(operation.link)
             if entry and route in entry.routes:
@@ -290,6 +291,12 @@ class MemoryKernel:
     def _emit(self, event: HostEvent) -> None:
         for listener in self._listeners:
             listener(event)
+
+
+def _shown(route: KernelRoute) -> KernelRoute:
+    if route.destination.version == 6 and not route.metric:
+        return replace(route, metric=IPV6_METRIC)
+    return route
 
 
 def _bridge(link: Link, want: SetLink) -> BridgeState:

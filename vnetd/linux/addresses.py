@@ -16,7 +16,6 @@ RTA_DST, RTA_OIF, RTA_GATEWAY, RTA_PRIORITY, RTA_MULTIPATH, RTA_TABLE, RTA_VIA =
 RTN_UNICAST = 1
 RT_TABLE_MAIN = 254
 RTPROT_REDIRECT, RTPROT_KERNEL, RTPROT_RA = 1, 2, 9
-IP6_RT_PRIO_USER = 1024
 FAMILIES = (socket.AF_INET, socket.AF_INET6)
 LOOPBACK = "lo"
 
@@ -39,7 +38,7 @@ def read_routes(sock: ReadSocket, index: int) -> frozenset[KernelRoute]:
     """
     only = encode(RTA_OIF, netlink.U32.pack(index)) + encode(RTA_TABLE, netlink.U32.pack(RT_TABLE_MAIN))
     return frozenset(
-        KernelRoute(destination, _gateway(found), _metric(destination, found))
+        KernelRoute(destination, _gateway(found), _number(found, RTA_PRIORITY))
         for family in FAMILIES
         for _table, protocol, destination, found in _dump_routes(sock, family, only)
         if protocol not in {RTPROT_REDIRECT, RTPROT_KERNEL, RTPROT_RA} and RTA_MULTIPATH not in found
@@ -109,11 +108,6 @@ def _gateway(found: Attributes) -> IPAddress | None:
     if not packed:
         return None
     return IPv4Address(packed) if len(packed) == 4 else IPv6Address(packed)
-
-
-def _metric(destination: IPNetwork, found: Attributes) -> int:
-    metric = _number(found, RTA_PRIORITY)
-    return 0 if destination.version == 6 and metric == IP6_RT_PRIO_USER else metric
 
 
 def _number(found: Attributes, kind: int) -> int:

@@ -38,7 +38,10 @@ class Link:
 
 @dataclass(frozen=True, slots=True)
 class KernelRoute:
-    """A unicast route through ``gateway`` on one link; ``metric`` 0 is the kernel's default of the family."""
+    """A unicast route through ``gateway`` on one link.
+
+    In an operation ``metric`` 0 is the kernel's default, which it shows as 0 for IPv4 and as 1024 for IPv6.
+    """
 
     destination: IPNetwork
     gateway: IPAddress | None
