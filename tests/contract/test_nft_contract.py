@@ -249,3 +249,12 @@ async def test_the_host_holds_what_the_ledger_says(nft: Nft, steps: list[dict[st
         ledger.accept(proposal)
         assert await held(nft) == ordered(ledger.contents())
         assert not ledger.drift_table("inet", await nft.table("inet"))
+
+
+async def test_clearing_leaves_no_table_and_may_be_repeated(nft: Nft) -> None:
+    await nft.commit(EMPTY, BASE)
+    await nft.clear()
+    assert await nft.table("inet") is None
+    await nft.clear()
+    await nft.commit(EMPTY, BASE)
+    assert await nft.table("inet") is not None

@@ -35,6 +35,7 @@ class MemoryNft:
     """Both tables. ``commits`` are the transactions that were taken; ``refuse`` makes the next one fail."""
 
     def __init__(self) -> None:
+        self.claimable = False
         self.tables: dict[Family, Table] = {}
         self.commits: list[tuple[Fragment, Fragment]] = []
         self.refuse: str | None = None
@@ -60,6 +61,11 @@ class MemoryNft:
         _add(tables, contents)
         self.tables = tables
         self.commits.append((Fragment(), contents))
+
+    async def clear(self) -> None:
+        """Delete both tables."""
+        self._obey()
+        self.tables.clear()
 
     async def table(self, family: Family) -> TableContents | None:
         """All of one table."""

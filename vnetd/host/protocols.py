@@ -64,6 +64,10 @@ class Nft(Protocol):
         """One transaction that replaces both tables by ``contents`` whatever they held."""
         ...
 
+    async def clear(self) -> None:
+        """Delete both tables; tables that are gone already are no error."""
+        ...
+
     async def table(self, family: Family) -> TableContents | None:
         """All of one table, ``None`` if it does not exist."""
         ...

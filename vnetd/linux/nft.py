@@ -79,6 +79,10 @@ class LinuxNft:
         """See ``host.Nft``. Elements that packets added to dynamic sets are lost; plain tables become owned."""
         await self._worker.run(self._rewrite, contents)
 
+    async def clear(self) -> None:
+        """See ``host.Nft``."""
+        await self._worker.run(self._clear)
+
     async def table(self, family: Family) -> TableContents | None:
         """See ``host.Nft``."""
         return await self._worker.run(self._table, family)
@@ -150,6 +154,14 @@ class LinuxNft:
         self._run(commands, "commit rules", "all of them")
         self._plain.clear()
         self._kinds = {(one.family, one.name): one for one in contents.sets}
+
+    def _clear(self) -> None:
+        there = [family for family in FAMILIES if self._flags(family) is not None]
+        if there:
+            commands = [{"delete": {"table": {"family": family, "name": TABLE}}} for family in there]
+            self._run(commands, "remove", f"tables {TABLE}")
+        self._plain.clear()
+        self._kinds.clear()
 
     def _remember_flags(self, family: Family, flags: frozenset[str] | None) -> None:
         if self._can_own and flags is not None and "persist" not in flags:

@@ -42,6 +42,8 @@ class RulesKeeper:
             proposal = self._ledger.propose(changes)
             await self._nft.commit(proposal.remove, proposal.add)
             self._ledger.accept(proposal)
+            if not self._ledger.owners():
+                await self._nft.clear()
             if proposal.add.chains and self._learning is None:
                 self._learning = asyncio.get_running_loop().create_task(self._learn())
 
