@@ -14,11 +14,10 @@ _INFINITE = 2**31
 
 @dataclass(frozen=True, slots=True)
 class Subnet:
-    """One subnet with DHCP; ``tag`` tells its clients apart where the family has several such subnets."""
+    """A subnet with DHCP, of which the model allows one for each family."""
 
     interface: IPInterface
     dhcp: Dhcp
-    tag: str
 
     @property
     def version(self) -> int:
@@ -39,9 +38,9 @@ def dhcp_lines(network: Network) -> Iterator[str]:
         yield "no-ping"
     for subnet in subnets:
         if subnet.dhcp.bootp is not None and subnet.version == 4:
-            yield _boot_line(subnet.dhcp.bootp, subnet.tag)
+            yield _boot_line(subnet.dhcp.bootp)
         for option in subnet.dhcp.options:
-            yield _option_line(option, subnet)
+            yield _option_line(option, subnet.version)
     if count := sum(_lease_count(subnet) for subnet in subnets):
         yield f"dhcp-lease-max={count}"
 
@@ -61,24 +60,18 @@ def lease_time(lease: Lease) -> str:
 
 
 def _subnets(network: Network) -> list[Subnet]:
-    served = [(a.address, a.dhcp) for a in network.addresses if a.dhcp is not None and a.dhcp.serves]
-    subnets = []
-    for version in (4, 6):
-        family = [(interface, dhcp) for interface, dhcp in served if interface.version == version]
-        for number, (interface, dhcp) in enumerate(family):
-            subnets.append(Subnet(interface, dhcp, f"v{version}n{number}" if len(family) > 1 else ""))
-    return subnets
+    served = [Subnet(a.address, a.dhcp) for a in network.addresses if a.dhcp is not None and a.dhcp.serves]
+    return sorted(served, key=lambda subnet: subnet.version)
 
 
 def _subnet_lines(subnet: Subnet) -> Iterator[str]:
     if subnet.version == 6 and subnet.interface.network.prefixlen < 64:
         raise fields.refuse("address", subnet.interface, "DHCPv6 needs a prefix of 64 or more bits")
-    prefix = f"dhcp-range=set:{subnet.tag}," if subnet.tag else "dhcp-range="
     for span in subnet.dhcp.ranges:
-        yield prefix + _range(span, subnet.interface)
+        yield f"dhcp-range={_range(span, subnet.interface)}"
     if not subnet.dhcp.ranges:
         own = fields.address("address", subnet.interface.ip)
-        yield f"{prefix}{own},static" if subnet.version == 4 else f"{prefix}{own},static,{_size(subnet.interface)}"
+        yield f"dhcp-range={own},static" + (f",{_size(subnet.interface)}" if subnet.version == 6 else "")
 
 
 def _range(span: DhcpRange, interface: IPInterface) -> str:
@@ -108,23 +101,23 @@ def _lease_count(subnet: Subnet) -> int:
     return sum(max(end - start + 1, 0) for start, end in spans) + len(outside)
 
 
-def _boot_line(bootp: Bootp, tag: str) -> str:
+def _boot_line(bootp: Bootp) -> str:
     file = fields.one_line("boot file", bootp.file)
     if not file or fields.needs_quotes(file) or "," in file or file.startswith(("tag:", "net:")):
         raise fields.refuse("boot file", file, "commas, quotes, '#' after a space and 'tag:' are not possible in it")
     where = f",,{fields.address('boot server', bootp.server)}" if bootp.server is not None else ""
-    return f"dhcp-boot={f'tag:{tag},' if tag else ''}{file}{where}"
+    return f"dhcp-boot={file}{where}"
 
 
-def _option_line(option: DhcpOption, subnet: Subnet) -> str:
-    prefix = "option6:" if subnet.version == 6 else "option:"
-    if isinstance(option.option, int):
-        _check_number(option.option, subnet.version)
-        name = f"option6:{option.option}" if subnet.version == 6 else str(option.option)
+def _option_line(option: DhcpOption, version: int) -> str:
+    """An option bound to its family; an IPv4 number stands alone, everything else has a prefix."""
+    if isinstance(option.option, str):
+        name = f"option{'6' if version == 6 else ''}:{_option_name(option.option)}"
     else:
-        name = prefix + _option_name(option.option)
-    values = [_option_value(value, subnet.version) for value in option.values]
-    return f"dhcp-option={','.join([*([f'tag:{subnet.tag}'] if subnet.tag else []), name, *values])}"
+        _check_number(option.option, version)
+        name = f"option6:{option.option}" if version == 6 else str(option.option)
+    values = [_option_value(value, version) for value in option.values]
+    return f"dhcp-option={','.join([name, *values])}"
 
 
 def _check_number(number: int, version: int) -> None:

@@ -155,6 +155,7 @@ class DnsmasqHost:
         await self._end(paths)
         launched, created = await self._run("start", paths, self._launch, paths, instance, orphaned)
         try:
+            self._watch.watch_network(paths.network, paths.data)
             if not await _ended(launched.pidfd, START_TIMEOUT):
                 await self._run("start", paths, process.kill_stuck, launched, paths.configuration, self._uids)
             started = await self._run("start", paths, self._started, paths, launched, instance)

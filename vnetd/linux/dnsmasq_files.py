@@ -146,13 +146,12 @@ def replace(path: Path, text: str, gid: int) -> None:
     """Put ``text`` in place of the file at once, readable for ``gid`` (mode 0640). Raises ``OSError``."""
     # A leading dot: the watch on the directory takes such names for work in progress.
     temporary = path.with_name(f".{path.name}.new")
-    temporary.unlink(missing_ok=True)
-    fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
-    with open(fd, "w", encoding="utf-8", newline="") as file:
+    fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+    with open(fd, "wb", buffering=0) as file:
         os.fchown(fd, -1, gid)
         os.fchmod(fd, 0o640)
-        file.write(text)
-    temporary.rename(path)
+        file.write(text.encode())
+    os.rename(temporary, path)
 
 
 def read_text(path: Path) -> str | None:
@@ -175,7 +174,7 @@ def barred(directory: Path, account: Account) -> Path | None:
 
 def refuse_barred(paths: Paths, account: Account) -> None:
     """Raise ``HostError`` if dnsmasq could not reach its files, of which it would complain only in its log."""
-    if (path := barred(paths.data.resolve(), account)) is not None:
+    if (path := barred(paths.data, account)) is not None:
         reason = f"user {account.user} must be able to pass the directory {path}: allow it with chmod o+x"
         raise HostError("start dnsmasq", f"of network {paths.network}", reason)
 
@@ -189,11 +188,14 @@ def _may_pass(status: os.stat_result, account: Account) -> bool:
 
 
 def _make_directory(paths: Paths, account: Account) -> bool:
-    for parent in (paths.data.parent, paths.run):
-        parent.mkdir(mode=0o755, parents=True, exist_ok=True)
+    if not paths.run.is_dir():
+        paths.run.mkdir(mode=0o755, parents=True, exist_ok=True)
     created = not paths.data.is_dir()
-    paths.data.mkdir(mode=0o700, exist_ok=True)
-    _own(paths.data, account.gid, 0o750)
+    if created:
+        paths.data.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
+        paths.data.mkdir(mode=0o700)
+    os.chown(paths.data, 0, account.gid, follow_symlinks=False)
+    paths.data.chmod(0o750)
     return created
 
 
@@ -204,11 +206,6 @@ def _ensure_lease_file(path: Path, gid: int) -> None:
         os.fchmod(fd, 0o640)
     finally:
         os.close(fd)
-
-
-def _own(directory: Path, gid: int, mode: int) -> None:
-    os.chown(directory, 0, gid, follow_symlinks=False)
-    directory.chmod(mode)
 
 
 def known_networks(root: Path) -> Iterable[str]:
