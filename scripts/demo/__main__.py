@@ -56,7 +56,7 @@ def main() -> int:
     parser.add_argument("--shell", action="store_true", help="stay there with a shell before the network is stopped")
     options = parser.parse_args()
     try:
-        return 0 if asyncio.run(_run(options.shell, Console())) else 1
+        return 0 if asyncio.run(_run(options.shell, Console(width=None if sys.stdout.isatty() else 120))) else 1
     except KeyboardInterrupt:
         return 130
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from support.client import NETWORK, PORT
+from support.events import ADDRESS_GONE, LINK_GONE, TABLE_GONE, Event, EventClock
 from support.netns import Namespace
 from support.waiting import eventually
 
@@ -18,6 +19,7 @@ from demo.stage import Stage
 
 Seen = tuple[float, str]
 TCP_PORT = 8022
+STP = "STP, on in libvirt's default, holds a new port back for 4 s"
 TCP_SERVER = f"import socket as s; l = s.create_server(('', {TCP_PORT}))\nwhile 1: l.accept()[0].sendall(b'hello')"
 
 
@@ -57,7 +59,7 @@ class Show:
         """Have a real client ask for an address."""
         began = time.perf_counter()
         self._address = await asyncio.to_thread(self._stage.guest.lease)
-        return time.perf_counter() - began, f"udhcpc got {self._address}"
+        return time.perf_counter() - began, f"udhcpc got {self._address}; {STP}"
 
     async def nat(self) -> Seen:
         """Reach a host outside that knows no route back to the guest."""
@@ -93,7 +95,7 @@ class Show:
         """Somebody flushes every rule of the host; tables that are the daemon's own survive that."""
         stage = self._stage
         if not all("owner" in table.get("flags", ()) for table in self._tables()):
-            return await self._heals("nft", "flush", "ruleset", holds=self._masqueraded)
+            return await self._heals(TABLE_GONE, "nft", "flush", "ruleset", holds=self._masqueraded)
         await asyncio.to_thread(stage.host.run, "nft", "flush", "ruleset")
         assert self._tables(), "vnetd's tables are gone although it owns them"
         took = await self._until(lambda: stage.guest.ping(stage.outside.ipv4))
@@ -101,12 +103,12 @@ class Show:
 
     async def deleted_bridge(self) -> Seen:
         """Somebody deletes the bridge."""
-        return await self._heals("ip", "link", "delete", BRIDGE, holds=self._plugged_in)
+        return await self._heals(LINK_GONE, "ip", "link", "delete", BRIDGE, holds=self._plugged_in)
 
     async def flushed_addresses(self) -> Seen:
         """Somebody takes the bridge's addresses away."""
         flush = ("ip", "address", "flush", "dev", BRIDGE)
-        return await self._heals(*flush, holds=lambda: f"{GATEWAY}/24" in self._stage.host.addresses(BRIDGE))
+        return await self._heals(ADDRESS_GONE, *flush, holds=lambda: self._stage.host.addresses(BRIDGE))
 
     async def killed_dnsmasq(self) -> Seen:
         """Somebody kills dnsmasq; its successor knows the lease."""
@@ -130,20 +132,21 @@ class Show:
         assert self._stage.host.link(BRIDGE) is None, f"{BRIDGE} is still there"
         return took, f"{BRIDGE} and what hung on it are gone"
 
-    async def _heals(self, *command: str, holds: Callable[[], Any]) -> Seen:
-        """Do damage and wait until the daemon says it healed; then the guest must reach the outside again."""
+    async def _heals(self, event: Event, *command: str, holds: Callable[[], Any]) -> Seen:
+        """Do damage; time from the kernel's report of it to the daemon's signal; then the guest must get out again."""
+        stage = self._stage
         healed = await self._healed()
-        before = await self._stage.client.get(self._network, NETWORK, "HealedCount")
-        await asyncio.to_thread(self._stage.host.run, *command)
-        began = time.perf_counter()
-        await eventually(lambda: not healed.empty() or holds(), f"{' '.join(command)} is healed")
+        before = await stage.client.get(self._network, NETWORK, "HealedCount")
+        mark = BRIDGE if event is LINK_GONE else ""
+        with EventClock(stage.host, event, mark) as clock:
+            gone = await clock.heard(lambda: stage.host.run(*command))
         what = (await asyncio.wait_for(healed.get(), 10))[0]
-        took = time.perf_counter() - began
+        took = time.perf_counter() - gone
         await eventually(holds, f"everything is back after {' '.join(command)}")
-        back = await self._until(lambda: self._stage.guest.ping(self._stage.outside.ipv4))
-        count = await self._stage.client.get(self._network, NETWORK, "HealedCount")
+        back = await self._until(lambda: stage.guest.ping(stage.outside.ipv4, wait=0.2))
+        count = await stage.client.get(self._network, NETWORK, "HealedCount")
         assert count > before, f"HealedCount stayed at {count}"
-        return took, f"healed {what}; the guest reaches the outside again after {(took + back) * 1000:.0f} ms"
+        return took, f"repaired: {what}; the guest reaches the outside {(took + back) * 1000:.0f} ms after the damage"
 
     async def _healed(self) -> "asyncio.Queue[list[Any]]":
         return await self._stage.client.listen("Healed", self._network)
