@@ -3,12 +3,13 @@
 The values bypass the model's own rules here (``model_construct``): dnsmasq's files are the last line of defence.
 """
 
+import re
 from collections import Counter
 from collections.abc import Mapping
 from ipaddress import IPv4Address, IPv6Address, ip_interface
 from typing import Any
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from vnetd.dnsmasq.render import render
@@ -42,45 +43,56 @@ def joined(pieces: list[str]) -> str:
 
 
 hostile = st.lists(st.sampled_from(PIECES) | st.text(max_size=3), max_size=6).map(joined)
-maybe = st.none() | hostile
 number = st.none() | st.integers(0, 65535)
-zoned = st.builds(
-    lambda zone: IPv6Address(f"fe80::1%{zone}"), hostile.filter(lambda text: text and not set("%/") & set(text))
-)
+zones = hostile.filter(lambda text: bool(text) and not set("%/") & set(text))
+zoned = st.builds(lambda zone: IPv6Address(f"fe80::1%{zone}"), zones)
 address = st.just(IPv4Address("10.0.0.9")) | st.just(IPv6Address("fd00::9")) | zoned
+
+
+def text(good: str | None) -> st.SearchStrategy[str | None]:
+    """Mostly a good value: else the first refusal would hide all others."""
+    return st.one_of(st.just(good), st.just(good), st.just(good), hostile)
+
 
 dns = st.builds(
     Dns.model_construct,
     enable=st.none(),
     forward_plain_names=st.none(),
-    forwarders=st.tuples(st.builds(DnsForwarder.model_construct, domain=maybe, address=st.none() | address)),
-    texts=st.tuples(st.builds(DnsText.model_construct, name=hostile, value=hostile)),
+    forwarders=st.just(())
+    | st.tuples(st.builds(DnsForwarder.model_construct, domain=text("d.example"), address=st.none() | address)),
+    texts=st.tuples(st.builds(DnsText.model_construct, name=text("t"), value=text("v"))),
     services=st.tuples(
         st.builds(
             DnsService.model_construct,
-            service=hostile,
-            protocol=hostile,
-            domain=maybe,
-            target=maybe,
+            service=text("sip"),
+            protocol=text("tcp"),
+            domain=text(None),
+            target=text("a.example"),
             port=number,
             priority=number,
             weight=number,
         )
     ),
-    hosts=st.tuples(st.builds(DnsHost.model_construct, address=address, hostnames=st.tuples(hostile, hostile))),
+    hosts=st.just(())
+    | st.tuples(st.builds(DnsHost.model_construct, address=address, hostnames=st.tuples(text("h"), text("i")))),
 )
 dhcp = st.builds(
     Dhcp.model_construct,
-    ranges=st.tuples(st.builds(DhcpRange.model_construct, start=address, end=address, lease=st.none())),
+    ranges=st.just(()) | st.tuples(st.builds(DhcpRange.model_construct, start=address, end=address, lease=st.none())),
     hosts=st.tuples(
-        st.builds(DhcpHost.model_construct, mac=maybe, id=maybe, name=maybe, address=address, lease=st.none())
+        st.builds(
+            DhcpHost.model_construct,
+            mac=text("52:54:00:00:00:01"),
+            id=st.none(),
+            name=text(None),
+            address=address,
+            lease=st.none(),
+        )
     ),
-    bootp=st.none() | st.builds(Bootp.model_construct, file=hostile, server=st.none() | address),
-    options=st.tuples(
-        st.builds(DhcpOption.model_construct, option=st.integers(1, 65535) | hostile, values=st.tuples(hostile))
-    ),
+    bootp=st.none() | st.builds(Bootp.model_construct, file=text("f"), server=st.none() | address),
+    options=st.just(())
+    | st.tuples(st.builds(DhcpOption.model_construct, option=st.just(3) | hostile, values=st.tuples(text("1")))),
 )
-# One part at a time is hostile: else the first refusal would hide all others.
 HARMLESS: Mapping[str, Any] = {"dns": None, "dhcp": Dhcp(), "domain": None, "tftp": None, "options": ()}
 parts = st.one_of(
     st.fixed_dictionaries({"dns": dns}),
@@ -135,6 +147,7 @@ def dnsmasq_lines(text: str) -> list[str]:
     return [piece.decode(errors="replace").strip() for piece in pieces if piece.strip()]
 
 
+@settings(max_examples=1000)
 @given(parts)
 def test_no_value_makes_a_line_that_was_not_meant(part: dict[str, Any]) -> None:
     try:
@@ -148,6 +161,10 @@ def test_no_value_makes_a_line_that_was_not_meant(part: dict[str, Any]) -> None:
     assert all(line.startswith("server=") for line in dnsmasq_lines(instance.files["servers"]))
     assert len(dnsmasq_lines(instance.files.get("hosts", ""))) <= 1
     assert len(dnsmasq_lines(instance.files["addnhosts"])) <= 1
+    # A zone is any text to Python: only a server may have one, and only an interface's name.
+    addressed = [line for line in lines if line.startswith("dhcp-range")]
+    assert "%" not in "".join([*addressed, instance.files.get("hosts", ""), instance.files["addnhosts"]])
+    assert all(re.fullmatch(r"server=[^ ,@\x00-\x1f]+", line) for line in dnsmasq_lines(instance.files["servers"]))
 
 
 @given(hostile)
