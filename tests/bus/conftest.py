@@ -2,19 +2,17 @@
 
 import grp
 import os
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from dbus_next.aio.message_bus import MessageBus
-from dbus_next.constants import BusType
 from support.fake_services import FakeServices
-from support.private_bus import PrivateBus, RawClient, private_bus
+from support.private_bus import GROUP, PrivateBus, RawClient, client_of, private_bus
 
 from vnetd.bus.authorization import GroupAuthority
 from vnetd.bus.server import BusServer
-
-GROUP = "games"  # stands for vnetd: a group that every Debian has
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -61,12 +59,8 @@ async def server(bus: PrivateBus, services: FakeServices, lost: list[Exception])
 @pytest.fixture
 async def client(bus: PrivateBus, server: BusServer) -> AsyncIterator[MessageBus]:
     """A root client, dbus-next's own."""
-    connection = await MessageBus(bus.address, BusType.SYSTEM, negotiate_unix_fd=True).connect()
-    yield connection
-    connection.disconnect()
-    await connection.wait_for_disconnect()
-    connection._stream.close()
-    connection._sock.close()
+    async with client_of(bus) as connection:
+        yield connection
 
 
 @pytest.fixture
@@ -75,3 +69,19 @@ async def raw(bus: PrivateBus, server: BusServer) -> AsyncIterator[RawClient]:
     connection = RawClient(bus)
     yield connection
     connection.close()
+
+
+@pytest.fixture
+async def server_with(bus: PrivateBus, services: FakeServices) -> AsyncIterator[Callable[..., Awaitable[BusServer]]]:
+    """Starts a front end with other arguments than the usual one; it is stopped at the end."""
+    started: list[BusServer] = []
+
+    async def start(**arguments: Any) -> BusServer:
+        running = BusServer(services, bus.address, **arguments)
+        await running.start()
+        started.append(running)
+        return running
+
+    yield start
+    for running in started:
+        await running.stop()

@@ -8,7 +8,8 @@ from dataclasses import replace
 from typing import Any
 from uuid import UUID, uuid5
 
-from vnetd.model.errors import Busy, Exists, Invalid, NotFound, VnetError
+from vnetd.bus.objects import object_path
+from vnetd.model.errors import Busy, Exists, Invalid, NotFound
 from vnetd.service.api import Option, Options
 from vnetd.service.views import (
     Added,
@@ -284,6 +285,17 @@ class FakeServices:
         return self.can
 
 
-def fails_with(services: FakeServices, error: VnetError | Exception | None) -> None:
-    """Have every recorded call fail."""
-    services.world.failure = error
+async def one_of_each(services: FakeServices) -> dict[str, str]:
+    """An object of each kind; the path of the root and of each by interface."""
+    network = services.world.add("network", network_view("lab"))
+    port = (await services.ports.attach(Caller(0), "lab", {})).port
+    filter = await services.filters.define(Caller(0), '{"name": "block"}', {})
+    binding = await services.filters.bind(Caller(0), "tap0", "block", {"IP": ("192.0.2.1",)})
+    services.world.calls.clear()
+    return {
+        "org.vnetd1.Manager": "/org/vnetd1",
+        "org.vnetd1.Network": object_path("network", network.uuid),
+        "org.vnetd1.Port": object_path("port", port.uuid),
+        "org.vnetd1.Filter": object_path("filter", filter.uuid),
+        "org.vnetd1.Binding": object_path("binding", binding.uuid),
+    }

@@ -6,20 +6,23 @@ import signal
 import socket
 import subprocess
 import tempfile
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
 from typing import Any
 
 from dbus_next._private.unmarshaller import Unmarshaller
+from dbus_next.aio.message_bus import MessageBus
+from dbus_next.constants import BusType
 from dbus_next.message import Message
 
 TOP = Path(__file__).resolve().parents[2]
 POLICY = TOP / "dbus" / "org.vnetd1.conf"
 NAME = "org.vnetd1"
 NOBODY = 65534
+GROUP = "games"  # stands for vnetd in tests: a group that every Debian has
 
 CONFIGURATION = """<busconfig>
   <type>system</type>
@@ -104,6 +107,19 @@ def private_bus(policy: bool = True) -> Iterator[PrivateBus]:
             process.wait()
 
 
+@asynccontextmanager
+async def client_of(bus: PrivateBus) -> AsyncIterator[MessageBus]:
+    """A root client, dbus-next's own, which leaves its socket open when it goes."""
+    connection = await MessageBus(bus.address, BusType.SYSTEM, negotiate_unix_fd=True).connect()
+    try:
+        yield connection
+    finally:
+        connection.disconnect()
+        await connection.wait_for_disconnect()
+        connection._stream.close()
+        connection._sock.close()
+
+
 class RawClient:
     """A blocking client that says what it is told to, however rude, and reads what comes back."""
 
@@ -177,7 +193,10 @@ class RawClient:
 
     def call(self, message: Message, fds: Sequence[int] = ()) -> Message:
         """Send a call and return its answer."""
-        serial = self.send(message, fds)
+        return self.answer_to(self.send(message, fds))
+
+    def answer_to(self, serial: int) -> Message:
+        """The answer to a call; what comes before it is dropped."""
         while True:
             answer = self.receive()
             if answer.reply_serial == serial:
@@ -199,7 +218,8 @@ class RawClient:
             self.socket.settimeout(30)
         while wanted - answers.keys():
             answer = self.receive()
-            answers[answer.reply_serial] = answer
+            if answer.reply_serial in wanted:
+                answers[answer.reply_serial] = answer
         return answers
 
     def _drain(self) -> None:

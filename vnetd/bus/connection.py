@@ -9,7 +9,6 @@ import asyncio
 import itertools
 import logging
 import os
-from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -52,12 +51,11 @@ class Connection(MessageBus):
         kinds = {"system": BusType.SYSTEM, "session": BusType.SESSION}
         address = "" if bus in kinds else bus
         super().__init__(address, kinds.get(bus, BusType.SYSTEM), negotiate_unix_fd=True)
-        self._writer = Writer(self._sock, self._finalize, self._resume)
+        self._writer = Writer(self._sock, self._finalize, self._go_on)
         self._on_call = on_call
         self._on_lost = on_lost
         self._on_vanished = on_vanished
         self._frames = FrameReader()
-        self._backlog: deque[Frame] = deque()
         self._paused = False
         self._serials = itertools.count(1)
 
@@ -86,6 +84,10 @@ class Connection(MessageBus):
     def send_signal(self, path: str, interface: str, member: str, signature: str, values: Sequence[Any]) -> None:
         """Broadcast a signal."""
         self._writer.put(encode_signal(self.next_serial(), path, interface, member, signature, values))
+
+    async def room(self) -> None:
+        """Return when the bus has taken so much that large answers may be made."""
+        await self._writer.room()
 
     async def flush(self) -> None:
         """Return when everything has been handed to the bus, or the connection is lost."""
@@ -136,26 +138,32 @@ class Connection(MessageBus):
             data = self._sock.recv(READ_SIZE)
             if not data:
                 raise BusLost("the message bus closed the connection")
-            self._backlog.extend(self._frames.feed(data))
+            self._frames.feed(data)
+            self._work()
         except (BlockingIOError, InterruptedError):
             return
         except OSError as error:
             self._finalize(error)
-            return
-        self._work()
 
     def _work(self) -> None:
-        for _ in range(min(BATCH, len(self._backlog))):
-            self._handle(self._backlog.popleft())
-        if self._disconnected:
+        """Handle some of what has come in. Reads on only when that is all handled, and the answers are on their way."""
+        for _ in range(BATCH):
+            frame = None if self._disconnected or self._writer.congested else self._frames.take()
+            if frame is None:
+                break
+            self._handle(frame)
+        else:
+            self._loop.call_soon(self._go_on)
+            self._pause(True)
             return
-        if self._backlog and not self._writer.congested:
-            self._loop.call_soon(self._work)
-        self._pause(bool(self._backlog) or self._writer.congested)
+        if not self._disconnected:
+            self._pause(self._writer.congested)
 
-    def _resume(self) -> None:
-        if self._paused and not self._disconnected:
+    def _go_on(self) -> None:
+        try:
             self._work()
+        except BusLost as error:
+            self._finalize(error)
 
     def _pause(self, paused: bool) -> None:
         if paused != self._paused:
@@ -213,7 +221,6 @@ class Connection(MessageBus):
             return
         super()._finalize(err)  # type: ignore[no-untyped-call]
         self._writer.close()
-        self._backlog.clear()
         self._close_socket()
         if not self._disconnect_future.cancelled():
             self._disconnect_future.exception()  # seen: it is reported through on_lost

@@ -10,7 +10,7 @@ import logging
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 from dbus_next._private.unmarshaller import Unmarshaller
 from dbus_next.signature import SignatureTree, SignatureType, Variant
@@ -19,7 +19,7 @@ from vnetd.bus.errors import BusLost, ProtocolError
 
 LARGEST_BODY = 4 << 20  # bytes; the codec refuses a document above 1 MiB with a better sentence than this limit has
 LARGEST_HEADER = 64 << 10  # bytes; an object path may be of any length, ours are short
-MOST_VALUES = 4096  # single values in a body: about 4 ms of decoding
+MOST_VALUES = 2048  # single values in a body: about 2 ms of decoding
 
 METHOD_CALL, METHOD_RETURN, ERROR, SIGNAL = 1, 2, 3, 4
 NO_REPLY_EXPECTED = 1
@@ -64,33 +64,35 @@ class FrameReader:
         self._buffer = bytearray()
         self._skip = 0
 
-    def feed(self, data: bytes) -> list[Frame]:
-        """The messages that ``data`` completes. Raises ``BusLost`` if this is not the D-Bus protocol."""
+    def feed(self, data: bytes) -> None:
+        """Take in what the socket gave."""
         if self._skip:
             skipped = min(self._skip, len(data))
             self._skip -= skipped
             data = data[skipped:]
         self._buffer += data
-        return list(self._frames())
 
-    def _frames(self) -> Iterator[Frame]:
+    def take(self) -> Frame | None:
+        """The next message, None if it is not complete. Raises ``BusLost`` if this is not the D-Bus protocol."""
         buffer = self._buffer
         while len(buffer) >= _FIXED and not self._skip:
             order = _byte_order(buffer[0])
             body, _, fields = struct.unpack_from(order + "III", buffer, 4)
             start = _FIXED + fields + (-fields % 8)
-            header_fits, body_fits = fields <= LARGEST_HEADER, body <= LARGEST_BODY
-            # Of a message that is too big, wait for no more than the header, which says whom to tell.
-            if len(buffer) < (0 if not header_fits else start + body if body_fits else start):
-                return
-            if header_fits:
-                content = bytes(buffer[start : start + body]) if body_fits else b""
-                frame = _parse(bytes(buffer[:start]), order, content, oversized=not body_fits)
-                if frame is not None:
-                    yield frame
-            else:
+            if fields > LARGEST_HEADER:
                 log.warning("threw away a message with a header of %d bytes", fields)
+                self._drop(start + body)
+                continue
+            oversized = body > LARGEST_BODY
+            if len(buffer) < (start if oversized else start + body):
+                return None  # of a message that is too big, wait for no more than the header, which says whom to tell
+            with memoryview(buffer) as view:  # slices of the buffer itself would be copied twice
+                head, content = bytes(view[:start]), b"" if oversized else bytes(view[start : start + body])
             self._drop(start + body)
+            frame = _parse(head, order, content, oversized)
+            if frame is not None:
+                return frame
+        return None
 
     def _drop(self, length: int) -> None:
         self._skip = max(0, length - len(self._buffer))
@@ -148,7 +150,7 @@ class _Body(Unmarshaller):
 
     def __init__(self, frame: Frame) -> None:
         super().__init__(io.BytesIO())  # type: ignore[no-untyped-call]
-        self.buf = bytearray(frame.body)
+        self.buf = cast(bytearray, frame.body)  # it is only read from
         self.endian = ord("l" if frame.little_endian else "B")
 
     def values(self, signature: str) -> list[Any]:

@@ -5,7 +5,8 @@ encoded a few at a time, so that the loop is never held up.
 """
 
 import asyncio
-from collections.abc import Callable, Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from contextlib import asynccontextmanager
 from typing import Any
 from uuid import UUID
 
@@ -40,21 +41,33 @@ class _Pieces:
 
 
 class Listing:
-    """The bodies of ``List…`` and ``GetManagedObjects``."""
+    """The bodies of ``List…`` and ``GetManagedObjects``. ``room`` returns when answers can be sent away."""
 
-    def __init__(self, objects: Objects) -> None:
+    def __init__(self, objects: Objects, room: Callable[[], Awaitable[None]]) -> None:
         self._objects = objects
+        self._room = room
+        self._turn = asyncio.Lock()  # many callers at once: one encodes what is new, the others find it kept
         self._rows = _Pieces(self._encode_row)
         self._managed = _Pieces(self._encode_managed)
 
     async def rows(self, kind: ObjectKind) -> bytes:
         """All objects of a kind as ``aa{sv}``."""
-        return join_array(await self._rows.of(kind, self._objects.all(kind)))
+        async with self._next():
+            return join_array(await self._rows.of(kind, self._objects.all(kind)))
 
     async def managed(self) -> bytes:
         """All objects as ``a{oa{sa{sv}}}``."""
-        views = [(kind, self._objects.all(kind)) for kind in KINDS]
-        return join_dict([piece for kind, some in views for piece in await self._managed.of(kind, some)])
+        async with self._next():
+            views = [(kind, self._objects.all(kind)) for kind in KINDS]
+            return join_dict([piece for kind, some in views for piece in await self._managed.of(kind, some)])
+
+    @asynccontextmanager
+    async def _next(self) -> AsyncIterator[None]:
+        """One answer in each turn of the loop, and only as fast as the bus takes them."""
+        async with self._turn:
+            await asyncio.sleep(0)
+            await self._room()
+            yield
 
     async def warm(self) -> None:
         """Encode what there is, so that the first caller does not wait for it."""

@@ -107,7 +107,7 @@ class BusServer:
 
     async def _build(self, connection: Connection) -> None:
         objects = Objects(self._services, self._contracts)
-        listing = Listing(objects)
+        listing = Listing(objects, connection.room)
         self._signals = Signals(self._services, objects, self._contracts, connection.send_signal)
         self._services.subscribe(self._announce)
         self._authorization = Authorization(connection.ask, self._authority)

@@ -24,7 +24,6 @@ from vnetd.bus.values import encode_plain
 from vnetd.service.api import Services
 from vnetd.service.views import ObjectKind
 
-STANDARD = (PROPERTIES, INTROSPECTABLE, PEER, OBJECT_MANAGER)
 MACHINE_ID = (Path("/etc/machine-id"), Path("/var/lib/dbus/machine-id"))
 
 

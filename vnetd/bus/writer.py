@@ -13,6 +13,7 @@ from dbus_next.message import Message
 
 RETRY = 0.05  # seconds, while the kernel has too many descriptors in flight
 MOST_TOGETHER = 64  # messages in one system call
+MOST_AT_ONCE = 256 << 10  # bytes, before the loop may look after something else, even if the bus takes more
 TOO_MUCH_QUEUED = 8 << 20  # bytes
 
 
@@ -40,11 +41,19 @@ class Writer:
         self._queued = 0
         self._scheduled = False
         self._closed = False
+        self._has_room = asyncio.Event()
+        self._has_room.set()
 
     @property
     def congested(self) -> bool:
         """Whether so much waits for the bus that no more calls should be read."""
         return self._queued > TOO_MUCH_QUEUED
+
+    async def room(self) -> None:
+        """Return when not congested, or when the connection is over."""
+        while self.congested:
+            self._has_room.clear()
+            await self._has_room.wait()
 
     async def drained(self) -> None:
         """Return when everything given so far has been handed to the bus, or the connection is over."""
@@ -60,9 +69,7 @@ class Writer:
             return
         self._queue.append(_Outgoing(memoryview(data), fds, sent))
         self._queued += len(data)
-        if not self._scheduled:
-            self._scheduled = True
-            self._loop.call_soon(self._flush)
+        self._schedule()
 
     def schedule_write(self, message: Message | None = None, future: asyncio.Future[None] | None = None) -> None:
         """What dbus-next calls to send a message of its own."""
@@ -78,19 +85,29 @@ class Writer:
                 outgoing.sent.cancel()
         self._queue.clear()
         self._queued = 0
+        self._has_room.set()
+
+    def _schedule(self) -> None:
+        if not self._scheduled:
+            self._scheduled = True
+            self._loop.call_soon(self._flush)
 
     def _flush(self) -> None:
         self._scheduled = False
         was_congested = self.congested
         try:
-            while self._queue:
-                self._advance(self._send())
+            sent = 0
+            while self._queue and sent < MOST_AT_ONCE:
+                sent += self._send()
+            if self._queue:
+                self._schedule()
         except (BlockingIOError, InterruptedError):
             self._scheduled = True
             self._loop.add_writer(self._sock.fileno(), self._writable)
         except OSError as error:
             self._failed(error)
         if was_congested and not self.congested and not self._closed:
+            self._has_room.set()
             self._on_room()
 
     def _writable(self) -> None:
@@ -106,21 +123,25 @@ class Writer:
 
     def _send(self) -> int:
         first = self._queue[0]
-        if not first.fds:
-            return self._sock.sendmsg(self._plain_run())
-        rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", first.fds))]
-        sent = self._sock.sendmsg([first.data], rights)
-        self.discard(first.fds)
-        first.fds = ()
+        if first.fds:
+            rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", first.fds))]
+            sent = self._sock.sendmsg([first.data], rights)
+            self.discard(first.fds)
+            first.fds = ()
+        else:
+            sent = self._sock.sendmsg(self._plain_run())
+        self._advance(sent)
         return sent
 
     def _plain_run(self) -> list[memoryview]:
         """What can go out in one system call: descriptors must begin one, to stay with their message."""
         run: list[memoryview] = []
+        room = MOST_AT_ONCE
         for outgoing in self._queue:
-            if outgoing.fds or len(run) == MOST_TOGETHER:
+            if outgoing.fds or room <= 0 or len(run) == MOST_TOGETHER:
                 break
-            run.append(outgoing.data)
+            run.append(outgoing.data[:room])
+            room -= len(outgoing.data)
         return run
 
     def _advance(self, sent: int) -> None:

@@ -1,0 +1,58 @@
+"""Lists joined from kept pieces are, byte for byte, what encoding them whole would give."""
+
+from dataclasses import replace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from support.fake_services import FakeServices, network_view, one_of_each
+
+from vnetd.bus.contracts import load_contracts
+from vnetd.bus.listing import Listing
+from vnetd.bus.marshalling import encode_entries, encode_values, join_array, join_dict
+from vnetd.bus.objects import INTERFACES, KINDS, Objects, object_path
+
+
+@given(st.lists(st.text(alphabet="abcü", max_size=20), max_size=9, unique=True))
+def test_joined_pieces_equal_the_whole(names: list[str]) -> None:
+    objects = Objects(FakeServices(), load_contracts())
+    views = [network_view(name, problems=(name,)) for name in names]
+    rows = [objects.row("network", view) for view in views]
+    assert join_array(encode_entries("a{sv}", row) for row in rows) == encode_values("aa{sv}", [rows])
+    managed = {object_path("network", v.uuid): {"a.b": objects.properties("network", v)} for v in views}
+    pieces = (encode_entries("a{oa{sa{sv}}}", {path: content}) for path, content in managed.items())
+    assert join_dict(pieces) == encode_values("a{oa{sa{sv}}}", [managed])
+
+
+async def room() -> None:
+    """There is always room."""
+
+
+@pytest.fixture
+async def services() -> FakeServices:
+    made = FakeServices()
+    await one_of_each(made)
+    for number in range(80):  # more than one slice
+        made.world.add("network", network_view(f"net{number}"))
+    return made
+
+
+async def test_list_shows_what_is_now_not_what_was_kept(services: FakeServices) -> None:
+    objects = Objects(services, load_contracts())
+    listing = Listing(objects, room)
+    await listing.warm()
+    services.world.change("network", network_view("net7").uuid, state="active")
+    services.world.remove("network", network_view("net8").uuid)
+    services.world.add("network", replace(network_view("late"), bridge="virbr9"))
+    whole = [objects.row("network", view) for view in services.networks.list()]
+    assert await listing.rows("network") == encode_values("aa{sv}", [whole])
+
+
+async def test_managed_objects_have_every_kind(services: FakeServices) -> None:
+    objects = Objects(services, load_contracts())
+    whole = {
+        object_path(kind, view.uuid): {INTERFACES[kind]: objects.properties(kind, view)}
+        for kind in KINDS
+        for view in objects.all(kind)
+    }
+    assert await Listing(objects, room).managed() == encode_values("a{oa{sa{sv}}}", [whole])

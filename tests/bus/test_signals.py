@@ -1,0 +1,179 @@
+"""What changes is signalled, once, with what changed."""
+
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+from dbus_next.aio.message_bus import MessageBus
+from dbus_next.constants import MessageType
+from dbus_next.message import Message
+from dbus_next.signature import Variant
+from support.fake_services import FakeServices, network_view, one_of_each
+from support.private_bus import client_of
+from support.waiting import eventually
+
+from vnetd.bus import contracts
+from vnetd.bus.objects import object_path
+from vnetd.bus.server import BusServer
+from vnetd.service.views import Caller, Changed, Healed, LeaseChange, LeaseView, LifecycleEvent, Notice
+
+LAB = object_path("network", network_view("lab").uuid)
+Signal = tuple[str, str, list[Any]]
+
+
+@pytest.fixture
+async def signals(client: MessageBus) -> AsyncIterator[list[Signal]]:
+    """All signals of vnetd as path, member and plain body."""
+    seen: list[Signal] = []
+
+    def note(message: Message) -> None:
+        if message.message_type is MessageType.SIGNAL and message.path.startswith("/org/vnetd1"):
+            seen.append((message.path, f"{message.interface}.{message.member}", plain(message.body)))
+
+    client.add_message_handler(note)
+    match = Message(
+        destination="org.freedesktop.DBus",
+        path="/org/freedesktop/DBus",
+        interface="org.freedesktop.DBus",
+        member="AddMatch",
+        signature="s",
+        body=["type='signal',sender='org.vnetd1'"],
+    )
+    await client.call(match)
+    yield seen
+
+
+def plain(value: Any) -> Any:
+    """Without variants."""
+    match value:
+        case Variant():
+            return plain(value.value)
+        case dict():
+            return {key: plain(item) for key, item in value.items()}
+        case list():
+            return [plain(item) for item in value]
+        case _:
+            return value
+
+
+async def one(signals: list[Signal]) -> Signal:
+    """The only signal since the last look."""
+    await eventually(lambda: signals, "a signal")
+    (signal,) = signals
+    signals.clear()
+    return signal
+
+
+def tell(services: FakeServices, notice: Notice) -> None:
+    services.world.tell(notice)
+
+
+async def test_objects_come_and_go_with_their_properties(services: FakeServices, signals: list[Signal]) -> None:
+    services.world.add("network", network_view("lab", autostart=True))
+    path, member, (subject, interfaces) = await one(signals)
+    assert (path, member, subject) == ("/org/vnetd1", "org.freedesktop.DBus.ObjectManager.InterfacesAdded", LAB)
+    assert list(interfaces) == [contracts.NETWORK]
+    assert interfaces[contracts.NETWORK]["Name"] == "lab" and interfaces[contracts.NETWORK]["Autostart"] is True
+    services.world.remove("network", network_view("lab").uuid)
+    assert await one(signals) == (
+        "/org/vnetd1",
+        "org.freedesktop.DBus.ObjectManager.InterfacesRemoved",
+        [LAB, [contracts.NETWORK]],
+    )
+
+
+async def test_only_what_changed_is_announced(services: FakeServices, signals: list[Signal]) -> None:
+    services.world.add("network", network_view("lab"))
+    await one(signals)
+    services.world.change("network", network_view("lab").uuid, state="active", active=True, healed_count=0)
+    assert await one(signals) == (
+        LAB,
+        "org.freedesktop.DBus.Properties.PropertiesChanged",
+        [contracts.NETWORK, {"State": "active", "Active": True}, []],
+    )
+
+
+async def test_nothing_is_said_when_nothing_changed(services: FakeServices, signals: list[Signal]) -> None:
+    view = services.world.add("network", network_view("lab"))
+    await one(signals)
+    tell(services, Changed("network", view))
+    services.world.change("network", view.uuid, healed_count=1)
+    assert (await one(signals))[2][1] == {"HealedCount": 1}
+
+
+async def test_change_of_an_object_from_before_the_start_is_announced_as_a_change(
+    services: FakeServices, bus: Any, server_with: Any
+) -> None:
+    services.world.add("network", network_view("lab"))
+    await server_with()
+    async with client_of(bus) as connection:
+        seen: list[Message] = []
+        connection.add_message_handler(seen.append)
+        rule = "type='signal',sender='org.vnetd1'"
+        call = Message("org.freedesktop.DBus", "/", "org.freedesktop.DBus", "AddMatch", signature="s", body=[rule])
+        await connection.call(call)
+        services.world.change("network", network_view("lab").uuid, bridge="virbr7")
+        await eventually(lambda: [m for m in seen if m.member == "PropertiesChanged"], "the change is announced")
+        assert not [m for m in seen if m.member == "InterfacesAdded"]
+
+
+async def test_every_kind_of_object_is_announced(services: FakeServices, signals: list[Signal]) -> None:
+    paths = await one_of_each(services)
+    await eventually(lambda: len(signals) == 4, "four objects were announced")
+    assert {body[0] for _, _, body in signals} == set(paths.values()) - {"/org/vnetd1"}
+    signals.clear()
+    binding = services.filters.bindings()[0]
+    services.world.change("binding", binding.uuid, parameters={"IP": ("192.0.2.2",)})
+    assert (await one(signals))[2][1] == {"Parameters": {"IP": ["192.0.2.2"]}}
+
+
+async def test_leases_and_healing_are_signals_of_the_network(services: FakeServices, signals: list[Signal]) -> None:
+    lab = services.world.add("network", network_view("lab"))
+    await one(signals)
+    lease = LeaseView("192.168.122.7", 24, "ipv4", "52:54:00:00:00:07", "web", "01:52", 1_700_000_000)
+    tell(services, LeaseChange(lab.uuid, "lab", True, lease))
+    path, member, (shown,) = await one(signals)
+    assert (path, member) == (LAB, "org.vnetd1.Network.LeaseAdded")
+    assert (shown["address"], shown["expiry"], shown["hostname"]) == ("192.168.122.7", 1_700_000_000, "web")
+    tell(services, LeaseChange(lab.uuid, "lab", False, lease))
+    assert (await one(signals))[1] == "org.vnetd1.Network.LeaseRemoved"
+    tell(services, Healed("network", lab.uuid, "lab", "address 192.168.122.1/24", {"cause": "ip", "pid": 7}))
+    assert await one(signals) == (
+        LAB,
+        "org.vnetd1.Network.Healed",
+        ["address 192.168.122.1/24", {"cause": "ip", "pid": 7}],
+    )
+
+
+async def test_what_has_no_signal_of_its_own_is_an_event(services: FakeServices, signals: list[Signal]) -> None:
+    lab = services.world.add("network", network_view("lab"))
+    await one(signals)
+    tell(services, LifecycleEvent("started", "network", lab.uuid, "lab", {"uid": 0}))
+    assert await one(signals) == ("/org/vnetd1", "org.vnetd1.Manager.Event", ["started", LAB, "lab", {"uid": 0}])
+    port = (await services.ports.attach(Caller(0), "lab", {"device": "eth7"})).port
+    await one(signals)
+    tell(services, Healed("port", port.uuid, "eth7", "mac", {}))
+    expected = ["healed", object_path("port", port.uuid), "eth7", {"what": "mac"}]
+    assert await one(signals) == ("/org/vnetd1", "org.vnetd1.Manager.Event", expected)
+
+
+async def test_capabilities_that_changed_are_announced_by_the_next_pass(
+    services: FakeServices, signals: list[Signal], client: MessageBus
+) -> None:
+    call = {"destination": "org.vnetd1", "path": "/org/vnetd1", "interface": contracts.MANAGER, "member": "Reconcile"}
+    services.can["nat"] = False
+    await client.call(Message(**call))
+    path, _, (interface, changed, _) = await one(signals)
+    assert (path, interface, changed["Capabilities"]["nat"]) == ("/org/vnetd1", contracts.MANAGER, False)
+    await client.call(Message(**call))
+    assert signals == []
+
+
+async def test_notice_that_cannot_be_announced_does_not_hurt_who_gives_it(
+    services: FakeServices, server: BusServer, signals: list[Signal], caplog: pytest.LogCaptureFixture
+) -> None:
+    lab = network_view("lab", healed_count=-1)
+    services.world.add("network", lab)
+    assert "could not announce" in caplog.text
+    services.world.change("network", lab.uuid, healed_count=1)
+    await one(signals)
