@@ -1,8 +1,10 @@
 """Every member of the interfaces, driven by busctl as a person would."""
 
 import asyncio
+import shutil
 from uuid import UUID
 
+import pytest
 from support.fake_services import FakeServices, network_view
 from support.private_bus import PrivateBus
 
@@ -165,6 +167,7 @@ async def test_objects_are_found_by_busctl_tree(bus: PrivateBus, server: BusServ
     assert "/org/vnetd1/binding" in tree.split()
 
 
+@pytest.mark.skipif(shutil.which("gdbus") is None, reason="needs gdbus, of package libglib2.0-bin")
 async def test_gdbus_can_do_it_too(bus: PrivateBus, server: BusServer, services: FakeServices) -> None:
     command = ["gdbus", "call", f"--address={bus.address}", "--dest=org.vnetd1", "--object-path=/org/vnetd1"]
     command += ["--method=org.vnetd1.Manager.DefineNetwork", '{"name": "lab"}', "{'lenient': <true>}"]
