@@ -111,7 +111,9 @@ def _log_to(level: str) -> None:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser("vnetd", description="Keeps the virtual networks of this host as desired.")
     parser.add_argument("--bus", default="system", help="system, session, or the address of a bus")
-    parser.add_argument("--root", type=Path, default=Path("/"), help="directory above etc/vnetd, var/lib/vnetd, run/vnetd")
+    parser.add_argument(
+        "--root", type=Path, default=Path("/"), help="directory above etc/vnetd, var/lib/vnetd, run/vnetd"
+    )
     parser.add_argument("--log-level", default="info", choices=["debug", "info", "warning", "error"])
     parser.add_argument("--version", action="version", version=f"vnetd {__version__}")
     return parser

@@ -2,6 +2,7 @@
 
 import errno
 import os
+import subprocess
 from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -19,6 +20,7 @@ from vnetd.linux.rtnl_events import RtnlEvents
 from vnetd.model.errors import HostError
 from vnetd.plan.kernel import (
     AddAddress,
+    AddConnectedRoute,
     AddRoute,
     BridgeState,
     CreateBridge,
@@ -370,3 +372,22 @@ def _no_fd_stays_open() -> Iterator[None]:
     yield
     while _OPEN:
         os.close(_OPEN.pop())
+
+
+@pytest.mark.parametrize("address", [V4, V6])
+async def test_the_route_of_an_addresses_subnet_is_seen_and_can_be_put_back(kernel: Kernel, address: Any) -> None:
+    await kernel.apply(ADDRESSED)
+    view = await kernel.view("virbr0")
+    assert view is not None and {V4.network, V6.network} <= view.connected and not view.routes
+    if isinstance(kernel, MemoryKernel):
+        kernel.cut_subnet("virbr0", address.network)
+    else:
+        subprocess.run(["ip", "route", "delete", str(address.network), "dev", "virbr0"], check=True)
+    view = await kernel.view("virbr0")
+    assert view is not None and address.network not in view.connected
+    await kernel.apply([AddConnectedRoute("virbr0", address)])
+    view = await kernel.view("virbr0")
+    assert view is not None and {V4.network, V6.network} <= view.connected and not view.routes
+    await kernel.apply([DeleteAddress("virbr0", address)])
+    view = await kernel.view("virbr0")
+    assert view is not None and address.network not in view.connected, "it goes with its address"

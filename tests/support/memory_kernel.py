@@ -13,10 +13,11 @@ from ipaddress import ip_network
 from itertools import count
 
 from vnetd.host.events import AddressEvent, HostEvent, LinkEvent, RouteEvent, SysctlEvent
-from vnetd.model.base import IPInterface
+from vnetd.model.base import IPInterface, IPNetwork
 from vnetd.model.errors import HostError
 from vnetd.plan.kernel import (
     AddAddress,
+    AddConnectedRoute,
     AddRoute,
     BridgeState,
     CreateBridge,
@@ -49,6 +50,7 @@ WORDS: dict[type, str] = {
     DeleteLink: "delete link",
     AddAddress: "add address",
     DeleteAddress: "delete address",
+    AddConnectedRoute: "add route",
     AddRoute: "add route",
     DeleteRoute: "delete route",
     WriteSysctl: "write sysctl",
@@ -65,6 +67,8 @@ class Entry:
     link: Link
     addresses: set[IPInterface] = field(default_factory=set)
     routes: set[KernelRoute] = field(default_factory=set)
+    cut: set[IPNetwork] = field(default_factory=set)
+    """Subnets whose connected route somebody deleted."""
     tx_checksum: bool = True
 
 
@@ -96,7 +100,8 @@ class MemoryKernel:
         entry = self.find(name)
         if entry is None:
             return None
-        return LinkView(entry.link, frozenset(entry.addresses), frozenset(entry.routes))
+        connected = {ip_network(a.network) for a in entry.addresses} - entry.cut if entry.link.up else set()
+        return LinkView(entry.link, frozenset(entry.addresses), frozenset(entry.routes), frozenset(connected))
 
     async def link(self, name: str) -> Link | None:
         """A link alone."""
@@ -131,6 +136,13 @@ class MemoryKernel:
             else:
                 self._execute(operation, cause)
 
+    def cut_subnet(self, name: str, subnet: IPNetwork, cause: str = "ip") -> None:
+        """Another process deletes the route of a link's own subnet."""
+        entry = self.find(name)
+        assert entry is not None
+        entry.cut.add(subnet)
+        self._emit(RouteEvent(entry.link.index, cause, name))
+
     def find(self, name: str) -> Entry | None:
         """The entry of a link by name."""
         return next((entry for entry in self.entries.values() if entry.link.name == name), None)
@@ -163,6 +175,8 @@ class MemoryKernel:
                 self._delete_link(operation, cause)
             case AddAddress() | DeleteAddress():
                 self._address(operation, cause)
+            case AddConnectedRoute(link, address):
+                self._entry(operation, link).cut.discard(ip_network(address.network))
             case AddRoute() | DeleteRoute():
                 self._route(operation, cause)
             case WriteSysctl():
@@ -326,6 +340,8 @@ def _words(operation: Operation) -> tuple[str, str]:
     match operation:
         case AddAddress(link, address) | DeleteAddress(link, address):
             return verb, f"{address} on {link}"
+        case AddConnectedRoute(link, address):
+            return verb, f"{address.network} on {link}"
         case AddRoute(link, route) | DeleteRoute(link, route):
             return verb, f"{route.destination} on {link}"
         case WriteSysctl(path):

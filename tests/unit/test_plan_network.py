@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from vnetd.plan.dnsmasq import DnsmasqState, Instance
 from vnetd.plan.kernel import (
     AddAddress,
+    AddConnectedRoute,
     AddRoute,
     BridgeState,
     CreateBridge,
@@ -91,6 +92,7 @@ views = st.builds(
     link=links,
     addresses=st.frozensets(st.sampled_from(ADDRESSES)),
     routes=st.frozensets(st.sampled_from(ROUTES)),
+    connected=st.frozensets(st.sampled_from([address.network for address in ADDRESSES])),
 )
 observed_networks = st.builds(
     ObservedNetwork,
@@ -112,7 +114,9 @@ def executed(state: ObservedNetwork, step: Step) -> ObservedNetwork:
         case RulesStep():
             return replace(state, fragment=step.fragment)
         case StartDnsmasq() | ReloadDnsmasq():
-            started = state.dnsmasq.started_with if isinstance(step, ReloadDnsmasq) else step.instance.files["dnsmasq.conf"]
+            started = (
+                state.dnsmasq.started_with if isinstance(step, ReloadDnsmasq) else step.instance.files["dnsmasq.conf"]
+            )
             return replace(state, dnsmasq=DnsmasqState(1, started, dict(step.instance.files)))
         case StopDnsmasq():
             return replace(state, dnsmasq=DnsmasqState(0, None, {}))
@@ -134,7 +138,11 @@ def kernel_executed(state: ObservedNetwork, operation: object) -> ObservedNetwor
             return replace(state, sysctls={**state.sysctls, operation.path: operation.value})
         case AddAddress():
             assert operation.address not in view.addresses, "File exists"
-            return replace(state, view=replace(view, addresses=view.addresses | {operation.address}))
+            subnets = view.connected | {operation.address.network}
+            return replace(state, view=replace(view, addresses=view.addresses | {operation.address}, connected=subnets))
+        case AddConnectedRoute():
+            assert view.link.up, "Network is down"
+            return replace(state, view=replace(view, connected=view.connected | {operation.address.network}))
         case DeleteAddress():
             return replace(state, view=replace(view, addresses=view.addresses - {operation.address}))
         case AddRoute():
@@ -143,7 +151,10 @@ def kernel_executed(state: ObservedNetwork, operation: object) -> ObservedNetwor
         case DeleteRoute():
             return replace(state, view=replace(view, routes=view.routes - {operation.route}))
         case SetLink():
-            return replace(state, view=replace(view, link=link_changed(view.link, operation)))
+            # Raising a link routes the subnets of its addresses to it.
+            subnets = {address.network for address in view.addresses} if operation.up else set()
+            link = link_changed(view.link, operation)
+            return replace(state, view=replace(view, link=link, connected=view.connected | subnets))
         case DisableTxChecksum():
             return state
     raise AssertionError(f"unexpected {operation}")

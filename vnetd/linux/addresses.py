@@ -30,18 +30,23 @@ def read_addresses(sock: ReadSocket, index: int) -> frozenset[IPInterface]:
     return frozenset(filter(None, sock.dump(netlink.RTM_GETADDR, body, _address)))
 
 
-def read_routes(sock: ReadSocket, index: int) -> frozenset[KernelRoute]:
-    """Unicast routes of the main table through one link that somebody set.
+def read_routes(sock: ReadSocket, index: int) -> tuple[frozenset[KernelRoute], frozenset[IPNetwork]]:
+    """Unicast routes of the main table through one link that somebody set, and the subnets routed to the link itself.
 
-    Those the kernel makes itself (connected subnets, redirects, router advertisements) are left out, and so are
-    routes with several next hops, which belong to no single link. Raises ``OSError``.
+    Of the first, those the kernel makes (connected subnets, redirects, router advertisements) are left out, and so
+    are routes with several next hops, which belong to no single link. Raises ``OSError``.
     """
     only = encode(RTA_OIF, netlink.U32.pack(index)) + encode(RTA_TABLE, netlink.U32.pack(RT_TABLE_MAIN))
-    return frozenset(
-        KernelRoute(destination, _gateway(found), _number(found, RTA_PRIORITY))
+    routes = [
+        (protocol, KernelRoute(destination, _gateway(found), _number(found, RTA_PRIORITY)))
         for family in FAMILIES
         for _table, protocol, destination, found in _dump_routes(sock, family, only)
-        if protocol not in {RTPROT_REDIRECT, RTPROT_KERNEL, RTPROT_RA} and RTA_MULTIPATH not in found
+        if RTA_MULTIPATH not in found
+    ]
+    made = {RTPROT_REDIRECT, RTPROT_KERNEL, RTPROT_RA}
+    return (
+        frozenset(route for protocol, route in routes if protocol not in made),
+        frozenset(route.destination for _, route in routes if route.gateway is None),
     )
 
 

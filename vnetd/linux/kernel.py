@@ -134,7 +134,7 @@ def _view(sock: ReadSocket, name: str) -> LinkView | None:
     if link is None:
         return None
     try:
-        return LinkView(link, read_addresses(sock, link.index), read_routes(sock, link.index))
+        return LinkView(link, read_addresses(sock, link.index), *read_routes(sock, link.index))
     except OSError as error:
         if error.errno == errno.ENODEV:
             return None  # went between the requests

@@ -16,6 +16,7 @@ from vnetd.model.base import IPInterface
 from vnetd.model.errors import HostError
 from vnetd.plan.kernel import (
     AddAddress,
+    AddConnectedRoute,
     AddRoute,
     CreateBridge,
     CreateVeth,
@@ -32,6 +33,7 @@ IFA_F_NODAD = 0x02
 RT_TABLE_MAIN = 254
 RT_SCOPE_UNIVERSE, RT_SCOPE_LINK, RT_SCOPE_NOWHERE = 0, 253, 255
 IP6_RT_PRIO_USER = 1024
+CONNECTED_METRIC6 = 256  # IP6_RT_PRIO_ADDRCONF
 ADDRESS_GONE = frozenset({errno.EADDRNOTAVAIL, errno.ENODEV})
 ROUTE_GONE = frozenset({errno.ESRCH, errno.ENODEV, errno.ENETUNREACH})
 
@@ -69,12 +71,8 @@ def execute(route: IPRoute, operation: Operation) -> None:
         case DeleteAddress(link, address):
             with reporting("delete address", f"{address} on {link}", ADDRESS_GONE):
                 route.addr("del", index=index_of(link), address=str(address.ip), **_length(address))
-        case AddRoute(link, wanted):
-            with reporting("add route", f"{wanted.destination} on {link}"):
-                route.route("add", **_route(link, wanted))
-        case DeleteRoute(link, wanted):
-            with reporting("delete route", f"{wanted.destination} on {link}", ROUTE_GONE):
-                route.route("del", **_route(link, wanted) | {"scope": RT_SCOPE_NOWHERE})
+        case AddRoute() | AddConnectedRoute() | DeleteRoute():
+            _execute_route(route, operation)
         case WriteSysctl(path, value, optional):
             write_sysctl(path, value, optional=optional)
         case DisableTxChecksum(name):
@@ -82,6 +80,19 @@ def execute(route: IPRoute, operation: Operation) -> None:
                 disable_tx_checksum(name)
         case _:
             raise TypeError(f"{operation!r} is not executed here")
+
+
+def _execute_route(route: IPRoute, operation: AddRoute | AddConnectedRoute | DeleteRoute) -> None:
+    match operation:
+        case AddRoute(link, wanted):
+            with reporting("add route", f"{wanted.destination} on {link}"):
+                route.route("add", **_route(link, wanted))
+        case AddConnectedRoute(link, address):
+            with reporting("add route", f"{address.network} on {link}"):
+                route.route("add", **_connected_route(link, address))
+        case DeleteRoute(link, wanted):
+            with reporting("delete route", f"{wanted.destination} on {link}", ROUTE_GONE):
+                route.route("del", **_route(link, wanted) | {"scope": RT_SCOPE_NOWHERE})
 
 
 def add_address(route: IPRoute, link: str, address: IPInterface) -> None:
@@ -165,6 +176,13 @@ def _changed(want: SetLink) -> str:
 
 def _length(address: IPInterface) -> dict[str, int]:
     return {"prefixlen": address.network.prefixlen}
+
+
+def _connected_route(link: str, address: IPInterface) -> dict[str, Any]:
+    """Arguments for the route of an address's subnet, as the kernel makes it: so it goes when the address goes."""
+    subnet = KernelRoute(address.network, None, CONNECTED_METRIC6 if address.version == 6 else 0)
+    source = {"prefsrc": str(address.ip)} if address.version == 4 else {}
+    return _route(link, subnet) | {"proto": "kernel"} | source
 
 
 def _route(link: str, want: KernelRoute) -> dict[str, Any]:

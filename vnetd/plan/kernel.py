@@ -55,6 +55,8 @@ class LinkView:
     link: Link
     addresses: frozenset[IPInterface]
     routes: frozenset[KernelRoute]
+    connected: frozenset[IPNetwork] = frozenset()
+    """Subnets routed to the link itself, as the kernel does for each address of a link that is up."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,6 +152,14 @@ class AddRoute:
 
 
 @dataclass(frozen=True, slots=True)
+class AddConnectedRoute:
+    """Put back the route to an address's own subnet, the way the kernel made it when the address was added."""
+
+    link: str
+    address: IPInterface
+
+
+@dataclass(frozen=True, slots=True)
 class DeleteRoute:
     """Remove a static route; one that is gone already is no error."""
 
@@ -187,6 +197,7 @@ Operation = (
     | AddAddress
     | DeleteAddress
     | AddRoute
+    | AddConnectedRoute
     | DeleteRoute
     | WriteSysctl
     | DisableTxChecksum

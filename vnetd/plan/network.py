@@ -14,6 +14,7 @@ from vnetd.model.base import IPInterface
 from vnetd.plan.dnsmasq import DnsmasqState, Instance
 from vnetd.plan.kernel import (
     AddAddress,
+    AddConnectedRoute,
     AddRoute,
     BridgeState,
     CreateBridge,
@@ -217,10 +218,16 @@ def _plan_addresses(desired: DesiredNetwork, view: LinkView | None, previous: De
     for address in desired.addresses:
         if address not in addresses:
             yield KernelStep(Phase.ADDRESSES, f"address {address}", AddAddress(name, address))
+        elif view and view.link.up and address.network not in view.connected and _has_subnet(address):
+            yield KernelStep(Phase.ROUTES, f"route {address.network}", AddConnectedRoute(name, address))
     # The kernel takes routes only on a link that is up and has the gateway's subnet.
     for route in desired.routes:
         if route not in routes:
             yield KernelStep(Phase.ROUTES, f"route {route.destination}", AddRoute(name, route))
+
+
+def _has_subnet(address: IPInterface) -> bool:
+    return address.network.prefixlen < address.max_prefixlen
 
 
 def _plan_dnsmasq(desired: DesiredNetwork, observed: ObservedNetwork) -> Iterator[Step]:

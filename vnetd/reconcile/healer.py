@@ -71,7 +71,7 @@ class Healer:
         if timer := self._timers.pop(key, None):
             timer.cancel()
 
-    def keys(self) -> tuple[str, ...]:
+    def known(self) -> tuple[str, ...]:
         """Keys of all targets, sorted."""
         return tuple(sorted(self._targets))
 
@@ -87,7 +87,7 @@ class Healer:
 
     async def sweep(self) -> None:
         """Look at every target now, one after the other, holds or not."""
-        for key in self.keys():
+        for key in self.known():
             await self._look(key)
 
     async def close(self) -> None:

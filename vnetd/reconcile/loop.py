@@ -73,7 +73,7 @@ class Loop:
     def touch_all(self) -> None:
         """Look at everything again."""
         self.routes.changed()
-        for key in self.healer.keys():
+        for key in self.healer.known():
             self.healer.touch(key)
 
     def _device(self, event: LinkEvent | AddressEvent | RouteEvent) -> None:

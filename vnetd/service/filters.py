@@ -13,13 +13,13 @@ from vnetd.model.port import BindingRecord
 from vnetd.plan.rules import Fragment
 from vnetd.reconcile.loop import Loop
 from vnetd.ruleset.filter import check_definition, compile_binding, references
-from vnetd.xmlcodec.filter_builtin import builtin_filters
 from vnetd.service.api import Options
 from vnetd.service.documents import parse, refuse_unknown
 from vnetd.service.notices import Notices
 from vnetd.service.registry import Registry
 from vnetd.service.views import Added, BindingView, Caller, Changed, FilterView, LifecycleEvent, Removed
 from vnetd.xmlcodec.documents import filter_to_json, filter_to_xml, parse_filter
+from vnetd.xmlcodec.filter_builtin import builtin_filters
 
 log = logging.getLogger(__name__)
 
@@ -198,7 +198,9 @@ class FilterService:
                 try:
                     changes[owner] = self._compile(filters, bound)
                 except (Invalid, Unsupported) as error:
-                    raise Invalid(f"filter {filter.name} is in use by {bound.device}, which cannot take it: {error}") from None
+                    raise Invalid(
+                        f"filter {filter.name} is in use by {bound.device}, which cannot take it: {error}"
+                    ) from None
         if changes:
             await self._loop.rules.put(changes)
             self.switched()
@@ -248,9 +250,7 @@ def _binding_record(device: str, filter: str, parameters: Mapping[str, Sequence[
     if len(mac) > 1:
         raise Invalid("parameter MAC has several values: a device has one MAC address")
     try:
-        return BindingRecord(
-            uuid=uuid4(), device=device, filter=filter, mac=mac[0] if mac else None, parameters=values
-        )
+        return BindingRecord(uuid=uuid4(), device=device, filter=filter, mac=mac[0] if mac else None, parameters=values)
     except ValidationError as error:
         raise Invalid("; ".join(str(detail["msg"]) for detail in error.errors())) from None
 

@@ -227,9 +227,7 @@ class NetworkService:
         if by_uuid and by_uuid is not by_name:
             raise Exists(f"network {by_uuid.name} has uuid {network.uuid} already")
         if by_name and by_name is not by_uuid:
-            raise Exists(
-                f"network {network.name} exists already with uuid {by_name.uuid}: give that uuid to change it"
-            )
+            raise Exists(f"network {network.name} exists already with uuid {by_name.uuid}: give that uuid to change it")
         return by_name
 
     async def _complete(self, network: Network, known: NetworkObject | None) -> Network:
@@ -299,5 +297,3 @@ def network_uuid(network: Network) -> UUID:
     """The UUID of a completed network."""
     assert network.uuid is not None
     return network.uuid
-
-

@@ -67,9 +67,7 @@ class PortObject:
 class PortService:
     """Ports. Implements ``service.api.Ports``."""
 
-    def __init__(
-        self, loop: Loop, notices: Notices, networks: Registry[NetworkObject], filters: FilterService
-    ) -> None:
+    def __init__(self, loop: Loop, notices: Notices, networks: Registry[NetworkObject], filters: FilterService) -> None:
         self.objects: Registry[PortObject] = Registry("port")
         self._loop = loop
         self._notices = notices
@@ -189,17 +187,14 @@ class PortService:
         async with self._naming:
             device = await self._device_name(spec)
             assert network.target is not None
-            if spec.kind is PortKind.EXISTING:
-                mtu = spec.mtu
-            else:
-                mtu = spec.mtu or network.target.desired.bridge.mtu
+            inherited = None if spec.kind is PortKind.EXISTING else network.target.desired.bridge.mtu
             fields = {
                 "uuid": uuid4(),
                 "network": network.uuid,
                 "kind": spec.kind,
                 "device": device,
                 "mac": spec.mac or random_mac(),
-                "mtu": mtu,
+                "mtu": spec.mtu or inherited,
                 "filter": spec.filter,
                 "parameters": spec.parameters,
                 "owner": caller.uid,
@@ -339,5 +334,3 @@ def _validated(model: type[V], fields: Mapping[str, object]) -> V:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"])
         raise Invalid(f"port {where}: {first['msg']}") from None
-
-

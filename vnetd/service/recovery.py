@@ -140,6 +140,9 @@ class Recovery:
 
     async def _remove_leftovers(self, serving: tuple[str, ...]) -> None:
         """Devices and dnsmasq processes of networks and ports that are not active any more."""
+        if any([await self._store.broken(kind) for kind in (DEFINITIONS, RUNNING, PORTS)]):
+            log.error("some records could not be read: leftovers are kept until that is cleared up")
+            return
         claimed = self._loop.devices.names()
         for link in await self._loop.host.kernel.links():
             tag, _, uuid = link.alias.rpartition(":")
