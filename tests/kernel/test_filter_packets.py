@@ -93,6 +93,15 @@ async def test_blockip_with_several_addresses_drops_all_and_says_so(bench: Bench
     assert any("surely a mistake" in warning for warning in compiled.warnings)
 
 
+async def test_two_negated_attributes_mean_neither_this_nor_that(bench: Bench) -> None:
+    bench.serve(bench.one.namespace, "tcp:22")
+    addresses = f"srcipaddr='{bench.two.address4}' dstipaddr='10.7.0.250'"
+    rule = f"<rule action='drop' direction='in'><tcp match='no' {addresses}/></rule>"
+    await bench.bind(bench.one, define(bench, f"<filter name='neither'>{rule}</filter>"))
+    assert bench.two.reaches(bench.one.address4, 22)
+    assert not bench.host_reaches(bench.one.address4, 22)
+
+
 async def test_testfilter1_lets_in_ssh_and_http_and_out_ping_and_dns_and_nothing_else(bench: Bench) -> None:
     bench.serve(bench.one.namespace, "tcp:22", "tcp:80", "tcp:81", "udp:53", "udp:5000")
     bench.serve(bench.two.namespace, "tcp:22", "udp:53", "udp:5000")

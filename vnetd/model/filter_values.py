@@ -5,6 +5,7 @@ turns text into operands after variables are resolved. Source: libvirt's nwfilte
 """
 
 import re
+import socket
 from collections.abc import Callable
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Network, IPv6Address
@@ -15,6 +16,7 @@ Kind = Callable[[str], str]
 """Canonical text of a value; raises ``ValueError`` with a reason."""
 
 _VARIABLE = re.compile(r"\$([A-Za-z0-9_]+)(?:\[(@?)([0-9]{1,4})\])?")
+_NUMBERS_AND_DOTS = re.compile(r"[0-9][0-9A-Fa-fxX]*(\.[0-9][0-9A-Fa-fxX]*){1,3}")
 MAX_ITERATOR = 1000
 PROTOCOL_NUMBERS = {
     "tcp": 6,
@@ -122,8 +124,18 @@ def mac_mask(text: str) -> str:
 
 
 def ipv4(text: str) -> str:
-    """An IPv4 address."""
-    return str(IPv4Address(text))
+    """An IPv4 address. As libvirt has it, octets may be octal or hexadecimal and the last one may be several."""
+    return str(IPv4Address(socket.inet_aton(text))) if odd_ipv4(text) else str(IPv4Address(text))
+
+
+def odd_ipv4(text: str) -> bool:
+    """Whether the C library reads an IPv4 address here that is not written as four decimal octets."""
+    if not _NUMBERS_AND_DOTS.fullmatch(text):
+        return False
+    try:
+        return str(IPv4Address(socket.inet_aton(text))) != text
+    except OSError:
+        return False
 
 
 def ipv6(text: str) -> str:

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from vnetd.model.errors import Invalid
 from vnetd.model.filter import Direction, Filter, Parameters, Reference, Rule, chain_prefix
 
+MAX_DEPTH = 64
 MAX_RULES = 10_000
 """Rules and references one filter may come to when all its references are followed."""
 
@@ -91,6 +92,8 @@ def _walk(
         raise Invalid(_missing(name, budget.path))
     if name in budget.path:
         raise Invalid(f"filter {name} refers to itself: {' → '.join([*budget.path, name])}")
+    if len(budget.path) >= MAX_DEPTH:
+        raise Invalid(f"filter {budget.name} refers to others more than {MAX_DEPTH} levels deep")
     budget.path.append(name)
     for entry in current.entries:
         budget.spend()

@@ -7,7 +7,7 @@ from vnetd.model.errors import Unsupported
 from vnetd.model.filter import Action, Attribute, Direction
 from vnetd.model.filter_values import integer
 from vnetd.plan.rules import Json, Set
-from vnetd.ruleset.expressions import ACCEPT, DROP, RETURN, concat, match, meta
+from vnetd.ruleset.expressions import ACCEPT, DROP, RETURN, concat, match, meta, span
 from vnetd.ruleset.filter_bound import Bound, Lookup
 from vnetd.ruleset.filter_flows import OTHER, REPLY_TYPES, flow_set, flows, known, remember
 from vnetd.ruleset.filter_tests import operands, tests
@@ -164,7 +164,30 @@ def _matches(
         ports = header_tested or any("port" in name for name in named)
         found = tests(match_.spec, attributes, chain_type, ports)
         lookups = [_lookup(one, every, bound, towards_guest, swap, uses) for one in looked_up]
-        yield _joined(found, lookups)
+        yield _apart(_joined(found, lookups))
+
+
+def _apart(matches: list[Json]) -> list[Json]:
+    """Write several negated comparisons as ranges of one value, which libnftables leaves alone.
+
+    It makes one comparison of neighbouring fields (seen with 1.0.6), also of unequal ones: "neither this nor that"
+    would become "not both of them".
+    """
+    negated = [one for one in matches if _is_unequal(one)]
+    if len(negated) < 2:
+        return matches
+    return [_as_range(one) if _is_unequal(one) else one for one in matches]
+
+
+def _is_unequal(statement: Json) -> bool:
+    body = statement["match"]
+    field = body["left"].get("payload", {}).get("field")
+    return body["op"] == "!=" and "payload" in body["left"] and field != "dscp" and not isinstance(body["right"], dict)
+
+
+def _as_range(statement: Json) -> Json:
+    body = statement["match"]
+    return match(body["left"], span(body["right"], body["right"]), "!=")
 
 
 def _joined(matches: list[Json], lookups: list[Json]) -> list[Json]:

@@ -1,11 +1,13 @@
 """What a rule looks at, as nftables expressions: one function per protocol element, from attributes to matches.
 
 Matches come in the order libnftables lists them: what is next to each other in a header is next to each other here,
-in the header's order, and the Ethernet header is last, since a dependency written before it would be merged away.
+in the header's order. The ethertype is last, since a test of it before fields it is implied by would be left out, and
+what libnftables tests by itself, ``meta protocol``, holds for frames in a VLAN too.
 """
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from ipaddress import ip_address
 
 from vnetd.model.errors import Invalid, Unsupported
 from vnetd.model.filter import Attribute
@@ -107,11 +109,12 @@ def tests(spec: Protocol, attributes: Attributes, known_type: int | None, header
     layer3 = list(_NETWORK[spec.name if spec.layer == 2 else "l3"](spec, attributes, header_tested))
     layer2 = list(_ethernet(attributes))
     needed = _ETHERTYPE.get(spec.name)
-    if needed and needed != known_type:
-        layer2.append(ethertype(needed))
+    kind = [ethertype(needed)] if needed and needed != known_type else []
+    if spec.name == "arp":
+        return layer2 + layer3 + kind
     if spec.name == "rarp":  # raw header fields mean something else in other frames
-        return layer2 + layer3
-    return layer3 + layer2
+        return layer2 + kind + layer3
+    return layer3 + layer2 + kind
 
 
 _ETHERTYPE = {"ip": 0x800, "ipv6": 0x86DD, "arp": 0x806, "rarp": 0x8035}
@@ -207,7 +210,15 @@ def _internet(version: int, attributes: Attributes) -> Iterator[Json]:
         yield from _network(field, attributes, f"{side}ip", 32 if version == 4 else 128)
         first, last = attributes.get(f"{side}ipfrom"), attributes.get(f"{side}ipto")
         if first:
-            yield compare(field, span(first.value, last.value) if last else first.value, first)
+            yield compare(field, _span(first.value, last.value) if last else first.value, first)
+
+
+def _span(first: str, last: str) -> Json:
+    if first == last:
+        return first
+    if ip_address(last).packed < ip_address(first).packed:
+        raise Invalid(f"address range {first} to {last} ends before it begins")
+    return span(first, last)
 
 
 def _network(field: Json, attributes: Attributes, stem: str, full: int) -> Iterator[Json]:

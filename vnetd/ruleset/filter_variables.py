@@ -27,11 +27,10 @@ class Group:
 
 @dataclass(frozen=True, slots=True)
 class Values:
-    """A group with its rows of canonical values, each once; ``count`` before that, for limits."""
+    """A group with its rows of canonical values, each once."""
 
     group: Group
     rows: tuple[tuple[str, ...], ...]
-    count: int
 
 
 def groups(match: Match | None) -> tuple[Group, ...]:
@@ -72,7 +71,7 @@ def evaluate(placed: Placed, group: Group, parameters: Mapping[str, Sequence[str
         [_canonical(placed, name, value) for value in values]
         for name, values in zip(group.attributes, lists, strict=True)
     ]
-    return Values(group, tuple(dict.fromkeys(zip(*columns, strict=True))), len(lists[0]))
+    return Values(group, tuple(dict.fromkeys(zip(*columns, strict=True))))
 
 
 def combinations(values: Sequence[Values]) -> Iterator[dict[str, str]]:
@@ -112,7 +111,7 @@ def _canonical(placed: Placed, name: str, value: str) -> str:
     assert placed.rule.match is not None
     try:
         if value.startswith("$"):
-            raise ValueError("the value of a variable cannot be a variable")
+            raise ValueError(f"the value {value!r} for {name} cannot be a variable itself")
         return canonical_value(placed.rule.match.spec, name, value)
     except ValueError as error:
         raise Invalid(f"filter {placed.origin}: {error}") from error

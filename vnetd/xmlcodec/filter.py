@@ -17,6 +17,7 @@ from vnetd.model.filter import (
     check_parameter,
 )
 from vnetd.model.filter_protocols import LATER, PROTOCOLS
+from vnetd.model.filter_values import odd_ipv4
 from vnetd.xmlcodec.parsed import Parsed
 from vnetd.xmlcodec.reader import Element, Fields, build, open_document
 from vnetd.xmlcodec.xml import SPACE, Writer
@@ -179,6 +180,9 @@ def _attributes(element: Element) -> dict[str, Attribute]:
     negated = element.attribute("match") == "no"
     known = PROTOCOLS[element.node.tag].attributes if element.node.tag in PROTOCOLS else ()
     given = {name: element.attribute(name) for name in known}
+    for name, value in given.items():
+        if value and name.endswith(("ipaddr", "ipfrom", "ipto")) and odd_ipv4(value):
+            element.warn("an address that is not four decimal octets is read as the C library reads it", name)
     return {
         name: Attribute(name=name, value=value, negated=negated and name != "comment")
         for name, value in given.items()
