@@ -122,6 +122,11 @@ class Network(Value):
     def _empty_is_absent(cls, text: str | None) -> str | None:
         return text or None
 
+    @field_validator("nat", "dns", "bandwidth")
+    @classmethod
+    def _saying_nothing_is_absent(cls, part: Value | None) -> Value | None:
+        return part if part and part != type(part)() else None
+
     @model_validator(mode="after")
     def _consistent(self) -> "Network":
         check(self)

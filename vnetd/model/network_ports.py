@@ -114,6 +114,11 @@ class PortGroup(Value):
     bandwidth: Bandwidth | None = None
     virtualport: VirtualPort | None = None
 
+    @field_validator("bandwidth")
+    @classmethod
+    def _no_limits_are_absent(cls, bandwidth: Bandwidth | None) -> Bandwidth | None:
+        return bandwidth if bandwidth and (bandwidth.inbound or bandwidth.outbound) else None
+
 
 class PciAddress(Value):
     """A PCI function."""

@@ -8,7 +8,7 @@ The values read become ``Fields``, plain data in the shape of native JSON that r
 """
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
@@ -22,6 +22,7 @@ M = TypeVar("M", bound=BaseModel)
 _DECIMAL = re.compile(r"[ \t\r\n]*\+?([0-9]{1,20})")
 _HEXADECIMAL = re.compile(r"0[xX]([0-9A-Fa-f]{1,16})")
 _LONGEST_SHOWN = 80
+_MOST_SHOWN = 3
 
 
 class Reading:
@@ -162,10 +163,10 @@ def integer(text: str, hexadecimal: bool = False) -> int | None:
 
 
 def place(node: Node, attribute: str | None = None) -> str:
-    """``line 7: <range start='192.0.2.300'>``; without an attribute that is there, ``line 7: <range>``."""
-    value = node.attributes.get(attribute) if attribute else None
-    detail = f" {attribute}={_shown(value)}" if value is not None else ""
-    return f"line {node.line}: <{node.tag}{detail}>"
+    """``line 7: <range start='192.0.2.300'>``; without an attribute, or one that is absent, with the first few."""
+    names = [attribute] if attribute in node.attributes else list(node.attributes)[:_MOST_SHOWN]
+    details = "".join(f" {name}={_shown(node.attributes[name])}" for name in names if name)
+    return f"line {node.line}: <{node.tag}{details}>"
 
 
 def _shown(text: str) -> str:
@@ -190,25 +191,29 @@ def build(model: type[M], fields: Fields) -> M:
         return model.model_validate(dict(fields))
     except ValidationError as error:
         breach = first_breach(error)
-        raise Invalid(f"{_place_of(breach, fields)}: {breach.rule}") from None
+        raise Invalid(f"{place_of(breach, fields)}: {breach.rule}") from None
 
 
-def _place_of(breach: Breach, fields: Fields) -> str:
-    """The innermost element on the breach's path, with the attribute or the child's text the path goes on to."""
+def place_of(breach: Breach, fields: Fields) -> str:
+    """How an error or warning names the innermost element on a path, with the attribute or child it goes on to."""
     here: Any = fields
-    nearest, rest = fields, ""
+    nearest, rest, index = fields, "", 0
     for part in breach.path:
         if isinstance(here, Fields):
-            nearest, rest = here, str(part)
+            nearest, rest, index = here, str(part), 0
+        elif isinstance(part, int):
+            index = part
         here = _inside(here, part)
         if isinstance(here, Fields):
             nearest, rest = here, ""
     node, name = nearest.element.node, nearest.names.get(rest, rest)
     if name in node.attributes:
         return place(node, name)
-    for child in _named(node, name):
-        return f"line {child.line}: <{child.tag}>{' ' + _shown(child.text) if child.text.strip(SPACE) else ''}"
-    return place(node)
+    children = [child for child in node.children if child.local == name]
+    if index >= len(children):
+        return place(node)
+    text = children[index].text.strip(SPACE)
+    return place(children[index]) + (f" {_shown(text)}" if text else "")
 
 
 def _inside(value: Any, part: str | int) -> Any:
@@ -218,7 +223,3 @@ def _inside(value: Any, part: str | int) -> Any:
     if isinstance(value, (list, tuple)) and isinstance(part, int) and part < len(value):
         return value[part]
     return value
-
-
-def _named(node: Node, name: str) -> Iterator[Node]:
-    return (child for child in node.children if child.local == name)

@@ -17,6 +17,8 @@ MAX_BYTES: Final = 1024 * 1024
 MAX_DEPTH: Final = 32
 XML_NAMESPACE: Final = "http://www.w3.org/XML/1998/namespace"
 SPACE: Final = " \t\r\n"
+DNSMASQ: Final = "http://libvirt.org/schemas/network/dnsmasq/1.0"
+"""Namespace of raw dnsmasq options in a <network>."""
 
 _UNWRITABLE = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
