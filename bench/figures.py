@@ -15,12 +15,14 @@ from support.events import ADDRESS_GONE, LINK_GONE, ROUTE_GONE, RULE_GONE, Event
 from support.netns import Guest, Lab, Namespace, run
 from support.waiting import eventually
 
-from bench.job import BRIDGE, Job
+from bench.job import BRIDGE, NETWORK, Job
 from bench.process import resident, wake_ups
 from bench.vnetd_peer import PIPELINE, Deletions, Running, reads, running, seconds, start_and_stop
 
 MANY = 100
 CROWD = 300
+HEALED, LEASED = 900, 901
+"""Numbers of subnets beyond those of the crowd."""
 HEALS = 9
 LEASES = 5
 RESTARTS = 5
@@ -50,9 +52,14 @@ def milliseconds(what: str, took: list[float], aim: float | None = None, note: s
     return Figure(what, median(took) * 1000, "ms", aim, note or f"median of {len(took)}")
 
 
+def subnet(number: int) -> str:
+    """The first three octets of a subnet nobody else has."""
+    return f"10.{100 + number // 250}.{number % 250}"
+
+
 def native(name: str, number: int, **more: Any) -> str:
     """A NAT network with DHCP as native JSON, on a subnet of its own."""
-    prefix = f"10.{100 + number // 250}.{number % 250}"
+    prefix = subnet(number)
     ranges = [{"start": f"{prefix}.10", "end": f"{prefix}.99"}]
     addresses = [{"address": f"{prefix}.1/24", "dhcp": {"ranges": ranges}}]
     return json.dumps({"name": name, "mode": "nat", "addresses": addresses} | more)
@@ -85,11 +92,12 @@ async def own_figures(job: Job, running_now: Running, lab: Lab) -> list[Figure]:
 async def _heals(run_: Running) -> list[Figure]:
     """From the event that reports the damage to the signal that says that all is repaired and verified."""
     bridge = "virbr40"
-    route = {"destination": "192.168.199.0/24", "gateway": "10.100.240.9"}
-    network = await run_.client.define_network(native("healed", 240, routes=[route], bridge={"name": bridge}))
+    prefix = subnet(HEALED)
+    route = {"destination": "192.168.199.0/24", "gateway": f"{prefix}.9"}
+    network = await run_.client.define_network(native("healed", HEALED, routes=[route], bridge={"name": bridge}))
     shell = run_.host
     damages: dict[str, tuple[Event, Callable[[], object]]] = {
-        "address": (ADDRESS_GONE, lambda: shell.run("ip", "address", "del", "10.100.240.1/24", "dev", bridge)),
+        "address": (ADDRESS_GONE, lambda: shell.run("ip", "address", "del", f"{prefix}.1/24", "dev", bridge)),
         "route": (ROUTE_GONE, lambda: shell.run("ip", "route", "del", "192.168.199.0/24", "dev", bridge)),
         "rule": (RULE_GONE, lambda: _delete_a_rule(shell)),
         "bridge": (LINK_GONE, lambda: shell.run("ip", "link", "del", bridge)),
@@ -134,7 +142,7 @@ def _delete_a_rule(host: Namespace) -> None:
 
 async def _first_lease(run_: Running, lab: Lab) -> Figure:
     """udhcpc from exec to exit, each time a client the server has never seen."""
-    network = await run_.client.define_network(native("leases", 241, bridge={"name": "virbr41"}))
+    network = await run_.client.define_network(native("leases", LEASED, bridge={"name": "virbr41"}))
     await run_.client.start(network)
     took = []
     for number in range(LEASES):
@@ -146,11 +154,14 @@ async def _first_lease(run_: Running, lab: Lab) -> Figure:
 
 
 async def _wake_ups(run_: Running) -> Figure:
-    """Of all the daemon's threads while nothing happens."""
+    """Of all the daemon's threads while it looks after a network and nothing happens."""
+    network = str(await run_.client.call(ROOT, MANAGER, "GetNetwork", "s", NETWORK))
+    await run_.client.start(network)
     await asyncio.sleep(2)  # what the last calls left to be done is done
     before = wake_ups(run_.daemon.pid)
     await asyncio.sleep(IDLE)
     idle = wake_ups(run_.daemon.pid) - before
+    await run_.client.stop(network)
     return Figure("wake-ups when idle", idle / IDLE, "1/s", 1, f"all threads, in {IDLE:.0f} s")
 
 
@@ -176,11 +187,12 @@ async def _many(run_: Running) -> list[Figure]:
 
 async def _start_in_a_crowd(job: Job, run_: Running) -> Figure:
     """What a start costs beside many others, compared with one alone, both measured now."""
-    alone = await start_and_stop(run_, job.network, job.rounds // 2)
-    networks = await _defined(run_, 0, CROWD)
+    ours = str(await run_.client.call(ROOT, MANAGER, "GetNetwork", "s", NETWORK))
+    alone = await start_and_stop(run_, ours, job.rounds // 2)
+    networks = await _defined(run_, MANY, MANY + CROWD)
     for network in networks:
         await run_.client.start(network)
-    crowded = await start_and_stop(run_, job.network, job.rounds // 2)
+    crowded = await start_and_stop(run_, ours, job.rounds // 2)
     await asyncio.gather(*(run_.client.stop(network) for network in networks))
     ratio = median(crowded.start) / median(alone.start)
     note = f"{median(crowded.start) * 1000:.1f} ms beside {CROWD}, {median(alone.start) * 1000:.1f} ms alone"
@@ -194,7 +206,7 @@ async def _ready(run_: Running) -> Figure:
         run_.daemon.stop()
         await asyncio.to_thread(run_.daemon.start)
         took.append(run_.daemon.ready_after)
-    return milliseconds("ready after exec", took, 1000, f"median of {RESTARTS}, {CROWD} networks defined")
+    return milliseconds("ready after exec", took, 1000, f"median of {RESTARTS}, {MANY + CROWD} networks defined")
 
 
 _BLOCKED = re.compile(r"event loop blocked for at most ([0-9.]+) ms")

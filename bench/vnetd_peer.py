@@ -61,9 +61,8 @@ class Deletions:
     kernel: list[float]
 
 
-async def start_and_stop(run: Running, document: str, rounds: int) -> Deletions:
-    """Start and stop a network; after each round the kernel deletes a bridge of somebody else's."""
-    network = await run.client.define_network(document)
+async def start_and_stop(run: Running, network: str, rounds: int) -> Deletions:
+    """Start and stop the network at this path; after each round the kernel deletes a bridge of somebody else's."""
     took = Deletions([], [], [])
     for _ in range(rounds):
         took.start.append(await seconds(run.client.start(network)))
@@ -120,7 +119,7 @@ async def _look_up(client: Client) -> Any:
 
 async def measure(job: Job, run: Running) -> tuple[Measured, Deletions]:
     """Do the job."""
-    took = await start_and_stop(run, job.network, job.rounds)
+    took = await start_and_stop(run, await run.client.define_network(job.network), job.rounds)
     bind, unbind = await bind_and_unbind(run, job)
     measured = Measured(
         start=took.start,

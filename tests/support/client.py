@@ -17,6 +17,8 @@ NETWORK = f"{NAME}.Network"
 PORT = f"{NAME}.Port"
 BINDING = f"{NAME}.Binding"
 PROPERTIES = "org.freedesktop.DBus.Properties"
+MOST_UNDER_WAY = 128
+"""dbus-next takes a full socket for the end of the connection, and some 270 calls fill one."""
 
 
 class Refused(AssertionError):
@@ -33,6 +35,7 @@ class Client:
     def __init__(self, address: str) -> None:
         self._bus = MessageBus(bus_address=address)
         self._listeners: list[Callable[[Message], None]] = []
+        self._under_way = asyncio.Semaphore(MOST_UNDER_WAY)
 
     async def __aenter__(self) -> Self:
         await self._bus.connect()
@@ -43,13 +46,17 @@ class Client:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._bus.disconnect()  # type: ignore[no-untyped-call]
+        await self._bus.wait_for_disconnect()  # type: ignore[no-untyped-call]
+        self._bus._stream.close()  # dbus-next leaves its socket open when it goes
+        self._bus._sock.close()
 
     async def call(self, path: str, interface: str, member: str, signature: str = "", *body: Any) -> Any:
         """Call any method. Raises ``Refused``."""
         message = Message(
             destination=NAME, path=path, interface=interface, member=member, signature=signature, body=list(body)
         )
-        reply = await self._bus.call(message)
+        async with self._under_way:
+            reply = await self._bus.call(message)
         assert reply is not None, "the bus answers"
         if reply.message_type is MessageType.ERROR:
             raise Refused(str(reply.error_name), str(next(iter(reply.body), "")))

@@ -9,6 +9,7 @@ import json
 import os
 import signal
 import subprocess
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -130,10 +131,9 @@ def _set_namespace(fd: int, *, close: bool = False) -> None:
 
 
 class Lab:
-    """Makes namespaces and takes them away again. Names get a suffix of their own, so that labs never clash."""
+    """Makes namespaces and takes them away again. Each name gets a suffix of its own, so that none ever clash."""
 
     def __init__(self) -> None:
-        self._suffix = f"{os.getpid():x}-{next(_serial)}"
         self._made: list[Namespace] = []
 
     def __enter__(self) -> Self:
@@ -144,7 +144,7 @@ class Lab:
 
     def namespace(self, name: str) -> Namespace:
         """A fresh namespace with its loopback up."""
-        made = Namespace(f"{name}-{self._suffix}")
+        made = Namespace(f"{name}-{os.getpid():x}-{next(_serial)}")
         run("ip", "netns", "add", made.name)
         self._made.append(made)
         run("ip", "-netns", made.name, "link", "set", "lo", "up")
@@ -178,6 +178,7 @@ class Lab:
 
 
 DHCP_SCRIPT = Path(__file__).with_name("udhcpc.script")
+DHCPV6_SCRIPT = Path(__file__).with_name("dhclient6.script")
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,10 +187,19 @@ class Guest(Namespace):
 
     device: str = ""
 
-    def lease(self, *, device: str = "eth0", timeout: float = 10) -> str:
+    def lease(self, *, device: str = "eth0", hostname: str = "", timeout: float = 10) -> str:
         """Get a DHCPv4 lease by udhcpc, configure it and return the address; ``timeout`` in seconds."""
+        named = ("-x", f"hostname:{hostname}") if hostname else ()
         self.run(
-            *("udhcpc", "-i", device, "-f", "-n", "-q", "-t", "20", "-T", "1", "-s", str(DHCP_SCRIPT)),
+            *("udhcpc", "-i", device, "-f", "-n", "-q", "-t", "20", "-T", "1", "-s", str(DHCP_SCRIPT), *named),
             timeout=timeout,
         )
         return next(address.split("/")[0] for address in self.addresses(device) if "." in address)
+
+    def lease_ipv6(self, *, device: str = "eth0", timeout: float = 20) -> str:
+        """Get a DHCPv6 lease by dhclient, configure it and return the address; ``timeout`` in seconds."""
+        with tempfile.TemporaryDirectory(prefix="dhclient-") as directory:
+            files = "-cf", "/dev/null", "-lf", f"{directory}/leases", "-pf", f"{directory}/pid"
+            # In the foreground it would not end, in the background it returns once it is bound.
+            self.run("dhclient", "-6", "-1", *files, "-sf", str(DHCPV6_SCRIPT), device, timeout=timeout)
+        return next(address.split("/")[0] for address in self.addresses(device) if address.endswith("/128"))
