@@ -124,8 +124,12 @@ class Dnsmasq(Protocol):
         """Addresses of the host's own name servers; a change is a ``FileEvent`` of network ""."""
         ...
 
-    async def start(self, instance: Instance) -> None:
-        """Write the files, start dnsmasq, return once it serves. Stops one that runs for this network first."""
+    async def prepare(self, instance: Instance) -> None:
+        """Write the files ``start`` will need, while something else has to be done first anyway."""
+        ...
+
+    async def start(self, instance: Instance) -> DnsmasqState:
+        """Write the files, start dnsmasq, return what is there once it serves. Ends one that runs already first."""
         ...
 
     async def observe(self, network: str) -> DnsmasqState:

@@ -84,8 +84,13 @@ class DnsmasqHost:
         """Addresses of the host's name servers, from its resolv.conf. A change is a ``FileEvent`` of network ""."""
         return nameservers(await self._worker.run(_read_resolv_conf, self._resolv_conf))
 
-    async def start(self, instance: Instance) -> None:
-        """Write the files, start dnsmasq, return once it serves. Stops one that runs for this network first.
+    async def prepare(self, instance: Instance) -> None:
+        """Write the files ``start`` will need; it finds them written then."""
+        paths = self._paths(instance.network)
+        await self._run("prepare", paths, files.write, paths, instance.files, self._account)
+
+    async def start(self, instance: Instance) -> DnsmasqState:
+        """Write the files, start dnsmasq, return what is there once it serves. Ends one that runs already first.
 
         Raises ``Unsupported`` if dnsmasq is not installed, ``HostError`` with dnsmasq's own words if it does not
         start; then nothing of it is left but leases that were there before. A start that is cancelled comes to
@@ -93,7 +98,7 @@ class DnsmasqHost:
         """
         task = asyncio.create_task(self._start(self._paths(instance.network), instance))
         try:
-            await asyncio.shield(task)
+            return await asyncio.shield(task)
         except asyncio.CancelledError:
             await asyncio.wait({task})
             raise
@@ -147,7 +152,7 @@ class DnsmasqHost:
             os.close(self._release(network).live.pidfd)
         await self._worker.close()
 
-    async def _start(self, paths: Paths, instance: Instance) -> None:
+    async def _start(self, paths: Paths, instance: Instance) -> DnsmasqState:
         running = await self._current(paths)
         orphaned = None
         if running is not None:
@@ -158,11 +163,12 @@ class DnsmasqHost:
             self._watch.watch_network(paths.network, paths.data)
             if not await _ended(launched.pidfd, START_TIMEOUT):
                 await self._run("start", paths, process.kill_stuck, launched, paths.configuration, self._uids)
-            started = await self._run("start", paths, self._started, paths, launched, instance)
+            started, state = await self._run("start", paths, self._started, paths, launched, instance)
         except BaseException:
             await self._run("start", paths, files.remove, paths, created)
             raise
         self._supervise(paths, started)
+        return state
 
     def _paths(self, network: str) -> Paths:
         return Paths(self._root, network)
@@ -189,13 +195,14 @@ class DnsmasqHost:
             files.remove(paths, created)
             raise
 
-    def _started(self, paths: Paths, launched: Launched, instance: Instance) -> Running:
+    def _started(self, paths: Paths, launched: Launched, instance: Instance) -> tuple[Running, DnsmasqState]:
         if words := process.outcome(launched):
             raise _error("start", paths, words)
         live = process.open_live(process.read_pid(paths.pid), paths.configuration, self._uids)
         if live is None:
             raise _error("start", paths, "it ended as soon as it had started")
-        return Running(live, instance.files[layout.CONFIGURATION])
+        running = Running(live, instance.files[layout.CONFIGURATION])
+        return running, self._read_state(paths, running)[0]
 
     def _find(self, paths: Paths) -> Running | None:
         live = process.open_live(process.read_pid(paths.pid), paths.configuration, self._uids)

@@ -2,9 +2,10 @@
 
 import asyncio
 from collections.abc import Coroutine, Sequence
-from typing import TypeVar
+from typing import Any
 
 from vnetd.model.errors import HostError, InUse
+from vnetd.plan.dnsmasq import DnsmasqState
 from vnetd.plan.kernel import LinkView
 from vnetd.plan.network import (
     DesiredNetwork,
@@ -24,8 +25,6 @@ from vnetd.plan.network import (
 from vnetd.reconcile.loop import Loop
 
 KernelView = tuple[LinkView | None, dict[tuple[str, ...], str | None]]
-A = TypeVar("A")
-B = TypeVar("B")
 
 
 class NetworkTarget:
@@ -68,25 +67,36 @@ class NetworkTarget:
         if not steps:
             return ()
         await self._execute([step for step in steps if step.phase == Phase.REMOVE])
-        await self._make_link(steps)
-        # dnsmasq takes milliseconds to start: the kernel is read again meanwhile.
-        kernel, _ = await _both(
-            self._observe_kernel(), self._execute([step for step in steps if step.phase == Phase.DNSMASQ])
-        )
-        left = self._plan(await self.observe(kernel))
-        if left:
+        await self._guard(steps)
+        # dnsmasq takes milliseconds to start: the bridge is raised and the kernel read again meanwhile.
+        (view, sysctls), dnsmasq = await _all(self._raise(steps), self._serve(steps, before.dnsmasq))
+        after = ObservedNetwork(view, sysctls, self._rules.fragment(self.key), dnsmasq)
+        if left := self._plan(after):
             raise HostError("verify", self.desired.bridge.name, f"{left[0].what} does not stay as it was made")
         if before.view is None:  # everything else on it went with the bridge
             return (f"bridge {self.desired.bridge.name}",)
         return tuple(dict.fromkeys(step.what for step in steps))
 
-    async def _make_link(self, steps: Sequence[Step]) -> None:
-        """The bridge, its rules and dnsmasq's files side by side; once it is guarded, what makes it reachable."""
-        await _both(
-            self._execute([step for step in steps if step.phase == Phase.LINK]),
+    async def _guard(self, steps: Sequence[Step]) -> None:
+        """The bridge with its addresses, its rules and dnsmasq's files, side by side; a new bridge is still down."""
+        starts = [step for step in steps if isinstance(step, StartDnsmasq)]
+        await _all(
+            self._execute([step for step in steps if step.phase in {Phase.LINK, Phase.ADDRESSES}]),
             self._execute([step for step in steps if step.phase == Phase.RULES]),
+            *(self._host.dnsmasq.prepare(step.instance) for step in starts),
         )
-        await self._execute([step for step in steps if Phase.LINK < step.phase < Phase.DNSMASQ])
+
+    async def _raise(self, steps: Sequence[Step]) -> KernelView:
+        await self._execute([step for step in steps if step.phase in {Phase.UP, Phase.ROUTES}])
+        return await self._observe_kernel()
+
+    async def _serve(self, steps: Sequence[Step], before: DnsmasqState) -> DnsmasqState:
+        for step in steps:
+            if isinstance(step, StartDnsmasq):
+                return await self._host.dnsmasq.start(step.instance)
+        changes = [step for step in steps if isinstance(step, ReloadDnsmasq | StopDnsmasq)]
+        await self._execute([step for step in changes if step.phase == Phase.DNSMASQ])
+        return await self._host.dnsmasq.observe(self.desired.uuid) if changes else before
 
     async def take_down(self) -> None:
         """Remove everything; finishes all its steps, then raises what went wrong."""
@@ -121,13 +131,9 @@ class NetworkTarget:
         self._devices.seen(self.key, view.link.index if view else 0)
         return view, dict(sysctls)
 
-    async def observe(self, kernel: KernelView | None = None) -> ObservedNetwork:
-        """What is there now; ``kernel`` is a reading just made of links and sysctls."""
-        running = self._host.dnsmasq.observe(self.desired.uuid)
-        if kernel is None:
-            (view, sysctls), dnsmasq = await _both(self._observe_kernel(), running)
-        else:
-            (view, sysctls), dnsmasq = kernel, await running
+    async def observe(self) -> ObservedNetwork:
+        """What is there now."""
+        (view, sysctls), dnsmasq = await _all(self._observe_kernel(), self._host.dnsmasq.observe(self.desired.uuid))
         return ObservedNetwork(view, sysctls, self._rules.fragment(self.key), dnsmasq)
 
     async def _execute(self, steps: Sequence[Step]) -> None:
@@ -146,26 +152,23 @@ class NetworkTarget:
             await self._host.kernel.apply([step.operation for step in batch])
             batch.clear()
 
-    async def _single(self, step: RulesStep | StartDnsmasq | ReloadDnsmasq | StopDnsmasq) -> None:
+    async def _single(self, step: Step) -> None:
         match step:
             case RulesStep():
                 await self._rules.put({step.owner: step.fragment})
-            case StartDnsmasq():
-                await self._host.dnsmasq.start(step.instance)
             case ReloadDnsmasq():
                 await self._host.dnsmasq.reload(step.instance)
             case StopDnsmasq():
                 await self._host.dnsmasq.stop(step.network, forget=False)
 
 
-async def _both(one: Coroutine[None, None, A], other: Coroutine[None, None, B]) -> tuple[A, B]:
-    """Both at once; returns or raises only when both have ended, so that nothing goes on behind a failure."""
-    first, second = await asyncio.gather(one, other, return_exceptions=True)
-    if isinstance(first, BaseException):
-        raise first
-    if isinstance(second, BaseException):
-        raise second
-    return first, second
+async def _all(*parts: Coroutine[None, None, Any]) -> list[Any]:
+    """All at once; returns or raises only when every one has ended, so that nothing goes on behind a failure."""
+    results: list[Any] = await asyncio.gather(*parts, return_exceptions=True)
+    for result in results:
+        if isinstance(result, BaseException):
+            raise result
+    return results
 
 
 def _raise_all(failures: list[BaseException]) -> None:
