@@ -171,3 +171,10 @@ def test_name_servers_are_read_from_resolv_conf_whatever_else_it_holds() -> None
         "127.0.0.53",
         "fe80::1%eth0",
     )
+
+
+def test_a_value_too_long_for_one_line_of_dnsmasq_is_refused() -> None:
+    # dnsmasq takes what stands behind the 1,024th byte for a line of its own
+    value = "x" * 1011 + "conf-script=/bin/sh"
+    with pytest.raises(Invalid, match=r"TXT record value.*1000"):
+        lines(network(dns={"texts": [{"name": "t", "value": value}]}))
