@@ -1,7 +1,51 @@
 """``vnetctl convert`` and ``vnetctl schema``: the only commands that import the model, and need no daemon."""
 
+import sys
+from argparse import Namespace
+from typing import TYPE_CHECKING
+
+from vnetctl.errors import CommandError
+from vnetctl.files import read_document
+from vnetctl.output import Output
+from vnetctl.text import printable
+
+if TYPE_CHECKING:
+    from vnetd.model.filter import Binding, Filter
+    from vnetd.model.network import Network
+
 KINDS = ("network", "filter", "binding")
 
 
-def convert(output, arguments): ...
-def schema(output, arguments): ...
+def convert(output: Output, arguments: Namespace) -> None:
+    """Check a document and print it in the other form, or normalised in its own. Raises ``CommandError``."""
+    from vnetd.model.errors import VnetError
+    from vnetd.xmlcodec.documents import parse_document
+
+    text = read_document(arguments.file)
+    try:
+        parsed = parse_document(text, lenient=arguments.lenient)
+        document = _written(parsed.value, arguments.to)
+    except VnetError as error:
+        raise CommandError(str(error)) from None
+    for warning in parsed.warnings:
+        print(f"warning: {printable(warning)}", file=sys.stderr)
+    output.document(document)
+
+
+def _written(value: "Network | Filter | Binding", form: str) -> str:
+    from vnetd.model.filter import Filter
+    from vnetd.model.network import Network
+    from vnetd.xmlcodec import documents
+
+    if isinstance(value, Network):
+        return documents.network_to_xml(value) if form == "xml" else documents.network_to_json(value)
+    if isinstance(value, Filter):
+        return documents.filter_to_xml(value) if form == "xml" else documents.filter_to_json(value)
+    return documents.binding_to_xml(value) if form == "xml" else documents.binding_to_json(value)
+
+
+def schema(output: Output, arguments: Namespace) -> None:
+    """Print the JSON Schema of native documents."""
+    from vnetd.xmlcodec.documents import json_schema
+
+    output.json(json_schema(arguments.kind))
