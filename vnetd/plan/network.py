@@ -29,7 +29,7 @@ from vnetd.plan.kernel import (
     SetLink,
     WriteSysctl,
 )
-from vnetd.plan.rules import Fragment
+from vnetd.plan.rules import EMPTY, Fragment
 
 
 class Phase(IntEnum):
@@ -202,7 +202,7 @@ def _plan_sysctls(desired: DesiredNetwork, observed: ObservedNetwork) -> Iterato
 
 
 def _plan_rules(desired: DesiredNetwork, observed: ObservedNetwork) -> Iterator[Step]:
-    if observed.fragment != desired.fragment:
+    if (observed.fragment or EMPTY) != desired.fragment:
         yield RulesStep(network_owner(desired.uuid), desired.fragment)
 
 
