@@ -177,7 +177,9 @@ async def plan(session: Session, arguments: Namespace) -> None:
         return
     steps = [{"number": number, **step} for number, step in enumerate(planned["steps"], 1)]
     if steps:
-        session.output.table((("Step", "number"), ("Phase", "phase"), ("What", "what")), steps)
+        session.output.table(
+            (("Step", "number"), ("Phase", "phase"), ("What", "what"), ("Operation", "operation")), steps
+        )
     else:
         session.output.line("nothing to do: the host is as the document says")
     session.output.line(f"guests disturbed: {'yes' if planned.get('disturbs_guests') else 'no'}")

@@ -68,4 +68,4 @@ def _sentences(facts: dict[str, Any], bus: str) -> dict[str, object]:
 async def reconcile(session: Session, _: Namespace) -> None:
     """Compare everything with the host now and repair it."""
     await session.daemon.manager("Reconcile")
-    session.output.done("everything is as it should be, or 'vnetctl status' says what is not", {"reconciled": True})
+    session.output.done("everything was compared with the host and repaired where it differed", {"reconciled": True})

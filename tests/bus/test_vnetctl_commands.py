@@ -1,5 +1,6 @@
 """vnetctl against the daemon's front end, over a real bus."""
 
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -192,6 +193,19 @@ async def test_plan_says_when_there_is_nothing_to_do(vnetctl: Vnetctl) -> None:
     done = await vnetctl.ok("network", "plan", "-", stdin='{"name": "lab"}')
     assert "nothing to do" in done.out
     assert (await vnetctl.ok("network", "plan", "-", "--json", stdin='{"name": "lab"}')).json == {"steps": []}
+
+
+async def test_plan_lists_steps_and_says_whether_guests_notice(
+    vnetctl: Vnetctl, services: FakeServices, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    steps = [{"phase": "link", "what": "bridge virbr0", "operation": "CreateBridge", "arguments": {}}]
+
+    async def plan(*_: object) -> str:
+        return json.dumps({"steps": steps, "disturbs_guests": True})
+
+    monkeypatch.setattr(services.networks, "plan", plan)
+    done = await vnetctl.ok("network", "plan", "-", stdin='{"name": "lab"}')
+    assert done.lines[1:] == [["1", "link", "bridge", "virbr0", "CreateBridge"], ["guests", "disturbed:", "yes"]]
 
 
 async def test_filters_are_defined_shown_and_undefined(vnetctl: Vnetctl, services: FakeServices) -> None:
