@@ -13,12 +13,18 @@ from demo.report import Report
 from demo.stage import Stage, raised_stage
 from demo.steps import Show
 
+LOG_LINES = 40
+
 
 async def _play(report: Report, show: Show) -> None:
     await report.step("daemon ready", show.ready)
-    await report.step("default network started", show.start)
-    await report.step("guest attached by veth", show.attach)
-    await report.step("guest gets a DHCP lease", show.lease)
+    for what, action in (
+        ("default network started", show.start),
+        ("guest attached by veth", show.attach),
+        ("guest gets a DHCP lease", show.lease),
+    ):
+        if not await report.step(what, action):
+            return  # nothing after this could hold
     await report.step("NAT to an outside host", show.nat)
     await report.step("filter blockicmp bound", show.block)
     await report.step("filter unbound", show.unblock)
@@ -36,8 +42,16 @@ async def _run(shell: bool, console: Console) -> bool:
         if shell:
             await asyncio.to_thread(_shell, stage, console)
         await report.step("network stopped", show.stop)
+        if not report.held:
+            _print_log(stage, console)
     report.draw()
     return report.held
+
+
+def _print_log(stage: Stage, console: Console) -> None:
+    lines = stage.daemon.log.read_text(errors="replace").splitlines()
+    console.print("What the daemon logged last:")
+    console.print("\n".join(lines[-LOG_LINES:]), markup=False, highlight=False)
 
 
 def _shell(stage: Stage, console: Console) -> None:

@@ -31,16 +31,17 @@ class Report:
         """Whether every step did, and there was one."""
         return bool(self._outcomes) and all(outcome.held for outcome in self._outcomes)
 
-    async def step(self, what: str, action: Callable[[], Awaitable[tuple[float, str]]]) -> None:
-        """``action`` returns the seconds of what is worth timing and what was seen, or raises."""
+    async def step(self, what: str, action: Callable[[], Awaitable[tuple[float, str]]]) -> bool:
+        """``action`` returns the seconds of what is worth timing and what was seen, or raises; whether it held."""
         began = time.perf_counter()
         try:
             seconds, seen = await action()
         except Exception as error:  # the show goes on, the exit status tells
             seconds, seen = time.perf_counter() - began, f"{type(error).__name__}: {error}"
             self._add(Outcome(what, False, seconds * 1000, seen))
-        else:
-            self._add(Outcome(what, True, seconds * 1000, seen))
+            return False
+        self._add(Outcome(what, True, seconds * 1000, seen))
+        return True
 
     def _add(self, outcome: Outcome) -> None:
         self._outcomes.append(outcome)

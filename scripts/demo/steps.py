@@ -94,7 +94,9 @@ class Show:
     async def flushed_rules(self) -> Seen:
         """Somebody flushes every rule of the host; tables that are the daemon's own survive that."""
         stage = self._stage
-        if not all("owner" in table.get("flags", ()) for table in self._tables()):
+        tables = self._tables()
+        assert tables, "vnetd has no tables"
+        if not all("owner" in table.get("flags", ()) for table in tables):
             return await self._heals(TABLE_GONE, "nft", "flush", "ruleset", holds=self._masqueraded)
         await asyncio.to_thread(stage.host.run, "nft", "flush", "ruleset")
         assert self._tables(), "vnetd's tables are gone although it owns them"
