@@ -62,6 +62,7 @@ async def test_a_started_dnsmasq_is_observed_with_its_files(served: Served) -> N
 async def test_stopping_ends_the_process_and_leaves_only_the_leases(served: Served) -> None:
     await served.host.start(served.instance())
     pid = (await served.host.observe(UUID)).pid
+    served.data("leases").write_text(LEASE)
     await served.host.stop(UUID, forget=False)
     assert ended(pid)
     assert served.left() == ["leases"]
@@ -195,6 +196,19 @@ async def test_a_failed_start_quotes_dnsmasq_and_leaves_nothing(served: Served) 
         await served.host.start(bad)
     assert served.left() == []
     assert not served.data("leases").parent.exists()
+
+
+async def test_what_was_prepared_for_a_start_is_used_and_goes_when_that_fails(served: Served) -> None:
+    await served.host.prepare(served.instance())
+    prepared = {name: served.data(name).stat().st_ino for name in ("hosts", "addnhosts", "servers", "leases")}
+    await served.host.start(served.instance())
+    assert prepared == {name: served.data(name).stat().st_ino for name in prepared}
+    await served.host.stop(UUID, forget=True)
+    bad = served.instance(dnsmasq_options=["dhcp-option=option:no-such-option,1"])
+    await served.host.prepare(bad)
+    with pytest.raises(HostError):
+        await served.host.start(bad)
+    assert served.left() == []
 
 
 async def test_a_failed_start_forgets_no_leases(served: Served) -> None:

@@ -85,9 +85,9 @@ class DnsmasqHost:
         return nameservers(await self._worker.run(_read_resolv_conf, self._resolv_conf))
 
     async def prepare(self, instance: Instance) -> None:
-        """Write the files ``start`` will need; it finds them written then."""
+        """Write the files ``start`` will need; it finds them written then. Raises what ``start`` would."""
         paths = self._paths(instance.network)
-        await self._run("prepare", paths, files.write, paths, instance.files, self._account)
+        await self._run("prepare", paths, self._write, paths, instance, None)
 
     async def start(self, instance: Instance) -> DnsmasqState:
         """Write the files, start dnsmasq, return what is there once it serves. Ends one that runs already first.
@@ -153,19 +153,25 @@ class DnsmasqHost:
         await self._worker.close()
 
     async def _start(self, paths: Paths, instance: Instance) -> DnsmasqState:
-        running = await self._current(paths)
         orphaned = None
-        if running is not None:
+        if (running := self._running.get(paths.network)) is not None:
             orphaned = await self._worker.run(files.orphaned_leases, paths, running.live.pid)
-        await self._end(paths)
-        launched, created = await self._run("start", paths, self._launch, paths, instance, orphaned)
+            await self._end(paths)
+        begun = await self._run("start", paths, self._launch, paths, instance, orphaned)
+        if isinstance(begun, Running):
+            self._supervise(paths, begun)
+            return await self._start(paths, instance)
+        return await self._come_up(paths, instance, begun)
+
+    async def _come_up(self, paths: Paths, instance: Instance, launched: Launched) -> DnsmasqState:
+        """Wait until dnsmasq serves; if it does not, remove what was written."""
         try:
             self._watch.watch_network(paths.network, paths.data)
             if not await _ended(launched.pidfd, START_TIMEOUT):
                 await self._run("start", paths, process.kill_stuck, launched, paths.configuration, self._uids)
             started, state = await self._run("start", paths, self._started, paths, launched, instance)
         except BaseException:
-            await self._run("start", paths, files.remove, paths, created)
+            await self._run("start", paths, files.remove, paths)
             raise
         self._supervise(paths, started)
         return state
@@ -183,16 +189,34 @@ class DnsmasqHost:
 
     # On the worker thread
 
-    def _launch(self, paths: Paths, instance: Instance, orphaned: str | None) -> tuple[Launched, bool]:
-        binary = process.find_binary(self._binary)
-        created = files.write(paths, instance.files, self._account, orphaned)
+    def _launch(self, paths: Paths, instance: Instance, orphaned: str | None) -> Launched | Running:
+        """Launch it, or return one that runs and nobody adopted."""
+        if (running := self._find(paths)) is not None:
+            return running
         try:
-            files.refuse_barred(paths, self._account)
-            files.replace(paths.state, instance.files[layout.CONFIGURATION], 0)
+            binary = self._write(paths, instance, orphaned)
             paths.pid.unlink(missing_ok=True)
-            return process.launch(binary, paths.configuration, self._account), created
+            launched = process.launch(binary, paths.configuration, self._account)
+            self._note(paths, launched, instance.files[layout.CONFIGURATION])
+            return launched
         except BaseException:
-            files.remove(paths, created)
+            files.remove(paths)
+            raise
+
+    def _write(self, paths: Paths, instance: Instance, orphaned: str | None) -> str:
+        """Write the files if there is a dnsmasq that can use them; its path."""
+        binary = process.find_binary(self._binary)
+        files.write(paths, instance.files, self._account, orphaned)
+        files.refuse_barred(paths, self._account)
+        return binary
+
+    def _note(self, paths: Paths, launched: Launched, configuration: str) -> None:
+        """Keep what dnsmasq is started with, while it comes up; an heir that finds nothing would start it anew."""
+        try:
+            files.replace(paths.state, configuration, 0)
+        except BaseException:
+            process.kill_stuck(launched, paths.configuration, self._uids)
+            process.outcome(launched)
             raise
 
     def _started(self, paths: Paths, launched: Launched, instance: Instance) -> tuple[Running, DnsmasqState]:

@@ -97,13 +97,13 @@ class Paths:
         return self.configuration if name == layout.CONFIGURATION else self.data / name
 
 
-def write(paths: Paths, files: Mapping[str, str], account: Account, orphaned: str | None = None) -> bool:
-    """Make the files hold these texts and remove rendered ones not named; True if the directory is new.
+def write(paths: Paths, files: Mapping[str, str], account: Account, orphaned: str | None = None) -> None:
+    """Make the files hold these texts and remove rendered ones not named.
 
     A file that is right already is not touched. ``orphaned`` is what a lease file that is missing now had held.
     Raises ``OSError``.
     """
-    created = _make_directory(paths, account)
+    _make_directory(paths, account)
     for name, text in files.items():
         gid = 0 if name == layout.CONFIGURATION else account.gid
         if read_text(paths.of(name)) != text:
@@ -113,7 +113,6 @@ def write(paths: Paths, files: Mapping[str, str], account: Account, orphaned: st
     if orphaned is not None and not paths.leases.exists():
         replace(paths.leases, orphaned, account.gid)
     _ensure_lease_file(paths.leases, account.gid)
-    return created
 
 
 def orphaned_leases(paths: Paths, pid: int) -> str | None:
@@ -133,11 +132,14 @@ def read_rendered(paths: Paths) -> dict[str, str]:
     return {name: text for name, text in texts.items() if text is not None}
 
 
-def remove(paths: Paths, forget: bool) -> None:
-    """Remove what was rendered and what dnsmasq wrote to /run; with ``forget`` the leases too. Raises ``OSError``."""
+def remove(paths: Paths, forget: bool = False) -> None:
+    """Remove what was rendered and what dnsmasq wrote to /run; with ``forget`` the leases too.
+
+    A lease file that holds nothing goes as well, so that a start that failed leaves nothing. Raises ``OSError``.
+    """
     for path in (paths.configuration, paths.pid, paths.state, *(paths.of(name) for name in layout.DATA_FILES)):
         path.unlink(missing_ok=True)
-    if forget:
+    if forget or not read_text(paths.leases):
         with contextlib.suppress(FileNotFoundError):
             shutil.rmtree(paths.data)
 
@@ -187,16 +189,14 @@ def _may_pass(status: os.stat_result, account: Account) -> bool:
     return bool(status.st_mode & stat.S_IXOTH)
 
 
-def _make_directory(paths: Paths, account: Account) -> bool:
+def _make_directory(paths: Paths, account: Account) -> None:
     if not paths.run.is_dir():
         paths.run.mkdir(mode=0o755, parents=True, exist_ok=True)
-    created = not paths.data.is_dir()
-    if created:
+    if not paths.data.is_dir():
         paths.data.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
         paths.data.mkdir(mode=0o700)
     os.chown(paths.data, 0, account.gid, follow_symlinks=False)
     paths.data.chmod(0o750)
-    return created
 
 
 def _ensure_lease_file(path: Path, gid: int) -> None:
