@@ -97,6 +97,7 @@ class Daemon:
             except TimeoutError:
                 if self._process is not None and self._process.poll() is not None:
                     break
+        self._socket.close()
         raise DaemonFailed(f"the daemon did not become ready:\n{self.log.read_text()[-4000:]}")
 
     def alive(self) -> bool:
