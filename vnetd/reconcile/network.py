@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Coroutine, Sequence
 from typing import Any
 
-from vnetd.model.errors import HostError, InUse
+from vnetd.model.errors import HostError, InUse, VnetError
 from vnetd.plan.dnsmasq import DnsmasqState
 from vnetd.plan.kernel import LinkView
 from vnetd.plan.network import (
@@ -53,9 +53,12 @@ class NetworkTarget:
         self._previous, self.desired = before, desired
         try:
             await self.converge()
-        except BaseException:
+        except BaseException as failure:
             self._previous, self.desired = desired, before
-            await self.converge()
+            try:
+                await self.converge()
+            except VnetError as error:
+                failure.add_note(f"and going back failed: {error}")
             raise
         finally:
             self._previous = None

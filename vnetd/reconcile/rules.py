@@ -5,6 +5,7 @@ only, and is entered in the ledger once the kernel took it. Foreign changes are 
 """
 
 import asyncio
+import logging
 from collections.abc import Mapping
 from typing import Literal
 
@@ -12,6 +13,8 @@ from vnetd.host.protocols import Nft
 from vnetd.model.errors import HostError
 from vnetd.plan.ledger import Drift, Ledger, merge
 from vnetd.plan.rules import Family, Fragment
+
+log = logging.getLogger(__name__)
 
 FAMILIES: tuple[Family, ...] = ("inet", "bridge")
 Spot = tuple[Family, Literal["table", "chain", "set"], str]
@@ -104,7 +107,11 @@ class RulesKeeper:
         return merge(*[self._ledger.drift_table(family, await self._nft.table(family)) for family in FAMILIES])
 
     async def _learn(self) -> None:
-        async with self.lock:
-            for family, name in self._ledger.unlearned():
-                self._ledger.learn(await self._nft.chain(family, name))
-        self._learning = None
+        try:
+            async with self.lock:
+                for family, name in self._ledger.unlearned():
+                    self._ledger.learn(await self._nft.chain(family, name))
+        except HostError as error:  # what is not learned yet is learned after the next change
+            log.warning("cannot list what was written: %s", error)
+        finally:
+            self._learning = None

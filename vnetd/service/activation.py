@@ -56,14 +56,23 @@ class Activation:
             raise Busy(f"network {known.name} is active: stop it to change its bridge name or to mode {network.mode}")
         refuse_unrealised(network)
         await self.refuse_clash(network, apart_from=known)
-        async with target.lock:
-            await target.change(desired_network(network, self.around))
+        desired = desired_network(network, self.around)
         known.live = network
-        await self.record(known)
-        await self._need(target, network)
+        try:
+            await self.record(known)
+            async with target.lock:
+                await target.change(desired)
+            await self._need(target, network)
+        except BaseException as failure:
+            known.live = before
+            await self._go_back(known, target, before, failure)
+            raise
 
-    async def stop(self, known: NetworkObject) -> None:
-        """Take it off the host. If something stays, it stays recorded as ``failed`` and the error is raised."""
+    async def stop(self, known: NetworkObject, *, forget: bool) -> None:
+        """Take it off the host, with ``forget`` its leases too.
+
+        If something stays, it stays recorded as ``failed`` and the error is raised.
+        """
         target = known.target
         assert target is not None
         known.state = "stopping"
@@ -72,6 +81,8 @@ class Activation:
             await self.record(known)
             async with target.lock:
                 await target.take_down()
+            if forget:
+                await self._loop.host.dnsmasq.stop(str(known.uuid), forget=True)
             await self._loop.forwarding.release(target.key)
             await self._loop.host.store.delete(RUNNING, str(known.uuid))
         except VnetError as error:
@@ -88,10 +99,11 @@ class Activation:
         """Raise ``InUse`` if a subnet or route overlaps one of the host or of another active network."""
         subnets = [address.address.network for address in network.addresses]
         subnets += [route.destination for route in network.routes if route.destination.prefixlen]
-        for other in self._objects:
-            if other.live and other is not apart_from and other.name != network.name:
-                _refuse_overlap(subnets, other)
         await self._loop.routes.refuse_clash(subnets)
+        # Last, and without a pause until the caller notes what starts: two starts at once must see each other.
+        for other in self._objects:
+            if other.live and other.state != "inactive" and other is not apart_from and other.name != network.name:
+                _refuse_overlap(subnets, other)
 
     def render_again(self) -> list[str]:
         """Render every active network anew (its surroundings changed); returns keys of those that differ."""
@@ -118,13 +130,26 @@ class Activation:
             await self._loop.forwarding.release(target.key)
 
     async def _give_up(self, known: NetworkObject, target: NetworkTarget, failure: BaseException) -> None:
-        known.live, known.state, known.problem = None, "failed", str(failure)
+        known.state, known.problem = "failed", str(failure)
         self._loop.devices.release(target.key)
         try:
             await self._loop.forwarding.release(target.key)
             await self._loop.host.store.delete(RUNNING, str(known.uuid))
         except VnetError as error:
             failure.add_note(f"and cleaning up failed: {error}")
+        finally:
+            known.live = None
+
+    async def _go_back(
+        self, known: NetworkObject, target: NetworkTarget, before: Network, failure: BaseException
+    ) -> None:
+        try:
+            async with target.lock:
+                await target.change(desired_network(before, self.around))
+            await self._need(target, before)
+            await self.record(known)
+        except VnetError as error:
+            failure.add_note(f"and going back failed: {error}")
 
 
 def need_of(network: Network) -> Need | None:

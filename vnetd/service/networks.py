@@ -2,7 +2,8 @@
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from uuid import UUID, uuid4
 
 from vnetd.model.errors import Busy, Exists, InUse, Invalid, NotFound, VnetError
@@ -85,6 +86,7 @@ class NetworkService:
                 self.objects.add(fresh)
         try:
             async with fresh.lock:
+                self._refuse_gone(fresh)
                 await self.activation.start(fresh, network)
         except BaseException:
             if known is None:
@@ -100,8 +102,7 @@ class NetworkService:
 
     async def start(self, caller: Caller, uuid: UUID) -> None:
         """Bring a defined network up. Raises ``Busy`` if it is, ``InUse`` naming who has its subnet or bridge."""
-        network = self._find(uuid)
-        async with network.lock:
+        async with self._held(uuid) as network:
             if network.active or network.definition is None:
                 raise Busy(f"network {network.name} is active already")
             try:
@@ -112,25 +113,23 @@ class NetworkService:
 
     async def stop(self, caller: Caller, uuid: UUID) -> None:
         """Take a network down with its ports; a transient one is gone then. Raises ``Busy`` if it is not active."""
-        network = self._find(uuid)
-        async with network.lock:
+        async with self._held(uuid) as network:
             if not network.active:
                 raise Busy(f"network {network.name} is not active")
             await self.detach_ports(network)
             last = network.view()
             try:
-                await self.activation.stop(network)
+                await self.activation.stop(network, forget=network.definition is None)
             finally:
                 if network.active or network.definition:
                     self._notices.tell(Changed("network", network.view()))
-        if network.definition is None:
-            await self._forget(network, last)
+            if network.definition is None:
+                self._forget(network, last)
         self._tell(caller, "stopped", network)
 
     async def undefine(self, caller: Caller, uuid: UUID) -> None:
         """Drop a network's document; while it is active it goes on as a transient one. ``Busy`` if it is transient."""
-        network = self._find(uuid)
-        async with network.lock:
+        async with self._held(uuid) as network:
             if network.definition is None:
                 raise Busy(f"network {network.name} is transient: it has no definition to drop")
             last = network.view()
@@ -138,16 +137,15 @@ class NetworkService:
             network.autostart = False
             if network.active:
                 network.definition = None
-                await self.activation.record(network)
                 self._notices.tell(Changed("network", network.view()))
             else:
-                await self._forget(network, last)
+                await self._forget_leases(network)
+                self._forget(network, last)
         self._tell(caller, "undefined", network)
 
     async def set_autostart(self, caller: Caller, uuid: UUID, enabled: bool) -> None:
         """Whether the network starts with the host. Raises ``Busy`` for a transient one."""
-        network = self._find(uuid)
-        async with network.lock:
+        async with self._held(uuid) as network:
             if network.definition is None:
                 raise Busy(f"network {network.name} is transient: only a defined one can start with the host")
             network.autostart, before = enabled, network.autostart
@@ -172,8 +170,7 @@ class NetworkService:
         index = options.get("parent_index", -1)
         if not isinstance(index, int):
             raise Invalid(f"option parent_index is {index!r}: a number is needed")
-        network = self._find(uuid)
-        async with network.lock:
+        async with self._held(uuid) as network:
             if not live and not config:
                 live, config = network.active, not network.active
             if live and network.live is None:
@@ -220,6 +217,18 @@ class NetworkService:
             return network
         raise NotFound(f"there is no network {uuid}")
 
+    @asynccontextmanager
+    async def _held(self, uuid: UUID) -> AsyncIterator[NetworkObject]:
+        """The network with its lock held. Raises ``NotFound``, also if it went while its lock was waited for."""
+        network = self._find(uuid)
+        async with network.lock:
+            self._refuse_gone(network)
+            yield network
+
+    def _refuse_gone(self, network: NetworkObject) -> None:
+        if self.objects.by_uuid(network.uuid) is not network:
+            raise NotFound(f"network {network.name} was removed meanwhile")
+
     def _same_identity(self, network: Network) -> NetworkObject | None:
         """The object this document is a new form of. Raises ``Exists`` if name and UUID name different ones."""
         by_name = self.objects.by_name(network.name)
@@ -260,31 +269,53 @@ class NetworkService:
 
     async def _redefine(self, known: NetworkObject, network: Network) -> None:
         async with known.lock:
+            self._refuse_gone(known)
             await self._commit_update(known, network if known.live else None, network)
 
     async def _commit_update(self, known: NetworkObject, live: Network | None, config: Network | None) -> None:
-        """Change what runs first: only what works is kept."""
+        """Both forms change or neither does: the document that cannot be realised is taken back."""
+        before = known.definition
         if config:
             self.activation.check(config)
+            await self._keep(known, config)
         if live:
-            await self.activation.change(known, live)
-        if config:
-            before, known.definition = known.definition, config
             try:
-                await self._save(known)
-            except VnetError:
-                known.definition = before
+                await self.activation.change(known, live)
+            except BaseException as failure:
+                if config:
+                    await self._take_back(known, before, failure)
                 raise
-            if live:
-                await self.activation.record(known)
         self._notices.tell(Changed("network", known.view()))
+
+    async def _keep(self, known: NetworkObject, definition: Network) -> None:
+        before, known.definition = known.definition, definition
+        try:
+            await self._save(known)
+        except BaseException:
+            known.definition = before
+            raise
+
+    async def _take_back(self, known: NetworkObject, before: Network | None, failure: BaseException) -> None:
+        known.definition = before
+        try:
+            if before:
+                await self._save(known)
+            else:
+                await self._store.delete(DEFINITIONS, known.name)
+        except VnetError as error:
+            failure.add_note(f"and taking back the definition failed: {error}")
 
     async def _save(self, network: NetworkObject) -> None:
         await self._store.save(DEFINITIONS, network.name, network.definition_document())
 
-    async def _forget(self, network: NetworkObject, last: NetworkView) -> None:
+    async def _forget_leases(self, network: NetworkObject) -> None:
+        try:
+            await self._loop.host.dnsmasq.stop(str(network.uuid), forget=True)
+        except VnetError as error:  # the network is gone all the same
+            log.warning("leases of network %s could not be removed: %s", network.name, error)
+
+    def _forget(self, network: NetworkObject, last: NetworkView) -> None:
         self.objects.remove(network)
-        await self._loop.host.dnsmasq.stop(str(network.uuid), forget=True)
         self.leases_of.forget(network.uuid)
         self._notices.tell(Removed("network", last))
 

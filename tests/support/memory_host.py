@@ -1,0 +1,249 @@
+"""A whole host in memory, whose every refusal and delay a test decides.
+
+What is on it stays when a daemon ends; a second daemon on the same host is a restart. Each verb gives way to other
+tasks before and after it acts, as the real host's do, so tasks interleave here as they would on threads.
+"""
+
+import asyncio
+import errno
+import os
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from functools import partial
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+from support.memory_dnsmasq import MemoryDnsmasq
+from support.memory_kernel import MemoryKernel
+from support.memory_nft import MemoryNft
+from support.memory_store import MemoryStore
+from support.memory_taps import MemoryTaps
+
+from vnetd.host.events import HostEvent
+from vnetd.model.errors import HostError, NotFound
+from vnetd.plan.kernel import Link, Operation
+from vnetd.reconcile.desired import Surroundings
+from vnetd.service.services import ServiceRoot
+from vnetd.service.views import Caller, Notice
+
+ROOT = Caller(0, name=":1.1")
+RUN, STATE = Path("/run/vnetd"), Path("/var/lib/vnetd")
+READING = {"view", "link", "links", "host_routes", "sysctls", "table", "chain", "set", "observe", "leases", "upstream"}
+READING |= {"adopt", "load", "broken"}
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """A verb somebody called: ``kernel.CreateBridge``, ``nft.commit``, ``store.save`` …, and what with."""
+
+    verb: str
+    arguments: tuple[Any, ...]
+
+    @property
+    def changes(self) -> bool:
+        """Whether it asks for a change."""
+        return self.verb.partition(".")[2] not in READING
+
+    @property
+    def words(self) -> str:
+        """What a failure of it is about, for the error."""
+        first = self.arguments[0] if self.arguments else ""
+        return str(
+            getattr(first, "name", None) or getattr(first, "network", None) or "/".join(map(str, self.arguments[:2]))
+        )
+
+
+Hook = Callable[[Call], Awaitable[None]]
+
+
+async def _nothing(_: Call) -> None:
+    """What happens before a call unless a test has other plans."""
+
+
+class MemoryNamespaces:
+    """Namespaces of guests, by name; ``raised`` are the devices set up inside."""
+
+    def __init__(self) -> None:
+        self.names = {"guest"}
+        self.raised: list[str] = []
+
+    async def open(self, reference: str) -> int:
+        """A descriptor of one that exists."""
+        if reference not in self.names:
+            raise NotFound(f"there is no network namespace {reference!r}")
+        return os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
+
+    async def configure_peer(self, netns: int, name: str) -> None:
+        """Set a device inside up."""
+        os.fstat(netns)  # an error for one that was closed
+        self.raised.append(name)
+
+
+class Seam:
+    """One protocol of the host: every call passes the host's ``before`` and gives way to other tasks."""
+
+    def __init__(self, host: "MemoryHost", name: str, behind: Any) -> None:
+        self._host = host
+        self._name = name
+        self._behind = behind
+
+    def __getattr__(self, verb: str) -> Any:
+        found = getattr(self._behind, verb)
+        if not asyncio.iscoroutinefunction(found):
+            return found
+        return partial(self._call, verb, found)
+
+    async def _call(self, verb: str, function: Callable[..., Awaitable[Any]], *args: Any, **kwargs: Any) -> Any:
+        if verb != "apply":
+            return await self._host.pass_on(Call(f"{self._name}.{verb}", args), partial(function, *args, **kwargs))
+        for operation in args[0]:  # each fails, or is cancelled, by itself
+            call = Call(f"{self._name}.{type(operation).__name__}", (operation,))
+            await self._host.pass_on(call, partial(function, [operation]))
+        return None
+
+
+class MemoryHost:
+    """``host.Host``. The parts behind the seams are ``links``, ``rules``, ``processes``, ``files``, ``guests``."""
+
+    def __init__(self) -> None:
+        self.links = MemoryKernel()
+        self.rules = MemoryNft()
+        self.files = MemoryStore()
+        self.processes = MemoryDnsmasq(self.announce)
+        self.guests = MemoryNamespaces()
+        self.tap_devices = MemoryTaps(self.links)
+        self.calls: list[Call] = []
+        self.before: Hook = _nothing
+        """Awaited before each call; what it raises is how the call fails."""
+        self._listeners: list[Callable[[HostEvent], None]] = []
+        self.links.subscribe(self.announce)
+        self.rules.subscribe(self.announce)
+        self.kernel: Any = Seam(self, "kernel", self.links)
+        self.nft: Any = Seam(self, "nft", self.rules)
+        self.taps: Any = Seam(self, "taps", self.tap_devices)
+        self.namespaces: Any = Seam(self, "namespaces", self.guests)
+        self.dnsmasq: Any = Seam(self, "dnsmasq", self.processes)
+        self.store: Any = Seam(self, "store", self.files)
+        self.events = self
+
+    def subscribe(self, listener: Callable[[HostEvent], None]) -> None:
+        """``host.Events``: call ``listener`` for every event from now on."""
+        self._listeners.append(listener)
+
+    def announce(self, event: HostEvent) -> None:
+        """Tell everybody, later, as a socket would."""
+        try:
+            loop = asyncio.get_running_loop()
+        except RuntimeError:
+            return
+        for listener in self._listeners:
+            loop.call_soon(listener, event)
+
+    def deafen(self) -> None:
+        """The daemon is gone: nobody listens."""
+        self._listeners.clear()
+
+    async def pass_on(self, call: Call, act: Callable[[], Awaitable[Any]]) -> Any:
+        """Carry out a call, giving way on both sides of it. Once it acts it comes to its end, as on a thread."""
+        self.calls.append(call)
+        await asyncio.sleep(0)
+        await self.before(call)
+        result = await act()
+        await asyncio.sleep(0)
+        return result
+
+    def perform(self, *operations: Operation) -> None:
+        """What another process does to links."""
+        self.links.foreign(*operations)
+
+    def link(self, name: str) -> Link | None:
+        """A link."""
+        entry = self.links.find(name)
+        return entry.link if entry else None
+
+    def devices(self) -> set[str]:
+        """Names of all links but the loopback."""
+        return {entry.link.name for entry in self.links.entries.values()} - {"lo"}
+
+    def state(self) -> dict[str, object]:
+        """All that vnetd may change or leave behind, flat: links, rules, sysctls, processes and documents."""
+        found: dict[str, object] = {}
+        for entry in self.links.entries.values():
+            link = entry.link
+            found[f"link {link.name}"] = (link, frozenset(entry.addresses), frozenset(entry.routes))
+        found |= {f"sysctl {'/'.join(path)}": value for path, value in self.links.values.items()}
+        found |= {f"dnsmasq {network}": process.started_with for network, process in self.processes.running.items()}
+        found |= {f"files {network}": dict(texts) for network, texts in self.processes.files.items()}
+        for kind, texts in self.files.files.items():
+            found |= {f"document {kind}/{name}": text for name, text in texts.items() if text != "{}"}
+        return found | self.ruleset()
+
+    def ruleset(self) -> dict[str, object]:
+        """Everything in vnetd's tables, by name."""
+        found: dict[str, object] = {}
+        for family, table in self.rules.tables.items():
+            found |= {f"chain {family} {name}": chain.rules for name, chain in table.chains.items()}
+            for name, members in table.elements.items():
+                found[f"set {family} {name}"] = frozenset(members.values())
+        return found
+
+
+def difference(before: dict[str, object], after: dict[str, object]) -> dict[str, tuple[object, object]]:
+    """What changed from one state to another: before and after, ``None`` for what was not there."""
+    keys = sorted(before.keys() | after.keys())
+    return {key: (before.get(key), after.get(key)) for key in keys if before.get(key) != after.get(key)}
+
+
+class Refusal:
+    """A ``before`` that fails calls: those ``chosen`` says, the first ``times`` of them."""
+
+    def __init__(self, chosen: Callable[[Call], bool], times: int = 1, code: int = errno.EIO) -> None:
+        self.refused: list[Call] = []
+        self._chosen = chosen
+        self._times = times
+        self._code = code
+
+    async def __call__(self, call: Call) -> None:
+        if len(self.refused) < self._times and self._chosen(call):
+            self.refused.append(call)
+            raise HostError(call.verb, call.words, self._code)
+
+
+def nth(number: int) -> Callable[[Call], bool]:
+    """The call of this number from now on, not counting chains listed in the background after a change."""
+    left = count(number, -1)
+    return lambda call: call.verb != "nft.chain" and next(left) == 0
+
+
+def verb(*names: str) -> Callable[[Call], bool]:
+    """Calls of these verbs."""
+    return lambda call: call.verb in names
+
+
+class Running:
+    """A daemon without a front end, and what it told."""
+
+    def __init__(self, host: MemoryHost) -> None:
+        self.host = host
+        self.services = ServiceRoot(host, Surroundings(STATE, RUN))
+        self.notices: list[Notice] = []
+        self.services.subscribe(self.notices.append)
+
+    def told(self, kind: type) -> list[Any]:
+        """Notices of a kind."""
+        return [notice for notice in self.notices if isinstance(notice, kind)]
+
+
+@asynccontextmanager
+async def running(host: MemoryHost) -> AsyncIterator[Running]:
+    """A daemon on this host for as long as the block lasts; what it made stays."""
+    daemon = Running(host)
+    try:
+        await daemon.services.start()
+        yield daemon
+    finally:
+        host.deafen()
+        host.before = _nothing
+        await daemon.services.close()
