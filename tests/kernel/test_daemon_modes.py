@@ -1,13 +1,11 @@
 """What each mode lets through, seen by packets; the outside is a host behind the uplink that knows no guest."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import pytest
-from support.netns import Lab, Namespace, run
-from support.site import Administrator, Site
-from support.traffic import pings_answered, privileged_port, reaches, serving, source_seen
+from support.netns import Lab
+from support.site import Administrator
+from support.traffic import pings_answered, privileged_port, reaches, second_uplink, serving, source_seen
 from support.waiting import eventually, wait_until
 
 GATEWAYS = ("192.168.77.1", "fd77::1")
@@ -21,20 +19,6 @@ def network(mode: str, **fields: Any) -> dict[str, Any]:
     addresses = [{"address": "192.168.77.1/24"}, {"address": "fd77::1/64"}]
     nat = {"nat": {"ipv6": True}} if mode == "nat" else {}
     return {"name": "lab", "mode": mode, "addresses": addresses, **nat, **fields}
-
-
-@contextmanager
-def second_uplink(lab: Lab, site: Site) -> Iterator[Namespace]:
-    """Another host, behind ``uplink1``; it answers at 198.51.100.1."""
-    other = lab.namespace("other")
-    lab.veth(site.host, "uplink1", other, "eth0")
-    try:
-        for where, device, address in ((site.host, "uplink1", "198.51.100.2"), (other, "eth0", "198.51.100.1")):
-            run("ip", "-netns", where.name, "address", "add", f"{address}/24", "dev", device)
-            run("ip", "-netns", where.name, "link", "set", device, "up")
-        yield other
-    finally:
-        site.host.run("ip", "link", "delete", "uplink1")
 
 
 @pytest.mark.parametrize("outside", ["203.0.113.1", "2001:db8:113::1"])
@@ -185,7 +169,7 @@ async def test_without_host_access_guests_reach_each_other_and_get_leases_but_no
 
 
 async def test_a_named_uplink_is_the_only_way_out(admin: Administrator, lab: Lab) -> None:
-    with second_uplink(lab, admin.site):
+    with second_uplink(lab, admin.site.host, "uplink1"):
         path = await admin.raise_network(network("nat", devices={"interfaces": ["uplink0"]}))
         guest = await admin.add_guest("lab", *GUEST, gateway=GATEWAYS)
         assert wait_until(lambda: guest.ping("203.0.113.1"), "the named uplink is used")
@@ -196,7 +180,7 @@ async def test_a_named_uplink_is_the_only_way_out(admin: Administrator, lab: Lab
 async def test_without_a_named_uplink_one_that_comes_later_is_used_too(admin: Administrator, lab: Lab) -> None:
     path = await admin.raise_network(network("nat"))
     guest = await admin.add_guest("lab", *GUEST, gateway=GATEWAYS)
-    with second_uplink(lab, admin.site) as other:
+    with second_uplink(lab, admin.site.host, "uplink1") as other:
         assert wait_until(lambda: guest.ping("198.51.100.1"), "the new uplink is used")
         other.run("ip", "route", "add", SUBNETS[0], "via", "198.51.100.2")
         assert not other.ping(GUEST4)

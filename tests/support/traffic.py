@@ -15,7 +15,7 @@ from types import TracebackType
 from typing import Self
 
 from support.filtering import ECHO, connects
-from support.netns import Namespace
+from support.netns import Lab, Namespace
 from support.waiting import eventually
 
 PORT = 7777
@@ -43,6 +43,20 @@ def reaches(namespace: Namespace, address: str, port: int = PORT, *, wait: float
             return connects(client, address, port, wait=wait)
         except OSError:  # an ICMP error other than a closed port's
             return False
+
+
+@contextmanager
+def second_uplink(lab: Lab, host: Namespace, device: str) -> Iterator[Namespace]:
+    """Another host while the block lasts, behind ``device`` of ``host``; it answers at 198.51.100.1."""
+    other = lab.namespace("other")
+    lab.veth(host, device, other, "eth0")
+    try:
+        for where, end, address in ((host, device, "198.51.100.2"), (other, "eth0", "198.51.100.1")):
+            where.run("ip", "address", "add", f"{address}/24", "dev", end)
+            where.run("ip", "link", "set", end, "up")
+        yield other
+    finally:
+        host.run("ip", "link", "delete", device)
 
 
 def privileged_port() -> int:
