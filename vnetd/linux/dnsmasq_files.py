@@ -109,7 +109,7 @@ def write(paths: Paths, files: Mapping[str, str], account: Account, orphaned: st
         if read_text(paths.of(name)) != text:
             replace(paths.of(name), text, gid)
     for name in set(_RENDERED) - set(files):
-        paths.of(name).unlink(missing_ok=True)
+        _clear(paths.of(name))
     if orphaned is not None and not paths.leases.exists():
         replace(paths.leases, orphaned, account.gid)
     _ensure_lease_file(paths.leases, account.gid)
@@ -138,7 +138,7 @@ def remove(paths: Paths, forget: bool = False) -> None:
     A lease file that holds nothing goes as well, so that a start that failed leaves nothing. Raises ``OSError``.
     """
     for path in (paths.configuration, paths.pid, paths.state, *(paths.of(name) for name in layout.DATA_FILES)):
-        path.unlink(missing_ok=True)
+        _clear(path)
     if forget or not read_text(paths.leases):
         with contextlib.suppress(FileNotFoundError):
             shutil.rmtree(paths.data)
@@ -153,7 +153,17 @@ def replace(path: Path, text: str, gid: int) -> None:
         os.fchown(fd, -1, gid)
         os.fchmod(fd, 0o640)
         file.write(text.encode())
+    if path.is_dir() and not path.is_symlink():
+        _clear(path)
     os.rename(temporary, path)
+
+
+def _clear(path: Path) -> None:
+    """Remove what has the name of one of our files in our own directory, be it a directory even."""
+    try:
+        path.unlink(missing_ok=True)
+    except IsADirectoryError:
+        shutil.rmtree(path)
 
 
 def read_text(path: Path) -> str | None:

@@ -10,6 +10,7 @@ from pyroute2 import IPRoute
 
 from vnetd.linux.addresses import read_addresses, read_host_routes, read_routes
 from vnetd.linux.deletion import Deletions
+from vnetd.linux.direct import execute_directly
 from vnetd.linux.links import read_link, read_links
 from vnetd.linux.netlink import DumpInterrupted, ReadSocket
 from vnetd.linux.operations import execute
@@ -107,7 +108,8 @@ class LinuxKernel:
 
     def _execute(self, operations: Sequence[Operation]) -> None:
         for operation in operations:
-            execute(self._sockets.write, operation)
+            if not execute_directly(self._sockets.read, operation):
+                execute(self._sockets.write, operation)
 
     async def _delete(self, operations: Sequence[DeleteLink]) -> None:
         futures = [self._deletions.add(operation) for operation in operations]

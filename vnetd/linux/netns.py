@@ -9,9 +9,9 @@ import stat
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
-from pyroute2 import IPRoute
-
-from vnetd.linux.operations import add_address, index_of, reporting
+from vnetd.linux.direct import add_address, raise_link, rename_link
+from vnetd.linux.netlink import ReadSocket
+from vnetd.linux.operations import reporting
 from vnetd.linux.threads import Worker
 from vnetd.model.base import IPInterface
 from vnetd.model.errors import Invalid, NotFound
@@ -112,16 +112,17 @@ def _checked(handle: int) -> int:
 def _configure(netns: int, name: str, rename: str, up: bool, addresses: Sequence[IPInterface]) -> None:
     with reporting("enter namespace of", name):
         _enter(netns)
-    with IPRoute(groups=0) as route:
+    sock = ReadSocket()
+    try:
         if rename and rename != name:
-            with reporting("rename", f"{name} to {rename}"):
-                route.link("set", index=index_of(name), ifname=rename)
+            rename_link(sock, name, rename)
             name = rename
         for address in addresses:
-            add_address(route, name, address)
+            add_address(sock, name, address)
         if up:
-            with reporting("set up of", name):
-                route.link("set", ifname=name, state="up")
+            raise_link(sock, name)
+    finally:
+        sock.close()
 
 
 def _enter(netns: int) -> None:

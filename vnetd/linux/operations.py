@@ -15,10 +15,8 @@ from vnetd.linux.sysctl import write_sysctl
 from vnetd.model.base import IPInterface
 from vnetd.model.errors import HostError
 from vnetd.plan.kernel import (
-    AddAddress,
     AddConnectedRoute,
     AddRoute,
-    CreateBridge,
     CreateVeth,
     DeleteAddress,
     DeleteRoute,
@@ -29,7 +27,6 @@ from vnetd.plan.kernel import (
     WriteSysctl,
 )
 
-IFA_F_NODAD = 0x02
 RT_TABLE_MAIN = 254
 RT_SCOPE_UNIVERSE, RT_SCOPE_LINK, RT_SCOPE_NOWHERE = 0, 253, 255
 IP6_RT_PRIO_USER = 1024
@@ -58,16 +55,12 @@ def index_of(name: str) -> int:
 
 
 def execute(route: IPRoute, operation: Operation) -> None:
-    """Have the kernel do one operation other than ``DeleteLink``. Raises ``HostError`` naming it."""
+    """Have the kernel do one operation that is not done elsewhere (``direct``, ``deletion``). Raises ``HostError``."""
     match operation:
-        case CreateBridge():
-            _create_bridge(route, operation)
         case CreateVeth():
             _create_veth(route, operation)
         case SetLink():
             _set_link(route, operation)
-        case AddAddress(link, address):
-            add_address(route, link, address)
         case DeleteAddress(link, address):
             with reporting("delete address", f"{address} on {link}", ADDRESS_GONE):
                 route.addr("del", index=index_of(link), address=str(address.ip), **_length(address))
@@ -93,38 +86,6 @@ def _execute_route(route: IPRoute, operation: AddRoute | AddConnectedRoute | Del
         case DeleteRoute(link, wanted):
             with reporting("delete route", f"{wanted.destination} on {link}", ROUTE_GONE):
                 route.route("del", **_route(link, wanted) | {"scope": RT_SCOPE_NOWHERE})
-
-
-def add_address(route: IPRoute, link: str, address: IPInterface) -> None:
-    """Add an address: IPv6 without duplicate detection, IPv4 with its subnet's broadcast address.
-
-    A subnet of two addresses or one has no broadcast address (RFC 3021). Raises ``HostError``.
-    """
-    options: dict[str, Any] = {}
-    if address.version == 6:
-        options["flags"] = IFA_F_NODAD
-    elif address.network.prefixlen < 31:
-        options["broadcast"] = str(address.network.broadcast_address)
-    with reporting("add address", f"{address} on {link}"):
-        index = index_of(link)
-        route.addr("add", index=index, address=str(address.ip), **_length(address), **options)
-
-
-def _create_bridge(route: IPRoute, want: CreateBridge) -> None:
-    with reporting("create bridge", want.name):
-        # A bridge follows the smallest MTU of its ports until somebody *changes* its own, and setting the value it
-        # has already is no change. So it is born with another one.
-        route.link(
-            "add",
-            ifname=want.name,
-            kind="bridge",
-            address=want.mac,
-            mtu=want.mtu ^ 1,
-            br_stp_state=int(want.stp),
-            br_forward_delay=want.forward_delay,
-        )
-        # The kernel takes no alias in the request that creates a link.
-        _finish(route, want.name, lambda: route.link("set", ifname=want.name, mtu=want.mtu, ifalias=want.alias))
 
 
 def _create_veth(route: IPRoute, want: CreateVeth) -> None:
