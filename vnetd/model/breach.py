@@ -38,3 +38,12 @@ def first_breach(error: ValidationError) -> Breach:
         case "extra_forbidden":
             return Breach(path, "this field is unknown")
     return Breach(path, first["msg"][:1].lower() + first["msg"][1:])
+
+
+def inside(value: Any, part: str | int) -> Any:
+    """What is there under a key or index; a part that is no place of its own (the branch of a union) leads nowhere."""
+    if isinstance(value, dict) and part in value:
+        return value[part]
+    if isinstance(value, list | tuple) and isinstance(part, int) and part < len(value):
+        return value[part]
+    return value

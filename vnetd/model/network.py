@@ -1,7 +1,7 @@
 """The network model: what a user says about one virtual network. Native JSON is this model itself.
 
 Fields named ``xml_*`` keep how a libvirt document spelled something, so that it is printed the same way again;
-they change nothing in the kernel. Source of the rules: libvirt's network format (see docs/FORMATS.md).
+they change nothing in the kernel. Source of the rules: libvirt's network format.
 """
 
 import re

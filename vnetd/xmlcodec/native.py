@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
-from vnetd.model.breach import Breach, Path, first_breach
+from vnetd.model.breach import Breach, Path, first_breach, inside
 from vnetd.model.errors import Invalid
 from vnetd.xmlcodec.xml import SPACE, check_size
 
@@ -61,9 +61,16 @@ def from_json(model: type[M], text: str, *, lenient: bool, strict: bool = True) 
     if lenient:
         warnings = _drop_unknown(model, raw, strict)
     try:
-        return model.model_validate_json(json.dumps(raw), strict=strict), warnings
+        return model.model_validate_json(_encoded(raw), strict=strict), warnings
     except ValidationError as error:
         raise Invalid(describe(first_breach(error), raw)) from None
+
+
+def _encoded(raw: dict[str, Any]) -> bytes:
+    try:
+        return json.dumps(raw, ensure_ascii=False).encode()
+    except UnicodeEncodeError:  # JSON can spell half of a surrogate pair
+        raise Invalid("a text in the document is no valid Unicode text") from None
 
 
 def to_json(value: BaseModel) -> str:
@@ -76,18 +83,13 @@ def describe(breach: Breach, raw: object) -> str:
     """``addresses[0].dhcp.ranges[1].end '192.0.2.9': rule``; the value is left out where it is an object or list."""
     here, path = raw, ""
     for part in breach.path:
-        if isinstance(here, dict) and isinstance(part, str):
-            known = part in here
-            here = here.get(part)
-            path += f".{part}" if path else part
-        elif isinstance(here, list) and isinstance(part, int):
-            known = part < len(here)
-            here = here[part] if known else None
+        if isinstance(part, int) and (here is None or isinstance(here, list)):
             path += f"[{part}]"
-        else:
-            continue  # the branch of a union: no place of its own
-        if not known:
-            break
+            here = here[part] if here and part < len(here) else None
+        elif isinstance(part, str) and (here is None or isinstance(here, dict)):
+            path += f".{part}" if path else part
+            here = here.get(part) if here else None
+        # else it is the branch of a union, which is no place of its own
     value = "" if here is None or isinstance(here, dict | list) else f" {_shown(here)}"
     return f"{path or 'document'}{value}: {breach.rule}"
 
@@ -95,7 +97,7 @@ def describe(breach: Breach, raw: object) -> str:
 def _drop_unknown(model: type[M], raw: dict[str, Any], strict: bool) -> list[str]:
     """Take unknown fields out of ``raw``; what else is wrong is found afterwards."""
     try:
-        model.model_validate_json(json.dumps(raw), strict=strict)
+        model.model_validate_json(_encoded(raw), strict=strict)
     except ValidationError as error:
         unknown = [tuple(one["loc"]) for one in error.errors() if one["type"] == "extra_forbidden"]
         return [warning for path in unknown if (warning := _drop(raw, path))]
@@ -105,10 +107,7 @@ def _drop_unknown(model: type[M], raw: dict[str, Any], strict: bool) -> list[str
 def _drop(raw: dict[str, Any], path: Path) -> str | None:
     here: Any = raw
     for part in path[:-1]:
-        if isinstance(here, dict) and part in here:
-            here = here[part]
-        elif isinstance(here, list) and isinstance(part, int):
-            here = here[part]
+        here = inside(here, part)
     if not isinstance(here, dict) or path[-1] not in here:
         return None
     warning = describe(Breach(path, "this field is unknown: dropped"), raw)

@@ -78,7 +78,7 @@ def _network(root: Element) -> Fields:
         "dnsmasq_options": _dnsmasq_options(root),
     }
     if forward:
-        fields |= {"nat": read_nat(forward), "devices": read_devices(forward, mode)}
+        fields |= {"nat": read_nat(forward, mode), "devices": read_devices(forward, mode)}
     fields |= {name: read(child) for name, read in _CHILDREN.items() if (child := root.child(name))}
     return Fields(root, fields, _NAMES)
 

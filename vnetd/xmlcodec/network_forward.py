@@ -34,11 +34,13 @@ def read_devices(forward: Element, mode: Mode) -> Fields:
     return Fields(forward, fields, names)
 
 
-def read_nat(forward: Element) -> Fields | None:
-    """<nat>, ``None`` if it says nothing; whether the mode can have it, the model checks."""
+def read_nat(forward: Element, mode: Mode) -> Fields | None:
+    """<nat>, ``None`` if it says nothing; even so it goes with mode nat only."""
     nat = _only(forward, "nat")
     if nat is None:
         return None
+    if mode is not Mode.NAT:
+        raise nat.invalid(f"source translation (nat) goes with mode nat only, this network has mode {mode}")
     address, port = _only(nat, "address"), _only(nat, "port")
     fields: dict[str, Any] = {"ipv6": nat.boolean("ipv6")}
     if address:
@@ -48,8 +50,7 @@ def read_nat(forward: Element) -> Fields | None:
         if any(number is None for number in numbers.values()):
             raise port.invalid("start and end are needed")
         fields["ports"] = Fields(port, numbers) if any(numbers.values()) else None
-    found = Fields(nat, fields, {"ports": "port"})
-    return found if found or (forward.attribute("mode") or "nat") != "nat" else None
+    return Fields(nat, fields, {"ports": "port"}) or None
 
 
 def _interfaces(forward: Element) -> list[str]:

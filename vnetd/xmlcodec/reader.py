@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
-from vnetd.model.breach import Breach, first_breach
+from vnetd.model.breach import Breach, first_breach, inside
 from vnetd.model.errors import Invalid
 from vnetd.xmlcodec.xml import SPACE, Node, parse_xml
 
@@ -203,7 +203,7 @@ def place_of(breach: Breach, fields: Fields) -> str:
             nearest, rest, index = here, str(part), 0
         elif isinstance(part, int):
             index = part
-        here = _inside(here, part)
+        here = inside(here, part)
         if isinstance(here, Fields):
             nearest, rest = here, ""
     node, name = nearest.element.node, nearest.names.get(rest, rest)
@@ -214,12 +214,3 @@ def place_of(breach: Breach, fields: Fields) -> str:
         return place(node)
     text = children[index].text.strip(SPACE)
     return place(children[index]) + (f" {_shown(text)}" if text else "")
-
-
-def _inside(value: Any, part: str | int) -> Any:
-    """What is there under a key or index; a part that names no place (a branch of a union) leads nowhere else."""
-    if isinstance(value, dict) and part in value:
-        return value[part]
-    if isinstance(value, (list, tuple)) and isinstance(part, int) and part < len(value):
-        return value[part]
-    return value
