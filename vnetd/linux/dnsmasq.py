@@ -70,6 +70,7 @@ class DnsmasqHost:
         self._uids = frozenset({0, self._account.uid})
         self._worker = Worker("dnsmasq")
         self._running: dict[str, Running] = {}
+        self._prepared: dict[str, tuple[Instance, str]] = {}  # with the program's path
         self._watch = Watch(emit)
         self._loop = asyncio.get_running_loop()
 
@@ -87,7 +88,7 @@ class DnsmasqHost:
     async def prepare(self, instance: Instance) -> None:
         """Write the files ``start`` will need; it finds them written then. Raises what ``start`` would."""
         paths = self._paths(instance.network)
-        await self._run("prepare", paths, self._write, paths, instance, None)
+        self._prepared[instance.network] = instance, await self._run("prepare", paths, self._write, paths, instance)
 
     async def start(self, instance: Instance) -> DnsmasqState:
         """Write the files, start dnsmasq, return what is there once it serves. Ends one that runs already first.
@@ -127,6 +128,7 @@ class DnsmasqHost:
     async def stop(self, network: str, *, forget: bool) -> None:
         """End the process and remove its files but the leases; with ``forget`` those too. None is no error."""
         paths = self._paths(network)
+        self._prepared.pop(network, None)
         await self._end(paths)
         self._watch.forget_network(network)
         await self._run("stop", paths, files.remove, paths, forget)
@@ -194,7 +196,9 @@ class DnsmasqHost:
         if (running := self._find(paths)) is not None:
             return running
         try:
-            binary = self._write(paths, instance, orphaned)
+            prepared, binary = self._prepared.pop(paths.network, (None, ""))
+            if prepared is not instance or orphaned is not None:
+                binary = self._write(paths, instance, orphaned)
             paths.pid.unlink(missing_ok=True)
             launched = process.launch(binary, paths.configuration, self._account)
             self._note(paths, launched, instance.files[layout.CONFIGURATION])
@@ -203,7 +207,7 @@ class DnsmasqHost:
             files.remove(paths)
             raise
 
-    def _write(self, paths: Paths, instance: Instance, orphaned: str | None) -> str:
+    def _write(self, paths: Paths, instance: Instance, orphaned: str | None = None) -> str:
         """Write the files if there is a dnsmasq that can use them; its path."""
         binary = process.find_binary(self._binary)
         files.write(paths, instance.files, self._account, orphaned)
