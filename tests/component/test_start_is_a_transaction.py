@@ -3,55 +3,30 @@
 import asyncio
 import json
 from collections.abc import Awaitable, Callable
-from ipaddress import ip_address, ip_interface, ip_network
 from typing import Any
 
 import pytest
-from support.memory_host import ROOT, Call, MemoryHost, Refusal, Running, difference, nth, running, verb
+from support.memory_host import (
+    ROOT,
+    Call,
+    Refusal,
+    defined,
+    difference,
+    host_with_uplink,
+    lab,
+    nth,
+    running,
+    verb,
+    view,
+)
 
 from vnetd.model.errors import Busy, HostError, InUse, Unsupported, VnetError
-from vnetd.plan.kernel import AddAddress, AddRoute, CreateBridge, KernelRoute, SetLink
-from vnetd.service.views import NetworkView
+from vnetd.plan.kernel import CreateBridge
 
 STEPS = ["store.save", "kernel.CreateBridge", "kernel.WriteSysctl", "nft.commit", "kernel.AddAddress"]
 STEPS += ["kernel.SetLink", "kernel.AddRoute", "dnsmasq.start"]
 BEFORE_IT_STARTS = {"kernel.host_routes"}
 """What is asked of the host before anything is begun."""
-
-
-def lab(name: str = "lab", net: int = 77, **fields: Any) -> str:
-    """A NAT network of both families with all that takes a step of its own."""
-    addresses = [
-        {
-            "address": f"192.168.{net}.1/24",
-            "dhcp": {"ranges": [{"start": f"192.168.{net}.10", "end": f"192.168.{net}.99"}]},
-        },
-        {"address": f"fd{net}::1/64"},
-    ]
-    routes = [{"destination": f"10.{net}.0.0/16", "gateway": f"192.168.{net}.2"}]
-    return json.dumps({"name": name, "mode": "nat", "addresses": addresses, "routes": routes, **fields})
-
-
-def host_with_uplink() -> MemoryHost:
-    """A host that is connected."""
-    host = MemoryHost()
-    host.links.create("eth0", "")
-    host.perform(
-        SetLink("eth0", up=True),
-        AddAddress("eth0", ip_interface("203.0.113.2/24")),
-        AddRoute("eth0", KernelRoute(ip_network("0.0.0.0/0"), ip_address("203.0.113.1"))),
-    )
-    return host
-
-
-async def defined(daemon: Running, document: str = "") -> NetworkView:
-    """A network that is defined and not started."""
-    return await daemon.services.networks.define(ROOT, document or lab(), {})
-
-
-def view(daemon: Running, name: str = "lab") -> NetworkView:
-    """A network as callers see it."""
-    return daemon.services.networks.get(name)
 
 
 async def calls_of_a_start() -> list[Call]:

@@ -6,11 +6,13 @@ tasks before and after it acts, as the real host's do, so tasks interleave here 
 
 import asyncio
 import errno
+import json
 import os
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
+from ipaddress import ip_address, ip_interface, ip_network
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -23,10 +25,10 @@ from support.memory_taps import MemoryTaps
 
 from vnetd.host.events import HostEvent
 from vnetd.model.errors import HostError, NotFound
-from vnetd.plan.kernel import Link, Operation
+from vnetd.plan.kernel import AddAddress, AddRoute, KernelRoute, Link, Operation, SetLink
 from vnetd.reconcile.desired import Surroundings
 from vnetd.service.services import ServiceRoot
-from vnetd.service.views import Caller, Notice
+from vnetd.service.views import Caller, NetworkView, Notice
 
 ROOT = Caller(0, name=":1.1")
 RUN, STATE = Path("/run/vnetd"), Path("/var/lib/vnetd")
@@ -247,3 +249,38 @@ async def running(host: MemoryHost) -> AsyncIterator[Running]:
         host.deafen()
         host.before = _nothing
         await daemon.services.close()
+
+
+def lab(name: str = "lab", net: int = 77, **fields: Any) -> str:
+    """A NAT network of both families with all that takes a step of its own."""
+    addresses = [
+        {
+            "address": f"192.168.{net}.1/24",
+            "dhcp": {"ranges": [{"start": f"192.168.{net}.10", "end": f"192.168.{net}.99"}]},
+        },
+        {"address": f"fd{net}::1/64"},
+    ]
+    routes = [{"destination": f"10.{net}.0.0/16", "gateway": f"192.168.{net}.2"}]
+    return json.dumps({"name": name, "mode": "nat", "addresses": addresses, "routes": routes, **fields})
+
+
+def host_with_uplink() -> MemoryHost:
+    """A host that is connected."""
+    host = MemoryHost()
+    host.links.create("eth0", "")
+    host.perform(
+        SetLink("eth0", up=True),
+        AddAddress("eth0", ip_interface("203.0.113.2/24")),
+        AddRoute("eth0", KernelRoute(ip_network("0.0.0.0/0"), ip_address("203.0.113.1"))),
+    )
+    return host
+
+
+async def defined(daemon: Running, document: str = "") -> NetworkView:
+    """A network that is defined and not started."""
+    return await daemon.services.networks.define(ROOT, document or lab(), {})
+
+
+def view(daemon: Running, name: str = "lab") -> NetworkView:
+    """A network as callers see it."""
+    return daemon.services.networks.get(name)

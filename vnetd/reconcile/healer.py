@@ -6,7 +6,6 @@ vnetd's own echoes end in a look that finds nothing, and any number of touches c
 
 import asyncio
 import logging
-import time
 from collections.abc import Callable
 from typing import Protocol
 
@@ -48,9 +47,9 @@ class Reporter(Protocol):
 class Healer:
     """Schedules repairs. Nothing wakes up while nothing happens."""
 
-    def __init__(self, reporter: Reporter, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, reporter: Reporter, clock: Callable[[], float] | None = None) -> None:
         self._reporter = reporter
-        self._clock = clock
+        self._clock = clock or _loop_time
         self._targets: dict[str, Target] = {}
         self._timers: dict[str, asyncio.TimerHandle] = {}
         self._causes: dict[str, str] = {}
@@ -156,6 +155,11 @@ class Healer:
         if timer := self._timers.pop(key, None):
             timer.cancel()
         self._schedule(key, seconds)
+
+
+def _loop_time() -> float:
+    """The clock timers go by: a monotonic one."""
+    return asyncio.get_running_loop().time()
 
 
 def _quarrel(repaired: tuple[str, ...], cause: str, hold: float) -> str:

@@ -1,5 +1,7 @@
 """How a network becomes active and inactive: the transaction around its target."""
 
+import logging
+
 from vnetd.model.base import IPNetwork
 from vnetd.model.errors import Busy, InUse, VnetError
 from vnetd.model.network import Mode, Network
@@ -9,6 +11,8 @@ from vnetd.reconcile.loop import Loop
 from vnetd.reconcile.network import NetworkTarget
 from vnetd.service.network_object import RUNNING, NetworkObject
 from vnetd.service.registry import Registry
+
+log = logging.getLogger(__name__)
 
 
 class Activation:
@@ -105,16 +109,25 @@ class Activation:
             if other.live and other.state != "inactive" and other is not apart_from and other.name != network.name:
                 _refuse_overlap(subnets, other)
 
-    def render_again(self) -> list[str]:
-        """Render every active network anew (its surroundings changed); returns keys of those that differ."""
-        changed = []
-        for known in self._objects:
-            if known.target and known.live:
-                desired = desired_network(known.live, self.around)
-                if desired != known.target.desired:
-                    known.target.desired = desired
-                    changed.append(known.target.key)
-        return changed
+    async def follow(self) -> None:
+        """Render every active network anew (its surroundings changed) and realise that, which is no drift."""
+        for known in tuple(self._objects):
+            if target := known.target:
+                async with target.lock:
+                    if known.target is target and known.state == "active":
+                        await self._follow(known, target)
+
+    async def _follow(self, known: NetworkObject, target: NetworkTarget) -> None:
+        assert known.live is not None
+        desired = desired_network(known.live, self.around)
+        if desired == target.desired:
+            return
+        target.desired = desired
+        try:
+            await target.converge()
+        except VnetError as error:
+            log.warning("network %s cannot follow the host's name servers: %s", known.name, error)
+            self._loop.healer.touch(target.key)
 
     def _claim(self, target: NetworkTarget) -> None:
         self._loop.devices.claim(target.desired.bridge.name, target.key)

@@ -117,8 +117,7 @@ class ServiceRoot:
     async def _read_resolvers(self) -> None:
         activation = self.networks.activation
         activation.around = replace(activation.around, upstream=await self._loop.host.dnsmasq.upstream())
-        for key in activation.render_again():
-            self._loop.healer.touch(key)
+        await activation.follow()
 
     def _spawn(self, work: Coroutine[None, None, None]) -> None:
         task = asyncio.get_running_loop().create_task(work)
