@@ -172,8 +172,11 @@ def read_text(path: Path) -> str | None:
         fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     except OSError:
         return None
+    if not stat.S_ISREG(os.fstat(fd).st_mode):  # Python refuses to open a directory's, and leaves it open
+        os.close(fd)
+        return None
     with open(fd, "rb") as file:
-        return file.read().decode(errors="replace") if stat.S_ISREG(os.fstat(fd).st_mode) else None
+        return file.read().decode(errors="replace")
 
 
 def barred(directory: Path, account: Account) -> Path | None:
