@@ -89,6 +89,7 @@ def _ipv4(subnet: int, host: Fields) -> st.SearchStrategy[Fields]:
             )
         },
         hosts=lists(st.just(host)),
+        options=lists(st.builds(lambda o, v: {"option": o, "values": [v]}, st.one_of(st.integers(1, 254), WORD), WORD)),
         bootp=with_fields({"file": WORD}, server=IPV4),
     )
     return with_fields(
@@ -171,6 +172,15 @@ def virtual_networks(draw: st.DrawFn) -> Fields:
             routes=_routes(found),
             portgroups=lists(with_fields({"name": WORD}, bandwidth=BANDWIDTH), unique=lambda one: one["name"]),
             dnsmasq_options=lists(LINE.filter(str.strip)),
+            host_access=FLAG,
+            forwards=lists(
+                with_fields(
+                    {"protocol": st.sampled_from(["tcp", "udp"]), "listen": st.integers(1, 65535), "to": WORD},
+                    port=st.integers(1, 65535),
+                ),
+                unique=lambda one: (one["protocol"], one["listen"]),
+            ),
+            access=st.builds(lambda names: {"attach": names}, lists(WORD.map(lambda name: f"@{name}"))),
         )
     )
     fields |= {"mode": mode, "addresses": found}

@@ -228,3 +228,22 @@ def test_a_document_of_no_known_kind_is_refused_by_its_root() -> None:
         parse_document("<domain/>")
     with pytest.raises(Unsupported, match="network ports"):
         parse_document("<networkport/>")
+
+
+def test_what_xml_has_no_words_for_is_carried_in_its_metadata() -> None:
+    network = parse_network(EXAMPLE).value
+    xml = network_to_xml(network)
+    assert '<vnetd:native xmlns:vnetd="urn:org.vnetd1:network">{"forwards":[{"protocol":"tcp"' in xml
+    assert parse_network(xml).value == network
+    with pytest.raises(Invalid, match=r"<vnetd:native>: forwards\[0\]: to is needed"):
+        parse_network(xml.replace('"to":"web1",', ""))
+    with pytest.raises(Invalid, match="<vnetd:native>: dhcp_options: there are 0 addresses"):
+        parse_network(
+            "<network><name>n</name><metadata><vnetd:native xmlns:vnetd='urn:org.vnetd1:network'>"
+            '{"dhcp_options": [[{"option": 3}]]}</vnetd:native></metadata></network>'
+        )
+
+
+def test_the_namespace_of_that_part_cannot_be_taken() -> None:
+    with pytest.raises(Invalid, match=r"metadata\[0\]: <a> needs a namespace of its own"):
+        parse_network(doc(metadata=["<a xmlns='urn:org.vnetd1:network'/>"]))

@@ -3,6 +3,8 @@
 from collections.abc import Iterable, Iterator
 
 from vnetd.model.errors import Invalid
+from vnetd.model.network import Network
+from vnetd.xmlcodec.network_native import NATIVE, native_element
 from vnetd.xmlcodec.reader import Element
 from vnetd.xmlcodec.xml import Node, Writer, foreign, parse_xml
 
@@ -12,6 +14,8 @@ def read_metadata(metadata: Element) -> list[str]:
     metadata.ignore_content()
     kept: dict[str, str] = {}
     for node in metadata.node.children:
+        if node.namespace == NATIVE:
+            continue  # vnetd's own, read by itself
         if not node.namespace:
             metadata.warn(f"<{node.tag}> has no namespace: dropped")
         elif node.namespace in kept:
@@ -29,15 +33,18 @@ def canonical_metadata(texts: Iterable[str]) -> tuple[str, ...]:
             node = parse_xml(text)
         except Invalid as error:
             raise Invalid(f"metadata[{index}]: {error}") from None
-        if not node.namespace or node.namespace in kept:
-            raise Invalid(f"metadata[{index}]: <{node.tag}> needs a namespace that no other element of metadata has")
+        if not node.namespace or node.namespace in {*kept, NATIVE}:
+            raise Invalid(
+                f"metadata[{index}]: <{node.tag}> needs a namespace of its own, which no other element of metadata has"
+            )
         kept[node.namespace] = _standalone(node)
     return tuple(kept.values())
 
 
-def write_metadata(writer: Writer, texts: Iterable[str]) -> None:
-    """The <metadata> element, if there is any."""
-    nodes = [parse_xml(text) for text in texts]
+def write_metadata(writer: Writer, network: Network) -> None:
+    """The <metadata> element, if there is any; vnetd's own part is its last child."""
+    own = native_element(network)
+    nodes = [*map(parse_xml, network.metadata), *([own] if own else [])]
     if nodes:
         with writer.element("metadata"):
             for node in nodes:

@@ -10,6 +10,7 @@ from vnetd.xmlcodec.metadata import read_metadata
 from vnetd.xmlcodec.network_addresses import read_ip, read_route
 from vnetd.xmlcodec.network_dns import read_dns, read_domain
 from vnetd.xmlcodec.network_forward import read_devices, read_nat
+from vnetd.xmlcodec.network_native import read_native
 from vnetd.xmlcodec.network_ports import read_bandwidth, read_portgroup, read_virtualport, read_vlan
 from vnetd.xmlcodec.network_writer import network_to_xml
 from vnetd.xmlcodec.parsed import Parsed
@@ -80,6 +81,7 @@ def _network(root: Element) -> Fields:
     if forward:
         fields |= {"nat": read_nat(forward, mode), "devices": read_devices(forward, mode)}
     fields |= {name: read(child) for name, read in _CHILDREN.items() if (child := root.child(name))}
+    read_native(root.child("metadata"), fields)
     return Fields(root, fields, _NAMES)
 
 

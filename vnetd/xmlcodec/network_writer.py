@@ -22,7 +22,7 @@ def network_to_xml(network: Network) -> str:
         writer.text("uuid", str(network.uuid) if network.uuid else None)
         writer.text("title", network.title)
         writer.text("description", network.description)
-        write_metadata(writer, network.metadata)
+        write_metadata(writer, network)
         _forward(writer, network)
         _bridge(writer, network)
         if network.mtu:
