@@ -6,6 +6,7 @@ import os
 import resource
 import stat
 from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -105,20 +106,20 @@ async def test_a_fifo_does_not_hold_up_the_start(store: FileStore, networks: Pat
     assert await store.load("etc/networks") == {}
 
 
-@pytest.fixture
+@contextmanager
 def small_files() -> Iterator[None]:
-    """No file may grow beyond 1 KiB."""
+    """No file may grow beyond 1 KiB. Only inside a test: pytest's own report may go to a file that is larger."""
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (1024, before[1]))
-    yield
-    resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
-async def test_a_failed_write_leaves_the_old_document_and_nothing_else(
-    store: FileStore, networks: Path, small_files: None
-) -> None:
+async def test_a_failed_write_leaves_the_old_document_and_nothing_else(store: FileStore, networks: Path) -> None:
     await store.save("etc/networks", "lab", {"a": 1})
-    with pytest.raises(HostError) as refusal:
+    with small_files(), pytest.raises(HostError) as refusal:
         await store.save("etc/networks", "lab", {"a": "x" * 2000})
     assert str(refusal.value) == "save etc/networks/lab: File too large"
     assert await store.load("etc/networks") == {"lab": {"a": 1}}
