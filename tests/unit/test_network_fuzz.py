@@ -4,6 +4,7 @@ import contextlib
 import json
 from pathlib import Path
 
+import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from support.network_documents import NETWORKS, Fields
@@ -126,3 +127,29 @@ def test_an_update_is_refused_or_leaves_a_network_that_can_be_defined(
     with contextlib.suppress(Invalid, Unsupported, NotFound, Exists):
         changed = apply_update(COMPLETE, command, section, f"<{tag} {inner}/>", parent_index=index)
         assert parse_network(network_to_xml(changed)).value == changed
+
+
+HOSTILE = {
+    "many routes over many subnets": "<network><name>n</name>"
+    + "".join(f"<ip address='10.{i >> 8}.{i & 255}.1' prefix='24'/>" for i in range(5000))
+    + "<route address='11.0.0.0' prefix='24' gateway='10.19.135.9'/>" * 8000
+    + "</network>",
+    "many hosts": "<network><name>n</name><ip address='10.0.0.1'><dhcp>"
+    + "".join(f"<host name='h{i}' ip='10.1.{i >> 8}.{i & 255}'/>" for i in range(18000))
+    + "</dhcp></ip></network>",
+    "many unknown elements": "<network><name>n</name>" + "<a/>" * 200_000 + "</network>",
+    "many unknown fields": '{"name": "n", ' + ", ".join(f'"x{i}": 1' for i in range(70_000)) + "}",
+    "one field twice at the end of many": "{" + ", ".join(f'"x{i}": 1' for i in range(70_000)) + ', "x69999": 1}',
+    "many attributes": "<network " + " ".join(f"a{i}='1'" for i in range(70_000)) + "><name>n</name></network>",
+    "many namespaces": "<network " + " ".join(f"xmlns:a{i}='u'" for i in range(40_000)) + "><name>n</name></network>",
+}
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_a_document_of_very_many_parts_is_refused_or_understood(name: str) -> None:
+    survives(HOSTILE[name], lenient=True)
+
+
+def test_very_many_mistakes_are_counted_not_listed() -> None:
+    warnings = parse_network(HOSTILE["many unknown elements"], lenient=True).warnings
+    assert len(warnings) == 101 and warnings[-1] == "and 199900 more warnings"

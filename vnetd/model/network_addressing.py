@@ -1,5 +1,6 @@
 """Addresses, routes and source translation of a network. Rules: libvirt's network format page."""
 
+from bisect import bisect_right
 from itertools import pairwise
 from typing import Annotated, Literal
 
@@ -123,8 +124,16 @@ def check_addressing(mode: Mode, addresses: tuple[Address, ...], routes: tuple[R
             if first is not address:
                 text = f"there is DHCP on {first.address} already: one subnet of each family can have it"
                 raise breach(text, "addresses", index, "dhcp")
+    _check_gateways(addresses, routes)
+
+
+def _check_gateways(addresses: tuple[Address, ...], routes: tuple[Route, ...]) -> None:
+    """The subnets do not overlap, so the only one a gateway can be in is the last that begins before it."""
+    subnets = sorted((address.address.network for address in addresses), key=_start)
+    starts = [_start(subnet) for subnet in subnets]
     for index, route in enumerate(routes):
-        if not any(route.gateway in address.address.network for address in addresses):
+        at = bisect_right(starts, (route.gateway.version, int(route.gateway)))
+        if at == 0 or route.gateway not in subnets[at - 1]:
             text = f"gateway {route.gateway} is not in a subnet of the network: no guest can be reached there"
             raise breach(text, "routes", index, "gateway")
 
@@ -145,6 +154,10 @@ def _overlap(one: IPNetwork, other: IPNetwork) -> bool:
     )
 
 
+def _start(network: IPNetwork) -> tuple[int, int]:
+    return network.version, int(network.network_address)
+
+
 def _sort_key(address: Address) -> tuple[int, int, int]:
     network = address.address.network
-    return network.version, int(network.network_address), network.prefixlen
+    return *_start(network), network.prefixlen
