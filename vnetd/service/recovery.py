@@ -16,12 +16,13 @@ from vnetd.model.errors import VnetError
 from vnetd.model.filter import Filter
 from vnetd.model.network import Network
 from vnetd.model.port import BindingRecord, PortRecord
-from vnetd.plan.kernel import DeleteLink
+from vnetd.plan.kernel import DeleteLink, SetLink
 from vnetd.plan.rules import Fragment
 from vnetd.reconcile.loop import Loop
 from vnetd.service import filters as filter_service
 from vnetd.service.activation import need_of
 from vnetd.service.filters import FilterObject, FilterService, binding_owner, filter_uuid
+from vnetd.service.naming import host_side_mac
 from vnetd.service.network_object import DEFINITIONS, RUNNING, NetworkObject
 from vnetd.service.networks import NetworkService, network_uuid
 from vnetd.service.ports import PORTS, PortService
@@ -46,6 +47,7 @@ class Recovery:
         self._recorded: set[str] = set()
         self._stopping: list[NetworkObject] = []
         self._stale: list[PortRecord] = []
+        self._all_read = True
 
     async def run(self) -> None:
         """All of it; when it returns, autostart networks are up and calls can be answered."""
@@ -56,7 +58,9 @@ class Recovery:
         fragments = await self._take_over_networks()
         fragments |= await self._take_over_ports()
         fragments |= await self._take_over_bindings()
-        await self._loop.rules.adopt(fragments)
+        await self._look_for_broken()
+        await self._loop.rules.adopt(fragments, all_known=self._all_read)
+        await self._tag_unfinished()
         self._loop.listen()
         await self._loop.healer.sweep()
         await self._finish_stops()
@@ -66,7 +70,7 @@ class Recovery:
 
     async def _load_filters(self) -> None:
         for name, document in (await self._store.load(filter_service.DEFINITIONS)).items():
-            if filter := _parsed(Filter, document, f"filter {name}"):
+            if filter := self._parsed(Filter, document, f"filter {name}"):
                 if builtin := self._filters.objects.by_name(filter.name):
                     self._filters.objects.remove(builtin)
                 self._filters.objects.add(FilterObject(filter_uuid(filter), filter.name, filter))
@@ -74,7 +78,7 @@ class Recovery:
     async def _load_networks(self) -> None:
         for name, document in (await self._store.load(DEFINITIONS)).items():
             fields = document if isinstance(document, Mapping) else {}
-            if network := _parsed(Network, fields.get("network"), f"network {name}"):
+            if network := self._parsed(Network, fields.get("network"), f"network {name}"):
                 known = NetworkObject(network_uuid(network), network.name, definition=network)
                 known.autostart = fields.get("autostart") is True
                 self._networks.objects.add(known)
@@ -84,16 +88,20 @@ class Recovery:
         fragments = {}
         for name, document in (await self._store.load(RUNNING)).items():
             fields = document if isinstance(document, Mapping) else {}
-            network = _parsed(Network, fields.get("network"), f"running network {name}")
+            network = self._parsed(Network, fields.get("network"), f"running network {name}")
             if network is None:
                 continue
             known = self._networks.objects.by_uuid(network_uuid(network))
-            if known is None:
-                known = NetworkObject(network_uuid(network), network.name)
-                self._networks.objects.add(known)
-            known.live = network
+            known = known or NetworkObject(network_uuid(network), network.name)
             self._recorded.add(str(known.uuid))
-            await self._networks.activation.resume(known)
+            known.live = network
+            try:
+                await self._networks.activation.resume(known)
+            except VnetError as error:
+                log.error("running network %s cannot be looked after and is left alone: %s", network.name, error)
+                known.live, self._all_read = None, False
+                continue
+            self._networks.objects.add(known)
             assert known.target is not None
             if need := need_of(network):
                 self._loop.forwarding.expect(known.target.key, need)
@@ -105,7 +113,7 @@ class Recovery:
     async def _take_over_ports(self) -> dict[str, Fragment]:
         fragments = {}
         for name, document in (await self._store.load(PORTS)).items():
-            record = _parsed(PortRecord, document, f"port {name}")
+            record = self._parsed(PortRecord, document, f"port {name}")
             if record is None:
                 continue
             self._recorded.add(str(record.uuid))
@@ -117,6 +125,7 @@ class Recovery:
                 port, fragment = self._ports.restore(record, network)
             except VnetError as error:
                 log.error("port %s keeps the rules it has: %s", record.device, error)
+                self._all_read = False
                 continue
             fragments[port.target.key] = fragment
         return fragments
@@ -124,12 +133,32 @@ class Recovery:
     async def _take_over_bindings(self) -> dict[str, Fragment]:
         fragments = {}
         for name, document in (await self._store.load(filter_service.BINDINGS)).items():
-            if record := _parsed(BindingRecord, document, f"binding {name}"):
+            if record := self._parsed(BindingRecord, document, f"binding {name}"):
                 try:
                     fragments[binding_owner(record.uuid)] = self._filters.restore(record)
                 except VnetError as error:
                     log.error("binding of %s cannot be realised: %s", record.device, error)
         return fragments
+
+    async def _tag_unfinished(self) -> None:
+        """The end of the daemon may have come between the making of a device and its tag.
+
+        Untagged, with a name on record and the MAC address made up for it there, it is ours.
+        """
+        made = [
+            (bridge.name, bridge.mac, bridge.alias)
+            for network in self._networks.objects
+            if network.target and (bridge := network.target.desired.bridge)
+        ]
+        made += [
+            (port.name, host_side_mac(port.record.mac), port.target.desired.alias)
+            for port in self._ports.objects
+            if port.target.desired.alias
+        ]
+        for name, mac, alias in made:
+            link = await self._loop.host.kernel.link(name)
+            if link and not link.alias and link.mac == mac and link.kind in {"bridge", "veth"}:
+                await self._loop.host.kernel.apply([SetLink(name, alias=alias)])
 
     async def _finish_stops(self) -> None:
         for known in self._stopping:
@@ -138,9 +167,15 @@ class Recovery:
             except VnetError as error:
                 log.error("network %s was being stopped and cannot be: %s", known.name, error)
 
+    async def _look_for_broken(self) -> None:
+        """Documents that are no JSON at all; those set aside by earlier runs count as long as nobody wrote anew."""
+        for kind in (DEFINITIONS, RUNNING, PORTS, filter_service.DEFINITIONS, filter_service.BINDINGS):
+            if await self._store.broken(kind):
+                self._all_read = False
+
     async def _remove_leftovers(self, serving: tuple[str, ...]) -> None:
         """Devices and dnsmasq processes of networks and ports that are not active any more."""
-        if any([await self._store.broken(kind) for kind in (DEFINITIONS, RUNNING, PORTS)]):
+        if not self._all_read:
             log.error("some records could not be read: leftovers are kept until that is cleared up")
             return
         claimed = self._loop.devices.names()
@@ -176,11 +211,11 @@ class Recovery:
                     log.error("network %s could not be started: %s", known.name, error)
         await self._store.save(HOST, AUTOSTARTED, True)
 
-
-def _parsed(model: type[V], document: object, what: str) -> V | None:
-    """The value, or ``None`` with an error in the log: the file is left as it is, and nothing of it torn down."""
-    try:
-        return model.model_validate_json(json.dumps(document))
-    except (ValidationError, VnetError) as error:
-        log.error("%s is not readable and was left out: %s", what, error)
-        return None
+    def _parsed(self, model: type[V], document: object, what: str) -> V | None:
+        """The value, or ``None`` with an error in the log: the file is left as it is, and nothing of it torn down."""
+        try:
+            return model.model_validate_json(json.dumps(document))
+        except (ValidationError, VnetError) as error:
+            log.error("%s is not readable and was left out: %s", what, error)
+            self._all_read = False
+            return None
