@@ -273,7 +273,7 @@ async def test_who_fights_is_named_and_given_way_to_and_in_the_end_all_is_well_a
         repairs, started = view(daemon).healed_count, asyncio.get_running_loop().time()
         await quarrel(daemon, 5)
         assert view(daemon).healed_count == repairs + 4
-        assert asyncio.get_running_loop().time() - started > 1 + 2 + 4 + 8, "each hold is longer than the one before"
+        assert asyncio.get_running_loop().time() - started > 14, "each hold is longer than the one before"
         assert view(daemon, "other").state == "active"
         before_other = daemon.host.state()
         daemon.host.perform(DeleteAddress("virbr1", ip_interface("192.168.78.1/24")))

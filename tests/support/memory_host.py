@@ -169,6 +169,23 @@ class MemoryHost:
         """Names of all links but the loopback."""
         return {entry.link.name for entry in self.links.entries.values()} - {"lo"}
 
+    def boot(self) -> None:
+        """The machine starts anew: only what is on disk stays."""
+        fresh = MemoryHost()
+        fresh.files.files = {kind: texts for kind, texts in self.files.files.items() if not kind.startswith("run/")}
+        fresh.processes.kept = self.processes.kept
+        fresh.connect()
+        self.__dict__.update(fresh.__dict__)
+
+    def connect(self) -> None:
+        """Give the host an uplink."""
+        self.links.create("eth0", "")
+        self.perform(
+            SetLink("eth0", up=True),
+            AddAddress("eth0", ip_interface("203.0.113.2/24")),
+            AddRoute("eth0", KernelRoute(ip_network("0.0.0.0/0"), ip_address("203.0.113.1"))),
+        )
+
     def state(self) -> dict[str, object]:
         """All that vnetd may change or leave behind, flat: links, rules, sysctls, processes and documents."""
         found: dict[str, object] = {}
@@ -219,6 +236,19 @@ def nth(number: int) -> Callable[[Call], bool]:
     return lambda call: call.verb != "nft.chain" and next(left) == 0
 
 
+def crash(number: int) -> Hook:
+    """A ``before`` that is the end of the daemon at the call of this number: no call acts any more."""
+    chosen, over = nth(number), False
+
+    async def end(call: Call) -> None:
+        nonlocal over
+        over = over or chosen(call)
+        if over:
+            raise HostError("act", "on anything", "the daemon was killed")
+
+    return end
+
+
 def verb(*names: str) -> Callable[[Call], bool]:
     """Calls of these verbs."""
     return lambda call: call.verb in names
@@ -247,8 +277,8 @@ async def running(host: MemoryHost) -> AsyncIterator[Running]:
         yield daemon
     finally:
         host.deafen()
-        host.before = _nothing
         await daemon.services.close()
+        host.before = _nothing
 
 
 def lab(name: str = "lab", net: int = 77, **fields: Any) -> str:
@@ -267,12 +297,7 @@ def lab(name: str = "lab", net: int = 77, **fields: Any) -> str:
 def host_with_uplink() -> MemoryHost:
     """A host that is connected."""
     host = MemoryHost()
-    host.links.create("eth0", "")
-    host.perform(
-        SetLink("eth0", up=True),
-        AddAddress("eth0", ip_interface("203.0.113.2/24")),
-        AddRoute("eth0", KernelRoute(ip_network("0.0.0.0/0"), ip_address("203.0.113.1"))),
-    )
+    host.connect()
     return host
 
 

@@ -78,9 +78,9 @@ def compare_chain(want: Chain | None, normal: Chain | None, have: Chain | None, 
 
 
 def compare_elements(
-    one: Set, want: frozenset[Element], have: frozenset[Element], owners: Callable[[Element], Owners]
+    one: Set, want: frozenset[Element], have: frozenset[Element], owners: Callable[[Element], Owners], *, spare: bool
 ) -> Drift:
-    """Elements of the set ``one``."""
+    """Elements of the set ``one``; with ``spare`` foreign ones are no drift."""
     extra = set(have - want)
     missing = {element: canonical(element, one) for element in want - have}
     for element, shown in list(missing.items()):
@@ -88,6 +88,8 @@ def compare_elements(
             extra.remove(shown)
             del missing[element]
     wanted, found = {shown.key for shown in missing.values()}, {element.key for element in extra}
+    if spare:
+        extra = {element for element in extra if element.key in wanted}
     what = [Drifted(f"{_words(element)} is foreign", NOBODY) for element in extra if element.key not in wanted]
     for element, shown in missing.items():
         state = "has another verdict" if shown.key in found else "is missing"

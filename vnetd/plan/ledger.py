@@ -93,9 +93,13 @@ class Proposal:
 
 
 class Ledger:
-    """Who wants what of the ruleset. See the module for how it is used."""
+    """Who wants what of the ruleset. See the module for how it is used.
+
+    ``spares_foreign``: what nobody wants is no drift, for it is not known who wants what.
+    """
 
     def __init__(self) -> None:
+        self.spares_foreign = False
         self._fragments: dict[str, Fragment] = {}
         self._chains: Holdings[Key, Chain] = Holdings()
         self._sets: Holdings[Key, Set] = Holdings()
@@ -195,24 +199,27 @@ class Ledger:
         want = self._chains.get((family, name))
         normal = want and replace(want, rules=self._normal.get((family, name), want.rules))
         owners = self._chains.owners((family, name))
+        if want is None and self.spares_foreign:
+            return Drift()
         return compare_chain(want, normal, listed_chain(family, name, listed), owners)
 
     def drift_set(self, family: Family, name: str, listed: frozenset[Element] | None) -> Drift:
         """Compare one set's elements with a listing of it; ``None`` means it is missing."""
         want = self._sets.get((family, name))
         if want is None:
-            return Drift() if listed is None else foreign_set(family, name, None)
+            return Drift() if listed is None or self.spares_foreign else foreign_set(family, name, None)
         if listed is None:
             return single(f"set {name} is missing", self.owners_of(want), add=self._whole(want))
         if want.dynamic:
             return Drift()
-        return compare_elements(want, self._whole(want).elements, listed, self.owners_of)
+        whole = self._whole(want).elements
+        return compare_elements(want, whole, listed, self.owners_of, spare=self.spares_foreign)
 
     def _redefined(self, family: Family, name: str, listed: TableContents) -> Drift:
         """One set of a listed table, with its type."""
         want, have = self._sets.get((family, name)), listed.definitions.get(name)
         if want is None and have is not None:
-            return foreign_set(family, name, have)
+            return Drift() if self.spares_foreign else foreign_set(family, name, have)
         if want is None or have is None or same_definition(want, have):
             return self.drift_set(family, name, listed.sets.get(name))
         users = Fragment(chains=tuple(chain for chain in self._chains.values() if _uses(chain, family, name)))

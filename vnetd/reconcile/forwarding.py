@@ -76,9 +76,11 @@ class ForwardingKeeper:
         if not wrong and not undone:
             return ()
         repaired = tuple(f"sysctl {'/'.join(path)}" for path in wrong if path in self._originals)
-        await self._record({path: str(current[path]) for path in wrong if path not in self._originals}, undone)
+        # What is changed is on record before, what is put back until after: a crash in between forgets nothing.
+        await self._record({path: str(current[path]) for path in wrong if path not in self._originals}, ())
         writes = [(p, v) for p, v in restore.items() if current[p] not in {v, None}] + list(wrong.items())
         await self._kernel.apply([WriteSysctl(path, value, optional=True) for path, value in writes])
+        await self._record({}, undone)
         return repaired
 
     async def _restorable(self, originals: dict[Path, str]) -> dict[Path, str]:
@@ -88,6 +90,8 @@ class ForwardingKeeper:
         return originals
 
     async def _record(self, changed: Mapping[Path, str], restored: Sequence[Path]) -> None:
+        if not changed and not restored:
+            return
         self._originals.update(changed)
         for path in restored:
             del self._originals[path]

@@ -45,16 +45,20 @@ class RulesKeeper:
             proposal = self._ledger.propose(changes)
             await self._nft.commit(proposal.remove, proposal.add)
             self._ledger.accept(proposal)
-            if not self._ledger.owners():
+            if not self._ledger.owners() and not self._ledger.spares_foreign:
                 await self._nft.clear()
             if proposal.add.chains and self._learning is None:
                 self._learning = asyncio.get_running_loop().create_task(self._learn())
 
-    async def adopt(self, fragments: Mapping[str, Fragment]) -> None:
-        """Take over what an earlier run left in the kernel: only what differs from ``fragments`` is changed."""
+    async def adopt(self, fragments: Mapping[str, Fragment], *, all_known: bool = True) -> None:
+        """Take over what an earlier run left in the kernel: only what differs from ``fragments`` is changed.
+
+        Without ``all_known`` there may be owners nobody can name now: what belongs to none of these stays.
+        """
         async with self.lock:
+            self._ledger.spares_foreign = not all_known
             self._ledger.accept(self._ledger.propose(fragments))
-            if self._nft.claimable:
+            if self._nft.claimable and all_known:
                 await self._nft.rewrite(self._ledger.contents())
             else:
                 await self._repair(await self._audit_tables())

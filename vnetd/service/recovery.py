@@ -62,8 +62,8 @@ class Recovery:
         await self._loop.rules.adopt(fragments, all_known=self._all_read)
         await self._tag_unfinished()
         self._loop.listen()
+        await self._finish_stops()  # first, or they would be repaired to be taken down
         await self._loop.healer.sweep()
-        await self._finish_stops()
         await self._remove_leftovers(serving)
         await self._read_leases()
         await self._autostart()
