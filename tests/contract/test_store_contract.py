@@ -108,9 +108,7 @@ async def test_no_kind_leads_anywhere_else(store: Store, kind: str) -> None:
         await store.save(kind, "lab", DOCUMENT)
 
 
-async def test_a_document_that_does_not_parse_is_set_aside_and_others_are_loaded(
-    store: Store, spoil: Spoil
-) -> None:
+async def test_a_document_that_does_not_parse_is_set_aside_and_others_are_loaded(store: Store, spoil: Spoil) -> None:
     await store.save("etc/networks", "lab", DOCUMENT)
     spoil("etc/networks", "torn")
     for _ in range(2):
