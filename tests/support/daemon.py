@@ -32,6 +32,7 @@ class Daemon:
         prefix: tuple[str, ...] = (),
         environment: Mapping[str, str] | None = None,
         log_level: str = "debug",
+        program: tuple[str, ...] = (sys.executable, "-m", "vnetd"),
     ) -> None:
         self.namespace = namespace
         self.bus = bus
@@ -41,6 +42,7 @@ class Daemon:
         self._prefix = prefix
         self._environment = dict(environment or {})
         self._log_level = log_level
+        self._program = program
         self._process: subprocess.Popen[bytes] | None = None
 
     def __enter__(self) -> Self:
@@ -68,18 +70,8 @@ class Daemon:
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
         self._socket.bind(str(notified))
         # Not `ip netns exec`: that would give it a /sys of its own, and its pid would be another's until exec.
-        command = ["nsenter", f"--net={self.namespace.path}", *self._prefix]
-        command += [
-            sys.executable,
-            "-m",
-            "vnetd",
-            "--bus",
-            self.bus,
-            "--root",
-            str(self.root),
-            "--log-level",
-            self._log_level,
-        ]
+        command = ["nsenter", f"--net={self.namespace.path}", *self._prefix, *self._program]
+        command += ["--bus", self.bus, "--root", str(self.root), "--log-level", self._log_level]
         environment = {k: v for k, v in os.environ.items() if not k.startswith(("WATCHDOG_", "JOURNAL_"))}
         environment |= {"NOTIFY_SOCKET": str(notified)} | self._environment
         self._started = time.monotonic()
