@@ -81,6 +81,4 @@ class Overflow:
     source: Literal["rtnetlink", "nftables", "inotify"]
 
 
-HostEvent = (
-    LinkEvent | AddressEvent | RouteEvent | SysctlEvent | RulesEvent | ProcessEvent | FileEvent | Overflow
-)
+HostEvent = LinkEvent | AddressEvent | RouteEvent | SysctlEvent | RulesEvent | ProcessEvent | FileEvent | Overflow
