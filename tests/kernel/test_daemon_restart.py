@@ -147,7 +147,7 @@ async def test_an_attachment_cut_short_leaves_a_port_that_works_or_none(admin: A
     for step in range(ROUNDS // 2):
         inside = admin.vacant_guest(f"guest{step}")
         call = asyncio.ensure_future(admin.attach("lab", {"kind": "veth", "netns": inside.path}))
-        await asyncio.sleep(step * 0.001)
+        await asyncio.sleep(step * 0.003)
         site.daemon.kill()
         with suppress(Refused):
             await call

@@ -209,7 +209,8 @@ class Administrator(Client):
         for one in await self.call(*manager, "ListFilters", "a{sv}", {}):
             if (self.site.root / "etc/vnetd/filters" / f"{one['name']}.json").exists():
                 await self.call(one["path"], "org.vnetd1.Filter", "Undefine")
-        assert not self.site.leftovers()
+        left = self.site.leftovers()
+        assert not left, f"left over: {left}"
 
 
 @dataclass(frozen=True, slots=True)
