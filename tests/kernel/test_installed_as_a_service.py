@@ -35,7 +35,7 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def confinement() -> tuple[str, ...]:
     """setpriv's arguments for the capabilities that vnetd.service leaves."""
     unit = (SYSTEMD / "vnetd.service").read_text()
-    names = re.findall(r"CAP_([A-Z_]+)", "".join(re.findall(r"^CapabilityBoundingSet=.*$", unit, re.MULTILINE)))
+    names = re.findall(r"CAP_([A-Z_]+)", " ".join(re.findall(r"^CapabilityBoundingSet=.*$", unit, re.MULTILINE)))
     assert "NET_ADMIN" in names
     kept = ",".join(["-all", *(f"+{name.lower()}" for name in names)])
     return ("setpriv", "--no-new-privs", f"--bounding-set={kept}", f"--inh-caps={kept}", "--")

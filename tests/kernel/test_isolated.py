@@ -14,11 +14,11 @@ def isolated(*command: str) -> "subprocess.CompletedProcess[str]":
     return subprocess.run([ISOLATED, *command], capture_output=True, text=True, check=False, timeout=30)
 
 
-def running(argument: str) -> bool:
-    """Whether a process with this command line argument lives (a zombie has none left)."""
+def sleeping(length: str) -> bool:
+    """Whether ``sleep`` runs with this argument."""
     for process in Path("/proc").glob("[0-9]*/cmdline"):
         try:
-            if argument.encode() in process.read_bytes().split(b"\0"):
+            if process.read_bytes() == f"sleep\0{length}\0".encode():
                 return True
         except (FileNotFoundError, ProcessLookupError):
             continue
@@ -40,13 +40,13 @@ def test_it_passes_input_output_and_status_on() -> None:
 
 def test_what_was_left_running_ends_with_it() -> None:
     assert isolated("sh", "-c", "sleep 86413 >/dev/null 2>&1 & echo started").stdout == "started\n"
-    wait_until(lambda: not running("86413"), "the orphan is gone")
+    wait_until(lambda: not sleeping("86413"), "the orphan is gone")
 
 
 def test_everything_ends_when_it_is_told_to_end() -> None:
     for number in (signal.SIGTERM, signal.SIGKILL):
         outer = subprocess.Popen([ISOLATED, "sleep", "86414"], stderr=subprocess.DEVNULL)
-        wait_until(lambda: running("86414"), "it runs")
+        wait_until(lambda: sleeping("86414"), "it runs")
         outer.send_signal(number)
         outer.wait(timeout=10)
-        wait_until(lambda: not running("86414"), f"nothing is left after {number.name}")
+        wait_until(lambda: not sleeping("86414"), f"nothing is left after {number.name}")
