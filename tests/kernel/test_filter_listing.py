@@ -6,6 +6,7 @@ import pytest
 
 from vnetd.linux.nft import LinuxNft
 from vnetd.plan.drift import same_definition
+from vnetd.plan.listing import same_rules
 from vnetd.plan.rules import EMPTY, Fragment
 from vnetd.ruleset.filter import compile_binding
 from vnetd.xmlcodec.filter import filter_from_xml
@@ -146,7 +147,8 @@ async def assert_listed_as_written(nft: LinuxNft, part: Fragment) -> None:
     await nft.commit(EMPTY, part)
     listed = await nft.table("bridge")
     assert listed is not None
-    wrong = [(one.rules, listed.chains[one.name]) for one in part.chains if listed.chains[one.name] != one.rules]
+    both = [(one.rules, listed.chains[one.name]) for one in part.chains]
+    wrong = [(written, shown) for written, shown in both if not same_rules(written, shown)]
     assert not wrong, f"{len(wrong)} chains differ; the first: written {wrong[0][0]}, listed {wrong[0][1]}"
     assert {one.name: one.hook for one in part.chains if one.hook} == listed.hooks
     assert all(same_definition(one, listed.definitions[one.name]) for one in part.sets)

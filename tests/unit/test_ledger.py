@@ -244,6 +244,27 @@ def test_a_foreign_chain_goes() -> None:
     assert drift == Drift(Fragment(chains=(evil,)), EMPTY, (Drifted("chain evil is foreign", frozenset()),))
 
 
+def comparison(header: str, field: str, right: Any, op: str = "==") -> Any:
+    return {"match": {"op": op, "left": {"payload": {"protocol": header, "field": field}}, "right": right}}
+
+
+@pytest.mark.parametrize(
+    ("older", "newer"),
+    [
+        (comparison("ip", "saddr", {"range": ["10.0.0.1"] * 2}, "!="), comparison("ip", "saddr", "10.0.0.1", "!=")),
+        (comparison("icmp", "code", "port-unreachable"), comparison("icmp", "code", 3)),
+        (comparison("icmpv6", "code", {"range": ["no-route", 2]}), comparison("icmpv6", "code", {"range": [0, 2]})),
+    ],
+)
+def test_what_libnftables_lists_otherwise_in_another_version_has_not_drifted(older: Any, newer: Any) -> None:
+    for written, shown in ((older, newer), (newer, older)):
+        ledger = Ledger()
+        accepted(ledger, a=Fragment((replace(INNER, rules=((written, DROP),)),)))
+        assert not ledger.drift_chain("inet", "inner", TableContents("inet", {"inner": ((shown, DROP),)}))
+        other = comparison(*shown["match"]["left"]["payload"].values(), "10.0.0.9")
+        assert ledger.drift_chain("inet", "inner", TableContents("inet", {"inner": ((other, DROP),)}))
+
+
 def test_the_listed_form_is_learned_once_and_forgotten_when_the_chain_changes() -> None:
     ledger = Ledger()
     accepted(ledger, a=BASE)

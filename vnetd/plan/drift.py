@@ -6,6 +6,7 @@ from functools import lru_cache
 from ipaddress import ip_address, ip_network, summarize_address_range
 from itertools import chain, repeat
 
+from vnetd.plan.listing import same_rules
 from vnetd.plan.rules import EMPTY, Chain, Element, Family, Fragment, Set, TableContents
 
 Owners = frozenset[str]
@@ -70,7 +71,7 @@ def compare_chain(want: Chain | None, normal: Chain | None, have: Chain | None, 
     remove = Fragment(chains=(have,))
     if want is None:
         return single(f"chain {have.name} is foreign", owners, remove=remove)
-    if have == normal:
+    if have == normal or (normal and have.hook == normal.hook and same_rules(have.rules, normal.rules)):
         return Drift()
     what = "rules" if have.hook == want.hook else "another hook or policy"
     verb = "has changed" if have.hook == want.hook else "has"

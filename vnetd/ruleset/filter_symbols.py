@@ -1,6 +1,6 @@
 """Names libnftables prints for numbers: rules are written as they are listed, or they would look like drift.
 
-Source: the symbol tables of libnftables 1.0.6, as its listings show them.
+Source: the symbol tables of libnftables 1.0.6 and 1.1.3, as their listings show them.
 """
 
 import socket
@@ -29,16 +29,6 @@ ICMP_TYPE = {
     17: "address-mask-request",
     18: "address-mask-reply",
 }
-ICMP_CODE = {
-    0: "net-unreachable",
-    1: "host-unreachable",
-    2: "prot-unreachable",
-    3: "port-unreachable",
-    4: "frag-needed",
-    9: "net-prohibited",
-    10: "host-prohibited",
-    13: "admin-prohibited",
-}
 ICMPV6_TYPE = {
     1: "destination-unreachable",
     2: "packet-too-big",
@@ -58,14 +48,6 @@ ICMPV6_TYPE = {
     141: "ind-neighbor-solicit",
     142: "ind-neighbor-advert",
     143: "mld2-listener-report",
-}
-ICMPV6_CODE = {
-    0: "no-route",
-    1: "admin-prohibited",
-    3: "addr-unreachable",
-    4: "port-unreachable",
-    5: "policy-fail",
-    6: "reject-route",
 }
 DSCP = {
     **{value << 3: f"cs{value}" for value in range(8)},

@@ -249,10 +249,10 @@ def _icmp(spec: Protocol, attributes: Attributes) -> Iterator[Json]:
         raise Unsupported(f"a negated type together with a code in <{spec.name}> is not supported yet")
     four = spec.version == 4
     header = "icmp" if four else "icmpv6"
-    types, codes = (names.ICMP_TYPE, names.ICMP_CODE) if four else (names.ICMPV6_TYPE, names.ICMPV6_CODE)
+    types = names.ICMP_TYPE if four else names.ICMPV6_TYPE
     yield compare(payload(header, "type"), names.symbol(types, integer(kind.value)), kind)
     if code:
-        yield compare(payload(header, "code"), names.symbol(codes, integer(code.value)), code)
+        yield compare(payload(header, "code"), integer(code.value), code)
 
 
 def _icmpv6_ranges(attributes: Attributes) -> Iterator[Json]:
@@ -260,7 +260,7 @@ def _icmpv6_ranges(attributes: Attributes) -> Iterator[Json]:
     given = [attributes[name] for name in ("type", "typeend", "code", "codeend") if name in attributes]
     if not given:
         return
-    tables = {"type": names.ICMPV6_TYPE, "code": names.ICMPV6_CODE}
+    tables: Mapping[str, Mapping[int, str]] = {"type": names.ICMPV6_TYPE, "code": {}}
     found = []
     for field, table in tables.items():
         first, last = _bounds(attributes, field)

@@ -1,0 +1,59 @@
+"""The forms in which listings show one and the same rule, depending on libnftables, made one form. Pure.
+
+What else a listing may show otherwise than it was written, the compilers avoid by writing it as it is listed.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+from vnetd.plan.rules import Json
+
+_ICMP_CODES = {
+    "net-unreachable": 0,
+    "host-unreachable": 1,
+    "prot-unreachable": 2,
+    "port-unreachable": 3,
+    "frag-needed": 4,
+    "net-prohibited": 9,
+    "host-prohibited": 10,
+    "admin-prohibited": 13,
+}
+_ICMPV6_CODES = {
+    "no-route": 0,
+    "admin-prohibited": 1,
+    "addr-unreachable": 3,
+    "port-unreachable": 4,
+    "policy-fail": 5,
+    "reject-route": 6,
+}
+_CODES: Mapping[str, Mapping[str, int]] = {"icmp": _ICMP_CODES, "icmpv6": _ICMPV6_CODES}
+
+
+def same_rules(one: Json, other: Json) -> bool:
+    """Whether two sequences of rules, written or listed, are the same to the kernel."""
+    return bool(one == other or _plain(one) == _plain(other))
+
+
+def _plain(part: Any) -> Any:
+    match part:
+        case {"range": [first, last]} if first == last:
+            return first  # up to 1.0 it is listed as written, from 1.1 on as the value
+        case {"match": {"left": {"payload": {"protocol": "icmp" | "icmpv6" as header, "field": "code"}}} as body}:
+            # Up to 1.0 codes have names, whatever the type; from 1.1 on they are numbers.
+            return {"match": {**body, "right": _plain(_numbers(body["right"], _CODES[header]))}}
+        case dict():
+            return {name: _plain(value) for name, value in part.items()}
+        case list() | tuple():
+            return [_plain(value) for value in part]
+    return part
+
+
+def _numbers(right: Any, codes: Mapping[str, int]) -> Any:
+    match right:
+        case str():
+            return codes.get(right, right)
+        case {"range": [first, last]}:
+            return {"range": [_numbers(first, codes), _numbers(last, codes)]}
+        case {"set": [*members]}:
+            return {"set": [_numbers(one, codes) for one in members]}
+    return right
