@@ -1,6 +1,5 @@
 """What a caller says about a port it wants, and what is remembered of one."""
 
-from collections.abc import Mapping
 from enum import StrEnum
 from typing import Annotated
 from uuid import UUID
@@ -8,6 +7,7 @@ from uuid import UUID
 from pydantic import Field
 
 from vnetd.model.base import IfName, Mtu, Text, UnicastMac, Value
+from vnetd.model.filter import Parameters
 
 
 class PortKind(StrEnum):
@@ -32,7 +32,7 @@ class PortSpec(Value):
     mac: UnicastMac | None = None
     mtu: Mtu | None = None
     filter: Text | None = None
-    parameters: Mapping[str, tuple[Text, ...]] = {}
+    parameters: Parameters = Field(default_factory=dict)
     owner: Annotated[int, Field(ge=-1, le=2**31 - 1)] = -1
     group: Annotated[int, Field(ge=-1, le=2**31 - 1)] = -1
     queues: Annotated[int, Field(ge=1, le=64)] = 1
@@ -49,7 +49,7 @@ class PortRecord(Value):
     mac: UnicastMac
     mtu: int | None = None
     filter: Text | None = None
-    parameters: Mapping[str, tuple[Text, ...]] = {}
+    parameters: Parameters = Field(default_factory=dict)
     owner: int
 
 
@@ -60,4 +60,4 @@ class BindingRecord(Value):
     device: IfName
     filter: Text
     mac: UnicastMac | None = None
-    parameters: Mapping[str, tuple[Text, ...]] = {}
+    parameters: Parameters = Field(default_factory=dict)

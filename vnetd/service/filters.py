@@ -1,5 +1,6 @@
 """Use cases of filters: define, bind to devices, change while in use."""
 
+import asyncio
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -55,6 +56,9 @@ class FilterService:
         self.objects: Registry[FilterObject] = Registry("filter")
         self.users: dict[str, Bound] = {}
         """Every use of a filter, by owner in the ruleset: ports and bindings."""
+        self.changing = asyncio.Lock()
+        """Held from reading filters until what was made of them is in force, or a filter that changes meanwhile
+        would be undone."""
         self.switched: Callable[[], None] = lambda: None
         """Called after users of a redefined filter were switched over."""
         self._bindings: dict[UUID, BindingRecord] = {}
@@ -79,23 +83,24 @@ class FilterService:
         """
         refuse_unknown(options, "lenient")
         filter = await parse(parse_filter, document, options)
-        known = self._same_identity(filter)
-        if filter.uuid is None:
-            filter = filter.model_copy(update={"uuid": uuid4()})
-        check_definition(self.mapping(), filter)
-        await self._switch_users(filter)
-        fresh = FilterObject(filter_uuid(filter), filter.name, filter)
-        await self._loop.host.store.save(DEFINITIONS, filter.name, filter.model_dump(mode="json", by_alias=True))
-        if known:
-            self.objects.remove(known)
-        self.objects.add(fresh)
+        async with self.changing:
+            known = self._same_identity(filter)
+            if filter.uuid is None:
+                filter = filter.model_copy(update={"uuid": uuid4()})
+            fresh = FilterObject(filter_uuid(filter), filter.name, filter)
+            await self._change(known, fresh)
         self._notices.tell(Changed("filter", self._view(fresh)) if known else Added("filter", self._view(fresh)))
         self._tell(caller, "defined", fresh)
         return self._view(fresh)
 
     async def undefine(self, caller: Caller, uuid: UUID) -> None:
         """Drop a filter. Raises ``InUse`` naming the devices and filters that need it."""
-        one = self._find(uuid)
+        async with self.changing:
+            one = self._find(uuid)
+            await self._undefine(one)
+        self._tell(caller, "undefined", one)
+
+    async def _undefine(self, one: FilterObject) -> None:
         users = [bound.device for bound in self._users_of(one.name)]
         if users:
             raise InUse(f"filter {one.name} is in use by {', '.join(sorted(users))}: unbind it there first")
@@ -105,7 +110,21 @@ class FilterService:
         if builtin := builtin_filters().get(one.name):
             self.objects.add(FilterObject(filter_uuid(builtin), builtin.name, builtin, builtin=True))
         self._notices.tell(Removed("filter", last))
-        self._tell(caller, "undefined", one)
+
+    async def _change(self, known: FilterObject | None, fresh: FilterObject) -> None:
+        """Users first, for one may not be able to take it; if it cannot be kept, they change back."""
+        check_definition(self.mapping(), fresh.filter)
+        await self._switch_users(fresh.filter)
+        try:
+            document = fresh.filter.model_dump(mode="json", by_alias=True)
+            await self._loop.host.store.save(DEFINITIONS, fresh.name, document)
+        except BaseException:
+            if known:
+                await self._switch_users(known.filter)
+            raise
+        if known:
+            self.objects.remove(known)
+        self.objects.add(fresh)
 
     def describe(self, uuid: UUID, format: str, options: Options) -> str:
         """The document of a filter as ``xml`` or ``json``."""
@@ -135,13 +154,22 @@ class FilterService:
         that is never a bridge port, ``Invalid`` for what the filter cannot be given.
         """
         record = _binding_record(device, filter, parameters)
-        owner = binding_owner(record.uuid)
+        async with self.changing:
+            await self._bind(record)
+        log.info("filter %s bound to %s by uid %d (pid %d)", filter, device, caller.uid, caller.pid)
+        self._notices.tell(Added("binding", _binding_view(record)))
+        return _binding_view(record)
+
+    async def _bind(self, record: BindingRecord) -> None:
+        owner, device = binding_owner(record.uuid), record.device
+        if device in self._loop.devices.names():
+            raise InUse(f"device {device} belongs to vnetd: set the filter of its port")
         if any(bound.device == device for bound in self.users.values()):
             raise Exists(f"device {device} has a filter already: remove it first")
         link = await self._loop.host.kernel.link(device)
         if link and link.kind in UNFILTERABLE:
             raise Unsupported(f"device {device} is a {link.kind}: only ports of a bridge can be filtered")
-        bound = Bound(device, filter, record.mac or "", record.parameters)
+        bound = Bound(device, record.filter, record.mac or "", record.parameters)
         fragment = self.compile(bound)
         self.users[owner] = bound
         try:
@@ -152,21 +180,28 @@ class FilterService:
             await self._loop.host.store.delete(BINDINGS, str(record.uuid))
             raise
         self._bindings[record.uuid] = record
-        log.info("filter %s bound to %s by uid %d (pid %d)", filter, device, caller.uid, caller.pid)
-        self._notices.tell(Added("binding", _binding_view(record)))
-        return _binding_view(record)
 
     async def unbind(self, caller: Caller, uuid: UUID) -> None:
         """Remove a binding and its rules. Raises ``NotFound``."""
-        record = self._bindings.get(uuid)
-        if record is None:
-            raise NotFound(f"there is no binding {uuid}")
-        await self._loop.rules.put({binding_owner(uuid): None})
-        await self._loop.host.store.delete(BINDINGS, str(uuid))
-        self._bindings.pop(uuid, None)
-        self.users.pop(binding_owner(uuid), None)
+        async with self.changing:
+            record = self._bindings.get(uuid)
+            if record is None:
+                raise NotFound(f"there is no binding {uuid}")
+            await self._unbind(record)
         log.info("filter %s unbound from %s by uid %d (pid %d)", record.filter, record.device, caller.uid, caller.pid)
         self._notices.tell(Removed("binding", _binding_view(record)))
+
+    async def _unbind(self, record: BindingRecord) -> None:
+        """Its record goes first: what is left after a crash in between is removed with what nobody wants."""
+        owner, uuid = binding_owner(record.uuid), str(record.uuid)
+        await self._loop.host.store.delete(BINDINGS, uuid)
+        try:
+            await self._loop.rules.put({owner: None})
+        except BaseException:
+            await self._loop.host.store.save(BINDINGS, uuid, record.model_dump(mode="json"))
+            raise
+        del self._bindings[record.uuid]
+        self.users.pop(owner, None)
 
     def restore(self, record: BindingRecord) -> Fragment:
         """Take over a binding of an earlier run; returns its rules."""

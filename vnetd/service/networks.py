@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from uuid import UUID, uuid4
 
-from vnetd.model.errors import Busy, Exists, InUse, Invalid, NotFound, VnetError
+from vnetd.model.errors import Busy, Exists, HostError, InUse, Invalid, NotFound, VnetError
 from vnetd.model.network import Network
 from vnetd.reconcile.desired import Surroundings, desired_network, refuse_unrealised
 from vnetd.reconcile.loop import Loop
@@ -33,7 +33,7 @@ class NetworkService:
         self.objects: Registry[NetworkObject] = Registry("network")
         self.leases_of = LeaseBook(loop.host.dnsmasq, notices)
         self.activation = Activation(loop, self.objects, around)
-        self.detach_ports: Callable[[NetworkObject], Awaitable[None]]
+        self.detach_ports: Callable[[NetworkObject], Awaitable[tuple[str, ...]]]
         self._loop = loop
         self._store = loop.host.store
         self._notices = notices
@@ -116,7 +116,7 @@ class NetworkService:
         async with self._held(uuid) as network:
             if not network.active:
                 raise Busy(f"network {network.name} is not active")
-            await self.detach_ports(network)
+            failures = await self.detach_ports(network)
             last = network.view()
             try:
                 await self.activation.stop(network, forget=network.definition is None)
@@ -126,6 +126,8 @@ class NetworkService:
             if network.definition is None:
                 self._forget(network, last)
         self._tell(caller, "stopped", network)
+        if failures:
+            raise HostError("stop", network.name, "; ".join(failures))
 
     async def undefine(self, caller: Caller, uuid: UUID) -> None:
         """Drop a network's document; while it is active it goes on as a transient one. ``Busy`` if it is transient."""

@@ -5,7 +5,7 @@ import os
 from vnetd.host.protocols import Host
 from vnetd.model.errors import Invalid
 from vnetd.model.port import PortKind, PortRecord, PortSpec
-from vnetd.plan.kernel import CreateVeth, SetLink
+from vnetd.plan.kernel import CreateVeth, DeleteLink, SetLink
 from vnetd.reconcile.desired import DEFAULT_MTU
 from vnetd.reconcile.port import DesiredPort
 from vnetd.service.naming import host_side_mac
@@ -22,8 +22,7 @@ class PortDevices:
         if record.kind is PortKind.VETH:
             await self._veth(record, spec, desired)
         elif record.kind is PortKind.TAP:
-            await self._host.taps.create_persistent(record.device, spec.owner, spec.group, spec.vnet_hdr)
-            await self._tag(record, desired)
+            await self._persistent_tap(record, spec, desired)
         elif record.kind is PortKind.TAP_FD:
             fds = tuple(await self._host.taps.open(record.device, spec.queues, spec.vnet_hdr))
             try:
@@ -33,6 +32,15 @@ class PortDevices:
                 raise
             return fds
         return ()
+
+    async def _persistent_tap(self, record: PortRecord, spec: PortSpec, desired: DesiredPort) -> None:
+        await self._host.taps.create_persistent(record.device, spec.owner, spec.group, spec.vnet_hdr)
+        try:
+            await self._tag(record, desired)
+        except BaseException:
+            # Made just now by nobody else, for a name that is taken is refused; later its tag would be asked for.
+            await self._host.kernel.apply([DeleteLink(record.device, "")])
+            raise
 
     async def finish(self, spec: PortSpec, record: PortRecord) -> None:
         """What can be done only once the port is in its bridge: raise the guest's end of a veth."""

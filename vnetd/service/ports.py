@@ -2,17 +2,15 @@
 
 import asyncio
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TypeVar
 from uuid import UUID, uuid4
-
-from pydantic import ValidationError
 
 from vnetd.model.errors import Busy, Exists, InUse, Invalid, NotFound, VnetError
 from vnetd.model.port import PortKind, PortRecord, PortSpec
 from vnetd.plan.rules import EMPTY, Fragment
 from vnetd.reconcile.desired import alias_of
+from vnetd.reconcile.healer import RETRY
 from vnetd.reconcile.loop import Loop
 from vnetd.reconcile.port import DesiredPort, PortTarget, port_owner
 from vnetd.service.api import Options
@@ -21,6 +19,7 @@ from vnetd.service.naming import free_name, random_mac
 from vnetd.service.network_object import NetworkObject
 from vnetd.service.notices import Notices
 from vnetd.service.port_devices import PortDevices
+from vnetd.service.port_spec import spec_of, validated
 from vnetd.service.registry import Registry
 from vnetd.service.views import Added, Attached, Caller, Changed, LifecycleEvent, PortView, Removed
 
@@ -75,7 +74,9 @@ class PortService:
         self._filters = filters
         self._devices = PortDevices(loop.host)
         self._naming = asyncio.Lock()
+        self._attaching: set[PortObject] = set()
         self._endings: set[asyncio.Task[None]] = set()
+        self._closed = False
 
     def list(self) -> tuple[PortView, ...]:
         """All ports, by device."""
@@ -91,14 +92,14 @@ class PortService:
         Raises ``Busy`` if the network is not active, ``Exists``/``InUse`` for a taken device, ``Invalid`` for a bad
         spec or filter. The port's filter is in force before its device joins the bridge.
         """
-        wanted = _spec(spec)
+        wanted = spec_of(spec)
         if wanted.kind is PortKind.TAP_FD:
             raise Invalid("kind 'tap-fd' is what OpenTap makes: attach takes veth, tap and existing")
         return await self._attach(caller, network, wanted)
 
     async def open_tap(self, caller: Caller, network: str, spec: Options) -> Attached:
         """Make a tap and hand out its queues; the kernel removes it, and the port goes, when the last fd closes."""
-        return await self._attach(caller, network, _spec({**spec, "kind": str(PortKind.TAP_FD)}))
+        return await self._attach(caller, network, spec_of({**spec, "kind": str(PortKind.TAP_FD)}))
 
     async def detach(self, caller: Caller, uuid: UUID) -> None:
         """Take a port out; a device vnetd made is deleted. Raises ``NotFound``."""
@@ -113,24 +114,27 @@ class PortService:
         """Replace a port's filter in one transaction; an empty name removes it. Raises what binding raises."""
         port = self._find(uuid)
         values = {name: tuple(texts) for name, texts in parameters.items()}
-        record = port.record.model_copy(update={"filter": filter or None, "parameters": values})
-        fragment = self._fragment(record)
-        async with port.target.lock:
-            await self._loop.rules.put({port.target.key: fragment})
-            port.target.refilter(fragment)
-            port.record = record
-            self._note_use(record)
-            await self._save(record)
+        async with port.target.lock, self._filters.changing:
+            if self.objects.by_uuid(uuid) is not port:
+                raise NotFound(f"port {port.name} was detached meanwhile")
+            fields = {**dict(port.record), "filter": filter or None, "parameters": values}
+            await self._refilter(port, validated(PortRecord, fields))
         log.info("filter of port %s set to %s by uid %d", port.name, filter or "none", caller.uid)
         self._notices.tell(Changed("port", port.view()))
 
-    async def detach_all(self, network: NetworkObject) -> None:
-        """Take every port of a network out (it stops); called with the network's lock held."""
+    async def detach_all(self, network: NetworkObject) -> tuple[str, ...]:
+        """Take every port of a network out (it stops); called with the network's lock held.
+
+        Goes on when one fails; returns what went wrong. Such a port stays, to be detached again.
+        """
         ports = [port for port in self.objects if port.network is network]
         results = await asyncio.gather(*(self._detach(port) for port in ports), return_exceptions=True)
+        failures = []
         for port, result in zip(ports, results, strict=True):
             if isinstance(result, BaseException):
                 log.error("port %s could not be taken out cleanly: %s", port.name, result)
+                failures.append(f"port {port.name}: {result}")
+        return tuple(failures)
 
     def restore(self, record: PortRecord, network: NetworkObject) -> tuple[PortObject, Fragment]:
         """Take over a port of an earlier run; returns it with its rules."""
@@ -138,6 +142,7 @@ class PortService:
         port = self._object(record, network, fragment)
         self._note_use(record)
         self._keep(port)
+        self._loop.healer.add(port.target)
         return port, fragment
 
     def touch(self, network: NetworkObject) -> None:
@@ -148,11 +153,12 @@ class PortService:
 
     def refiltered(self) -> None:
         """Filters were redefined: targets take over what the ruleset now holds for them."""
-        for port in self.objects:
+        for port in (*self.objects, *self._attaching):
             port.target.refilter(self._loop.rules.fragment(port.target.key) or EMPTY)
 
     async def close(self) -> None:
         """Wait for ports that are being forgotten."""
+        self._closed = True
         await asyncio.gather(*self._endings, return_exceptions=True)
 
     async def _attach(self, caller: Caller, network_ref: str, spec: PortSpec) -> Attached:
@@ -161,19 +167,14 @@ class PortService:
             if not network.active or network.state != "active":
                 raise Busy(f"network {network.name} is not active: start it first")
             record = await self._record(caller, network, spec)
+            # A first look at the filter, before anything is made; what is put in force is read under the lock.
             port = self._object(record, network, self._fragment(record))
-            fds: tuple[int, ...] = ()
-            try:
-                await self._save(record)
-                self._note_use(record)
-                async with port.target.lock:
-                    fds = await self._devices.make(record, spec, port.target.desired)
-                    await port.target.converge()
-                    await self._devices.finish(spec, record)
-            except BaseException as failure:
-                await self._undo(port, fds, failure)
-                raise
-            self._keep(port)
+            self._attaching.add(port)
+            # From here on events of the device count: what happens to it meanwhile is looked at once this is done.
+            self._loop.healer.add(port.target)
+            async with port.target.lock:
+                fds = await self._make(port, spec)
+                self._keep(port)
         log.info(
             "port %s (%s) attached to %s by uid %d (pid %d)",
             record.device, record.kind, network.name, caller.uid, caller.pid,
@@ -182,6 +183,39 @@ class PortService:
         self._announce(network)
         result = {"device": record.device, "mac": record.mac, "network": network.name}
         return Attached(port.view(), result, fds)
+
+    async def _make(self, port: PortObject, spec: PortSpec) -> tuple[int, ...]:
+        """Filter, device and its place in the bridge; on failure nothing is left."""
+        fds: tuple[int, ...] = ()
+        try:
+            await self._save(port.record)
+            if port.record.filter:
+                async with self._filters.changing:
+                    await self._refilter(port, port.record, save=False)
+            fds = await self._devices.make(port.record, spec, port.target.desired)
+            await port.target.converge()
+            await self._devices.finish(spec, port.record)
+        except BaseException as failure:
+            await self._undo(port, fds, failure)
+            raise
+        finally:
+            self._attaching.discard(port)
+        return fds
+
+    async def _refilter(self, port: PortObject, record: PortRecord, *, save: bool = True) -> None:
+        """Put the record's filter in force; with filters and port locked. On failure everything is as it was."""
+        fragment, before = self._fragment(record), port.record
+        if save:
+            await self._save(record)
+        try:
+            await self._loop.rules.put({port.target.key: fragment})
+        except BaseException:
+            if save:
+                await self._save(before)
+            raise
+        port.target.refilter(fragment)
+        port.record = record
+        self._note_use(record)
 
     async def _record(self, caller: Caller, network: NetworkObject, spec: PortSpec) -> PortRecord:
         async with self._naming:
@@ -199,7 +233,7 @@ class PortService:
                 "parameters": spec.parameters,
                 "owner": caller.uid,
             }
-            return _validated(PortRecord, fields)
+            return validated(PortRecord, fields)
 
     async def _device_name(self, spec: PortSpec) -> str:
         kernel = self._loop.host.kernel
@@ -213,6 +247,8 @@ class PortService:
                 raise NotFound(f"there is no network device {spec.device!r}")
             return spec.device
         name = spec.device or TEMPLATES[spec.kind]
+        if name.count("%") > 1:
+            raise Invalid(f"device {name!r} holds more than one '%d'")
         if "%d" in name:
             return await free_name(name, taken, kernel.link)
         if name in taken or await kernel.link(name):
@@ -248,7 +284,6 @@ class PortService:
     def _keep(self, port: PortObject) -> None:
         self.objects.add(port)
         port.network.ports = (*port.network.ports, port.uuid)
-        self._loop.healer.add(port.target)
 
     async def _detach(self, port: PortObject) -> None:
         self._loop.healer.discard(port.target.key)
@@ -260,8 +295,8 @@ class PortService:
         if self.objects.by_uuid(port.uuid) is not port:
             return
         last = port.view()
-        self._drop(port)
         await self._loop.host.store.delete(PORTS, str(port.uuid))
+        self._drop(port)
         self._notices.tell(Removed("port", last))
         self._notices.tell(LifecycleEvent("detached", "port", port.uuid, port.name))
         self._announce(port.network)
@@ -273,18 +308,26 @@ class PortService:
         port.network.ports = tuple(uuid for uuid in port.network.ports if uuid != port.uuid)
 
     async def _undo(self, port: PortObject, fds: Sequence[int], failure: BaseException) -> None:
+        self._loop.healer.discard(port.target.key)
+        self._filters.users.pop(port.target.key, None)
+        steps: tuple[Callable[[], Awaitable[None]], ...] = (
+            lambda: self._loop.host.taps.close(fds),
+            port.target.take_down,
+            lambda: self._loop.host.store.delete(PORTS, str(port.uuid)),
+        )
         try:
-            await self._loop.host.taps.close(fds)
-            await port.target.take_down()
-            await self._loop.host.store.delete(PORTS, str(port.uuid))
-        except VnetError as error:
-            failure.add_note(f"and undoing it failed: {error}")
-        self._drop(port)
+            for step in steps:
+                try:
+                    await step()
+                except VnetError as error:
+                    failure.add_note(f"and undoing it failed: {error}")
+        finally:
+            self._drop(port)
 
     def _ended(self, uuid: str) -> None:
         """The port's device is gone, with the guest that held it."""
         port = self.objects.by_uuid(UUID(uuid))
-        if port is None:
+        if port is None or self._closed:
             return
         self._loop.healer.discard(port.target.key)
         task = asyncio.get_running_loop().create_task(self._bury(port), name=f"forget port {port.name}")
@@ -292,9 +335,14 @@ class PortService:
         task.add_done_callback(self._endings.discard)
 
     async def _bury(self, port: PortObject) -> None:
-        async with port.target.lock:
-            await self._loop.rules.put({port.target.key: None})
-        await self._forget(port)
+        try:
+            async with port.target.lock:
+                await self._loop.rules.put({port.target.key: None})
+            await self._forget(port)
+        except VnetError as error:
+            log.warning("port %s is gone but not forgotten yet: %s", port.name, error)
+            asyncio.get_running_loop().call_later(RETRY, self._ended, str(port.uuid))
+            return
         log.info("port %s of network %s ended: its device is gone", port.name, port.network.name)
 
     def _announce(self, network: NetworkObject) -> None:
@@ -307,30 +355,3 @@ class PortService:
         if port := self.objects.by_uuid(uuid):
             return port
         raise NotFound(f"there is no port {uuid}")
-
-
-def _spec(options: Options) -> PortSpec:
-    """The spec of flat options; ``parameter.NAME`` are parameters of the filter, one text or several."""
-    fields: dict[str, object] = {}
-    parameters: dict[str, tuple[str, ...]] = {}
-    for key, value in options.items():
-        if key.startswith("parameter."):
-            texts = [value] if isinstance(value, str) else value
-            if not isinstance(texts, Sequence) or not all(isinstance(text, str) for text in texts):
-                raise Invalid(f"{key} is {value!r}: a text or a list of texts is needed")
-            parameters[key.removeprefix("parameter.")] = tuple(texts)
-        else:
-            fields[key] = value
-    return _validated(PortSpec, {**fields, "parameters": parameters})
-
-
-V = TypeVar("V", PortSpec, PortRecord)
-
-
-def _validated(model: type[V], fields: Mapping[str, object]) -> V:
-    try:
-        return model.model_validate(fields)
-    except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"])
-        raise Invalid(f"port {where}: {first['msg']}") from None

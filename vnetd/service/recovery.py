@@ -137,7 +137,8 @@ class Recovery:
                 try:
                     fragments[binding_owner(record.uuid)] = self._filters.restore(record)
                 except VnetError as error:
-                    log.error("binding of %s cannot be realised: %s", record.device, error)
+                    log.error("binding of %s keeps the rules it has: %s", record.device, error)
+                    self._all_read = False
         return fragments
 
     async def _tag_unfinished(self) -> None:

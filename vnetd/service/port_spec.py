@@ -1,0 +1,40 @@
+"""What a caller says about a port it wants, read from flat options."""
+
+from collections.abc import Mapping, Sequence
+from typing import TypeVar
+
+from pydantic import ValidationError
+
+from vnetd.model.errors import Invalid
+from vnetd.model.port import PortRecord, PortSpec
+from vnetd.service.api import Options
+
+V = TypeVar("V", PortSpec, PortRecord)
+
+
+def spec_of(options: Options) -> PortSpec:
+    """The spec of flat options; ``parameter.NAME`` are parameters of the filter, one text or several.
+
+    Raises ``Invalid`` naming the option and its rule.
+    """
+    fields: dict[str, object] = {}
+    parameters: dict[str, tuple[str, ...]] = {}
+    for key, value in options.items():
+        if key.startswith("parameter."):
+            texts = [value] if isinstance(value, str) else value
+            if not isinstance(texts, Sequence) or not all(isinstance(text, str) for text in texts):
+                raise Invalid(f"{key} is {value!r}: a text or a list of texts is needed")
+            parameters[key.removeprefix("parameter.")] = tuple(texts)
+        else:
+            fields[key] = value
+    return validated(PortSpec, {**fields, "parameters": parameters})
+
+
+def validated(model: type[V], fields: Mapping[str, object]) -> V:
+    """The value of these fields. Raises ``Invalid`` naming the first that breaks a rule."""
+    try:
+        return model.model_validate(fields)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"])
+        raise Invalid(f"port {where}: {first['msg']}") from None
