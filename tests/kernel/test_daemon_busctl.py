@@ -4,7 +4,7 @@ import json
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 import pytest
 from support.netns import Guest, Lab
@@ -62,24 +62,32 @@ def busctl(admin: Administrator) -> Busctl:
 
 
 @pytest.fixture
-def errors(shared_site: Site) -> Iterator[Any]:
-    """Call it for the names of the errors the daemon answered with so far."""
+def errors(shared_site: Site, tmp_path: Path) -> Iterator[Any]:
+    """Call it for the next of the names of the errors the daemon answered with."""
+    heard = tmp_path / "heard"
     command = ("busctl", f"--address={shared_site.bus.address}", "--json=short", "monitor", "org.vnetd1")
-    monitor = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    assert monitor.stderr is not None and monitor.stdout is not None
-    assert "Monitoring" in monitor.stderr.readline()
-    output = monitor.stdout
-
-    def next_error() -> str:
-        for line in output:
-            message = json.loads(line)
-            if message["type"] == "error":
-                return str(message.get("error_name") or message)
-        raise AssertionError("the monitor ended")
-
-    yield next_error
+    with heard.open("w") as output:
+        monitor = subprocess.Popen(command, stdout=output, stderr=subprocess.DEVNULL)
+    ping = ("call", "org.vnetd1", "/org/vnetd1", "org.freedesktop.DBus.Peer", "Ping")
+    # Newer ones do not say from when on they listen.
+    wait_until(lambda: shared_site.bus.busctl(*ping) and heard.stat().st_size, "the monitor listens")
+    with heard.open() as lines:
+        yield lambda: wait_until(lambda: next_error(lines), "an error is heard")
     monitor.kill()
-    monitor.communicate()
+    monitor.wait()
+
+
+def next_error(lines: TextIO) -> str:
+    """The name of the next error on the bus, "" if there has been none yet."""
+    while True:
+        start = lines.tell()
+        line = lines.readline()
+        if not line.endswith("\n"):
+            lines.seek(start)
+            return ""
+        message = json.loads(line)
+        if message["type"] == "error":
+            return str(message.get("error_name") or message)
 
 
 def values(entry: dict[str, Any]) -> dict[str, Any]:
