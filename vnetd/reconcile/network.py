@@ -34,6 +34,8 @@ class NetworkTarget:
         self.key = network_owner(desired.uuid)
         self.lock = asyncio.Lock()
         self.desired = desired
+        self.remains = False
+        """Whether a failed start left something that could not be taken away."""
         self._host = loop.host
         self._rules = loop.rules
         self._devices = loop.devices
@@ -117,6 +119,7 @@ class NetworkTarget:
         try:
             await self.take_down()
         except HostError as error:
+            self.remains = True
             failure.add_note(f"and undoing it failed: {error}")
 
     def _plan(self, observed: ObservedNetwork) -> list[Step]:

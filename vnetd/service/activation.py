@@ -97,7 +97,8 @@ class Activation:
 
     async def record(self, known: NetworkObject) -> None:
         """Write down what is, or is to be, active."""
-        await self._loop.host.store.save(RUNNING, str(known.uuid), known.running_document())
+        document = known.running_document(stopping=known.state == "stopping")
+        await self._loop.host.store.save(RUNNING, str(known.uuid), document)
 
     async def refuse_clash(self, network: Network, apart_from: NetworkObject | None = None) -> None:
         """Raise ``InUse`` if a subnet or route overlaps one of the host or of another active network."""
@@ -147,7 +148,10 @@ class Activation:
         self._loop.devices.release(target.key)
         try:
             await self._loop.forwarding.release(target.key)
-            await self._loop.host.store.delete(RUNNING, str(known.uuid))
+            if target.remains:  # the next start takes it over, or the next run of the daemon takes it away
+                await self._loop.host.store.save(RUNNING, str(known.uuid), known.running_document(stopping=True))
+            else:
+                await self._loop.host.store.delete(RUNNING, str(known.uuid))
         except VnetError as error:
             failure.add_note(f"and cleaning up failed: {error}")
         finally:

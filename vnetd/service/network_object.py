@@ -67,9 +67,9 @@ class NetworkObject:
         """What is kept below /etc."""
         return {"autostart": self.autostart, "network": _dump(self.definition)}
 
-    def running_document(self) -> Mapping[str, object]:
+    def running_document(self, *, stopping: bool) -> Mapping[str, object]:
         """What is kept below /run while it is active: written before the first kernel step, removed after the last."""
-        return {"network": _dump(self.live), "stopping": self.state == "stopping"}
+        return {"network": _dump(self.live), "stopping": stopping}
 
 
 def _dump(network: Network | None) -> object:

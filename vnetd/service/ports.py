@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from uuid import UUID, uuid4
 
@@ -310,17 +310,15 @@ class PortService:
     async def _undo(self, port: PortObject, fds: Sequence[int], failure: BaseException) -> None:
         self._loop.healer.discard(port.target.key)
         self._filters.users.pop(port.target.key, None)
-        steps: tuple[Callable[[], Awaitable[None]], ...] = (
-            lambda: self._loop.host.taps.close(fds),
-            port.target.take_down,
-            lambda: self._loop.host.store.delete(PORTS, str(port.uuid)),
-        )
         try:
-            for step in steps:
-                try:
-                    await step()
-                except VnetError as error:
-                    failure.add_note(f"and undoing it failed: {error}")
+            try:
+                await self._loop.host.taps.close(fds)
+            finally:
+                await port.target.take_down()
+            await self._loop.host.store.delete(PORTS, str(port.uuid))
+        except VnetError as error:
+            # What is left stays on record: the next run of the daemon takes it away.
+            failure.add_note(f"and undoing it failed: {error}")
         finally:
             self._drop(port)
 
