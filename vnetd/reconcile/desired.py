@@ -40,10 +40,12 @@ def refuse_unrealised(network: Network) -> None:
         raise Unsupported(f"network {network.name}: mode macvtap ({network.macvtap_mode}) is not supported yet")
     if not network.mode.has_bridge:
         raise Unsupported(f"network {network.name}: mode {network.mode} is not supported yet")
+    default = [group for group in network.portgroups if group.default]
     for present, what in (
         (network.forwards, "port forwards (forwards)"),
         (network.access, "access lists (access)"),
         (network.bandwidth, "bandwidth limits (<bandwidth>)"),
+        (any(group.bandwidth for group in default), "bandwidth limits of every port (<portgroup default='yes'>)"),
         (network.bridge.zone, "a firewalld zone (<bridge zone>)"),
         (network.bridge.mac_table == "vnetd", "a MAC table kept by the daemon (<bridge macTableManager='libvirt'>)"),
         (network.domain and network.domain.register_, "registration with systemd-resolved (<domain register>)"),
