@@ -57,8 +57,8 @@ async def test_no_connection_can_be_opened_into_an_isolated_network(admin: Admin
         assert reaches(admin.site.host, address("lone", 4), 80)
         assert reaches(admin.site.host, address("lone", 6), 80)
         for other in ("nat", "route", "open", "lone2"):
-            assert not reaches(guests[other], address("lone", 4), 80)
-            assert not reaches(guests[other], address("lone", 6), 80)
+            assert not reaches(guests[other], address("lone", 4), 80, wait=0.5)
+            assert not reaches(guests[other], address("lone", 6), 80, wait=0.5)
 
 
 async def test_isolated_ports_of_one_network_reach_the_host_but_not_each_other(admin: Administrator) -> None:

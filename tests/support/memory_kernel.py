@@ -42,7 +42,14 @@ SMALLEST_DELAY = 200
 """1/100 s: the forward delay the kernel insists on with STP on (IEEE 802.1D)."""
 PER_LINK = {
     "ipv4": {"forwarding": "0", "rp_filter": "0", "arp_ignore": "0"},
-    "ipv6": {"forwarding": "0", "disable_ipv6": "0", "accept_ra": "1", "autoconf": "1", "accept_dad": "1"},
+    "ipv6": {
+        "forwarding": "0",
+        "disable_ipv6": "0",
+        "addr_gen_mode": "0",
+        "accept_ra": "1",
+        "autoconf": "1",
+        "accept_dad": "1",
+    },
 }
 WORDS: dict[type, str] = {
     CreateBridge: "create bridge",

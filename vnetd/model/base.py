@@ -74,6 +74,11 @@ def _interface_name(text: str) -> str:
     return text
 
 
+def _interface_template(value: str) -> str:
+    _interface_name(value.replace("%d", "0", 1))
+    return value
+
+
 def _mac(text: str) -> str:
     groups = text.split(":")
     if len(groups) != 6 or not all(re.fullmatch(r"[0-9A-Fa-f]{1,2}", group) for group in groups):
@@ -184,6 +189,8 @@ Lines = Annotated[str, AfterValidator(_lines)]
 """Any text that XML can hold, line ends and tabs included."""
 ObjectName = Annotated[str, StringConstraints(min_length=1), AfterValidator(_object_name)]
 """Name of a network, switch or filter: usable as a file name."""
+IfTemplate = Annotated[str, AfterValidator(_interface_template)]
+"""An interface name; one ``%d`` in it stands for a number."""
 IfName = Annotated[str, AfterValidator(_interface_name)]
 """Name of a network interface as the kernel takes it."""
 Mac = Annotated[str, AfterValidator(_mac)]

@@ -6,7 +6,7 @@ from uuid import UUID
 
 from pydantic import Field
 
-from vnetd.model.base import IfName, Mtu, Text, UnicastMac, Value
+from vnetd.model.base import IfName, IfTemplate, Mtu, Text, UnicastMac, Value
 from vnetd.model.filter import Parameters
 
 
@@ -26,7 +26,7 @@ class PortSpec(Value):
     """
 
     kind: PortKind
-    device: Text | None = None
+    device: IfTemplate | None = None
     netns: Text | None = None
     guest_device: IfName = "eth0"
     mac: UnicastMac | None = None

@@ -110,6 +110,8 @@ def _sysctls(network: Network, bridge: str, has_ipv6: bool) -> list[Sysctl]:
     """Sysctls of the bridge itself. It never takes addresses or routes from its guests' advertisements."""
     ipv6 = ("net", "ipv6", "conf", bridge)
     sysctls = [
+        # 1: no link-local address by the kernel, which would make it while vnetd does on a bridge that is up.
+        Sysctl((*ipv6, "addr_gen_mode"), "1", optional=True),
         Sysctl((*ipv6, "disable_ipv6"), "0" if has_ipv6 else "1", optional=not has_ipv6),
         Sysctl((*ipv6, "accept_ra"), "0", optional=True),
         Sysctl((*ipv6, "autoconf"), "0", optional=True),
