@@ -92,11 +92,9 @@ class ForwardingKeeper:
     async def _record(self, changed: Mapping[Path, str], restored: Sequence[Path]) -> None:
         if not changed and not restored:
             return
-        self._originals.update(changed)
-        for path in restored:
-            del self._originals[path]
-        document = {"/".join(path): value for path, value in self._originals.items()}
-        await self._store.save(KIND, NAME, document)
+        originals = {path: value for path, value in {**self._originals, **changed}.items() if path not in restored}
+        await self._store.save(KIND, NAME, {"/".join(path): value for path, value in originals.items()})
+        self._originals = originals
 
     async def _desired(self) -> AsyncIterator[tuple[Path, str]]:
         versions = {version for need in self._needs.values() for version in need.versions}

@@ -35,7 +35,7 @@ class NetworkTarget:
         self.lock = asyncio.Lock()
         self.desired = desired
         self.remains = False
-        """Whether a failed start left something that could not be taken away."""
+        """Whether a failed start, this or an earlier one, left something that could not be taken away."""
         self._host = loop.host
         self._rules = loop.rules
         self._devices = loop.devices
@@ -118,6 +118,7 @@ class NetworkTarget:
             return
         try:
             await self.take_down()
+            self.remains = False
         except HostError as error:
             self.remains = True
             failure.add_note(f"and undoing it failed: {error}")

@@ -33,6 +33,7 @@ class Activation:
         refuse_unrealised(network)
         await self.refuse_clash(network)
         target = NetworkTarget(self._loop, desired_network(network, self.around))
+        target.remains = known.remains
         known.live, known.state, known.problem = network, "starting", ""
         try:
             await self.record(known)
@@ -134,7 +135,7 @@ class Activation:
         self._loop.devices.claim(target.desired.bridge.name, target.key)
 
     def _watch(self, known: NetworkObject, target: NetworkTarget) -> None:
-        known.target, known.state = target, "active"
+        known.target, known.state, known.remains = target, "active", False
         self._loop.healer.add(target)
 
     async def _need(self, target: NetworkTarget, network: Network) -> None:
@@ -144,7 +145,7 @@ class Activation:
             await self._loop.forwarding.release(target.key)
 
     async def _give_up(self, known: NetworkObject, target: NetworkTarget, failure: BaseException) -> None:
-        known.state, known.problem = "failed", str(failure)
+        known.state, known.problem, known.remains = "failed", str(failure), target.remains
         self._loop.devices.release(target.key)
         try:
             await self._loop.forwarding.release(target.key)

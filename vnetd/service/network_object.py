@@ -16,7 +16,7 @@ DEFINITIONS, RUNNING = "etc/networks", "run/networks"
 class NetworkObject:
     """``definition`` is what the user keeps, ``live`` what is realised now; at least one of them is there.
 
-    ``lock`` serialises the use cases on this network.
+    ``lock`` serialises the use cases on this network. ``remains``: a start failed and could not be undone whole.
     """
 
     uuid: UUID
@@ -27,6 +27,7 @@ class NetworkObject:
     state: str = "inactive"
     problem: str = ""
     rules_problem: str = ""
+    remains: bool = False
     healed: int = 0
     target: NetworkTarget | None = None
     ports: tuple[UUID, ...] = ()
