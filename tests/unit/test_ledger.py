@@ -252,11 +252,13 @@ def comparison(header: str, field: str, right: Any, op: str = "==") -> Any:
     ("older", "newer"),
     [
         (comparison("ip", "saddr", {"range": ["10.0.0.1"] * 2}, "!="), comparison("ip", "saddr", "10.0.0.1", "!=")),
+        (comparison("ip", "protocol", "tcp"), comparison("ip", "protocol", 6)),
+        (comparison("ip6", "nexthdr", {"set": ["tcp", "udp"]}), comparison("ip6", "nexthdr", {"set": [6, 17]})),
         (comparison("icmp", "code", "port-unreachable"), comparison("icmp", "code", 3)),
         (comparison("icmpv6", "code", {"range": ["no-route", 2]}), comparison("icmpv6", "code", {"range": [0, 2]})),
     ],
 )
-def test_what_libnftables_lists_otherwise_in_another_version_has_not_drifted(older: Any, newer: Any) -> None:
+def test_what_libnftables_lists_otherwise_on_another_system_has_not_drifted(older: Any, newer: Any) -> None:
     for written, shown in ((older, newer), (newer, older)):
         ledger = Ledger()
         accepted(ledger, a=Fragment((replace(INNER, rules=((written, DROP),)),)))

@@ -87,6 +87,7 @@ def test_a_hostile_name_steers_no_terminal_and_adds_no_line(
 def test_a_table_on_a_terminal_folds_what_does_not_fit(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TERM", "dumb")
     monkeypatch.setenv("COLUMNS", "40")
+    monkeypatch.setenv("LINES", "25")  # unless both are said, rich takes a dumb terminal to be 80 wide
     out = Terminal()
     Output(out).table(COLUMNS, [row("a-rather-long-name-for-a-network")])
     _, _, rows = out.getvalue().partition("\u2500\n")

@@ -26,6 +26,22 @@ _ICMPV6_CODES = {
     "policy-fail": 5,
     "reject-route": 6,
 }
+_PROTOCOLS = {
+    "icmp": 1,
+    "igmp": 2,
+    "tcp": 6,
+    "udp": 17,
+    "dccp": 33,
+    "gre": 47,
+    "esp": 50,
+    "ah": 51,
+    "ipv6-icmp": 58,
+    "icmpv6": 58,
+    "ospf": 89,
+    "vrrp": 112,
+    "sctp": 132,
+    "udplite": 136,
+}
 _CODES: Mapping[str, Mapping[str, int]] = {"icmp": _ICMP_CODES, "icmpv6": _ICMPV6_CODES}
 
 
@@ -41,6 +57,9 @@ def _plain(part: Any) -> Any:
         case {"match": {"left": {"payload": {"protocol": "icmp" | "icmpv6" as header, "field": "code"}}} as body}:
             # Up to 1.0 codes have names, whatever the type; from 1.1 on they are numbers.
             return {"match": {**body, "right": _plain(_numbers(body["right"], _CODES[header]))}}
+        case {"match": {"left": {"meta": {"key": "l4proto"}} | {"payload": {"field": "protocol" | "nexthdr"}}} as body}:
+            # The C library knows their names from /etc/protocols, if there is one.
+            return {"match": {**body, "right": _plain(_numbers(body["right"], _PROTOCOLS))}}
         case dict():
             return {name: _plain(value) for name, value in part.items()}
         case list() | tuple():
