@@ -54,6 +54,20 @@ async def test_a_change_of_mode_takes_effect_on_new_connections(admin: Administr
     assert source_seen(guest, site.outside, site.outside.ipv4) is None
 
 
+async def test_stp_is_switched_on_and_off_again_on_a_running_network(admin: Administrator) -> None:
+    await admin.raise_network(lab())
+
+    def spanning() -> tuple[int, int]:
+        (link,) = admin.site.host.ip("link", "show", "dev", "virbr0")
+        return link["linkinfo"]["info_data"]["stp_state"], link["linkinfo"]["info_data"]["forward_delay"]
+
+    assert spanning() == (0, 0)
+    await admin.define_network(json.dumps(lab(bridge={"stp": True, "delay": 4})))
+    assert spanning() == (1, 400)
+    await admin.define_network(json.dumps(lab()))
+    assert spanning() == (0, 0)
+
+
 async def test_a_redefinition_that_cannot_be_realised_changes_nothing(admin: Administrator) -> None:
     site = admin.site
     network = await admin.raise_network(lab())

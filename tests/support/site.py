@@ -128,7 +128,9 @@ def _stable(value: Any, unordered: bool = False) -> Any:
 
 def _link(link: Mapping[str, Any]) -> tuple[object, ...]:
     wanted = "ifname", "address", "mtu", "master", "ifalias"
-    return (*(str(link.get(key, "")) for key in wanted), "UP" in link["flags"])
+    bridge = link.get("linkinfo", {}).get("info_data", {})
+    options = tuple(str(bridge.get(key, "")) for key in ("stp_state", "forward_delay"))
+    return (*(str(link.get(key, "")) for key in wanted), *options, "UP" in link["flags"])
 
 
 @contextmanager

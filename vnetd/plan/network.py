@@ -175,22 +175,27 @@ def _plan_link(want: CreateBridge, view: LinkView | None, complete_checksums: bo
             yield KernelStep(Phase.LINK, what, DisableTxChecksum(want.name))
     elif view.link.alias != want.alias:
         raise ForeignLink(want.name)
-    elif change := _bridge_change(want, view.link):
-        yield KernelStep(Phase.LINK, what, change)
+    else:
+        for change in _bridge_changes(want, view.link):
+            yield KernelStep(Phase.LINK, what, change)
     if view is None or not view.link.up:
         yield KernelStep(Phase.UP, what, SetLink(want.name, up=True))
 
 
-def _bridge_change(want: CreateBridge, have: Link) -> SetLink | None:
+def _bridge_changes(want: CreateBridge, have: Link) -> Iterator[SetLink]:
     state = have.bridge or BridgeState(stp=want.stp, forward_delay=want.forward_delay)
+    if state.stp and not want.stp:
+        # In one request the kernel would take the delay first, and none below 2 s while STP is on.
+        yield SetLink(want.name, stp=False)
     change = SetLink(
         want.name,
         mac=want.mac if have.mac != want.mac else None,
         mtu=want.mtu if have.mtu != want.mtu else None,
-        stp=want.stp if state.stp != want.stp else None,
+        stp=True if want.stp and not state.stp else None,
         forward_delay=want.forward_delay if state.forward_delay != want.forward_delay else None,
     )
-    return None if change == SetLink(want.name) else change
+    if change != SetLink(want.name):
+        yield change
 
 
 def _plan_sysctls(desired: DesiredNetwork, observed: ObservedNetwork) -> Iterator[Step]:
