@@ -5,7 +5,7 @@ import os
 from vnetd.host.protocols import Host
 from vnetd.model.errors import Invalid
 from vnetd.model.port import PortKind, PortRecord, PortSpec
-from vnetd.plan.kernel import CreateVeth, DeleteLink, SetLink
+from vnetd.plan.kernel import CreateVeth, DeleteLink, SetLink, WriteSysctl
 from vnetd.reconcile.desired import DEFAULT_MTU
 from vnetd.reconcile.port import DesiredPort
 from vnetd.service.naming import host_side_mac
@@ -63,16 +63,24 @@ class PortDevices:
                 mtu=record.mtu or DEFAULT_MTU,
                 alias=desired.alias,
             )
-            await self._host.kernel.apply([pair])
+            await self._host.kernel.apply([pair, _silent(record)])
         finally:
             os.close(namespace)
 
     async def _tag(self, record: PortRecord, desired: DesiredPort) -> None:
         await self._host.kernel.apply(
-            [SetLink(record.device, mac=host_side_mac(record.mac), mtu=record.mtu, alias=desired.alias)]
+            [
+                SetLink(record.device, mac=host_side_mac(record.mac), mtu=record.mtu, alias=desired.alias),
+                _silent(record),
+            ]
         )
 
     async def _namespace(self, spec: PortSpec) -> int:
         if not spec.netns:
             raise Invalid("netns is missing: kind 'veth' needs the guest's network namespace (name, path or pid)")
         return await self._host.namespaces.open(spec.netns)
+
+
+def _silent(record: PortRecord) -> WriteSysctl:
+    """The host must not speak IPv6 on the port itself: that would reach the guest past the bridge and its filter."""
+    return WriteSysctl(("net", "ipv6", "conf", record.device, "disable_ipv6"), "1", optional=True)
