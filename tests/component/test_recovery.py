@@ -23,9 +23,9 @@ from support.memory_host import (
 )
 from support.waiting import eventually
 
-from vnetd.model.errors import HostError, VnetError
+from vnetd.model.errors import HostError, NotFound, VnetError
 from vnetd.plan.dnsmasq import Instance
-from vnetd.plan.kernel import CreateBridge, DeleteAddress, DeleteLink, SetLink
+from vnetd.plan.kernel import AddAddress, CreateBridge, DeleteAddress, DeleteLink, SetLink
 from vnetd.service.views import Healed
 
 VETH = {"kind": "veth", "netns": "guest"}
@@ -420,3 +420,24 @@ async def test_a_host_that_cannot_be_read_is_an_error_at_start_and_changes_nothi
         async with running(host):
             pass
     assert not difference(before, host.state())
+
+
+@hastily
+async def test_a_network_whose_uplink_comes_late_boots_all_the_same_but_is_refused_to_a_user() -> None:
+    host = host_with_uplink()
+    async with running(host) as daemon:
+        late = await defined(daemon, lab(devices={"interfaces": ["wwan0"]}))
+        await daemon.services.networks.set_autostart(ROOT, late.uuid, True)
+        before = host.state()
+        with pytest.raises(NotFound, match="wwan0"):
+            await daemon.services.networks.start(ROOT, late.uuid)
+        with pytest.raises(NotFound, match="wwan0"):
+            await daemon.services.networks.create(ROOT, lab("other", 78, devices={"interfaces": ["wwan0"]}), {})
+        assert not difference(before, host.state())
+    host.boot()
+    async with running(host) as daemon:
+        assert view(daemon).state == "active"
+        host.links.create("wwan0", "")
+        host.perform(SetLink("wwan0", up=True), AddAddress("wwan0", ip_interface("100.64.0.2/24")))
+        path = ("net", "ipv4", "conf", "wwan0", "forwarding")
+        await eventually(lambda: host.links.values[path] == "1", "it forwards as soon as it is there")

@@ -3,7 +3,7 @@
 import logging
 
 from vnetd.model.base import IPNetwork
-from vnetd.model.errors import Busy, InUse, VnetError
+from vnetd.model.errors import Busy, InUse, NotFound, VnetError
 from vnetd.model.network import Mode, Network
 from vnetd.reconcile.desired import Surroundings, desired_network, refuse_unrealised
 from vnetd.reconcile.forwarding import Need
@@ -60,6 +60,7 @@ class Activation:
         if (network.bridge.name, network.mode.has_bridge) != (before.bridge.name, True):
             raise Busy(f"network {known.name} is active: stop it to change its bridge name or to mode {network.mode}")
         refuse_unrealised(network)
+        await self.refuse_missing_uplink(network)
         await self.refuse_clash(network, apart_from=known)
         desired = desired_network(network, self.around)
         known.live = network
@@ -100,6 +101,15 @@ class Activation:
         """Write down what is, or is to be, active."""
         document = known.running_document(stopping=known.state == "stopping")
         await self._loop.host.store.save(RUNNING, str(known.uuid), document)
+
+    async def refuse_missing_uplink(self, network: Network) -> None:
+        """Raise ``NotFound`` naming the device a network is to forward to, if there is none of that name."""
+        for name in network.devices.interfaces:
+            if await self._loop.host.kernel.link(name) is None:
+                raise NotFound(
+                    f"network {network.name} forwards to {name}, but there is no such network device: "
+                    "name one that exists or none"
+                )
 
     async def refuse_clash(self, network: Network, apart_from: NetworkObject | None = None) -> None:
         """Raise ``InUse`` if a subnet or route overlaps one of the host or of another active network."""

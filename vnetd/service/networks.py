@@ -87,6 +87,7 @@ class NetworkService:
         try:
             async with fresh.lock:
                 self._refuse_gone(fresh)
+                await self.activation.refuse_missing_uplink(network)
                 await self.activation.start(fresh, network)
         except BaseException:
             if known is None:
@@ -100,12 +101,17 @@ class NetworkService:
         self._tell(caller, "started", fresh)
         return fresh.view()
 
-    async def start(self, caller: Caller, uuid: UUID) -> None:
-        """Bring a defined network up. Raises ``Busy`` if it is, ``InUse`` naming who has its subnet or bridge."""
+    async def start(self, caller: Caller, uuid: UUID, *, boot: bool = False) -> None:
+        """Bring a defined network up. Raises ``Busy`` if it is, ``InUse`` naming who has its subnet or bridge.
+
+        Raises ``NotFound`` for an uplink that is not there, except at ``boot``, when it may come later.
+        """
         async with self._held(uuid) as network:
             if network.active or network.definition is None:
                 raise Busy(f"network {network.name} is active already")
             try:
+                if not boot:
+                    await self.activation.refuse_missing_uplink(network.definition)
                 await self.activation.start(network, network.definition)
             finally:
                 self._notices.tell(Changed("network", network.view()))

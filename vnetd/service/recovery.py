@@ -207,7 +207,7 @@ class Recovery:
         for known in self._networks.objects:
             if known.autostart and not known.active:
                 try:
-                    await self._networks.start(DAEMON, known.uuid)
+                    await self._networks.start(DAEMON, known.uuid, boot=True)
                 except VnetError as error:
                     log.error("network %s could not be started: %s", known.name, error)
         await self._store.save(HOST, AUTOSTARTED, True)
