@@ -104,7 +104,7 @@ class Activation:
 
     async def refuse_missing_uplink(self, network: Network) -> None:
         """Raise ``NotFound`` naming the device a network is to forward to, if there is none of that name."""
-        for name in network.devices.interfaces:
+        for name in network.devices.interfaces if network.mode.has_bridge else ():
             if await self._loop.host.kernel.link(name) is None:
                 raise NotFound(
                     f"network {network.name} forwards to {name}, but there is no such network device: "
