@@ -224,3 +224,23 @@ async def test_a_restart_heals_on(admin: Administrator) -> None:
     admin.site.host.run("ip", "link", "delete", "virbr0")
     await eventually(lambda: not healed.empty(), "the bridge heals")
     assert wait_until(lambda: guest.ping(admin.site.outside.ipv4), "the guest reaches the outside")
+
+
+def rule_handles(site: Site) -> set[tuple[str, str, int]]:
+    """What the kernel numbers rules by: a rule that is written again gets another number."""
+    rules = [entry["rule"] for entry in site.host.nft() if "rule" in entry]
+    return {(rule["table"], rule["chain"], rule["handle"]) for rule in rules}
+
+
+async def test_a_restart_writes_no_rule_again(admin: Administrator) -> None:
+    """Also none that libnftables lists otherwise than it was written."""
+    matches = "<icmp type='3' code='1'/>", "<tcp match='no' srcipaddr='10.0.0.1' dstipaddr='10.0.0.2'/>", "<udp/>"
+    rules = "".join(f"<rule action='drop' direction='in'>{match}</rule>" for match in matches)
+    await admin.define_filter(f"<filter name='varied'>{rules}</filter>")
+    await admin.raise_network(LAB)
+    guest = await admin.add_guest("lab")
+    await admin.call(guest.port, "org.vnetd1.Port", "SetFilter", "sa{sv}", "varied", {})
+    before = rule_handles(admin.site)
+    assert before
+    restart(admin.site)
+    assert rule_handles(admin.site) == before
