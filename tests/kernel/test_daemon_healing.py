@@ -131,6 +131,7 @@ COMMANDS = {
     "ip link delete virbr0": "bridge virbr0",
     "ip link set virbr0 down": "bridge virbr0",
     "ip link set virbr0 address 52:54:00:99:99:99": "bridge virbr0",
+    "ip link set virbr0 alias theirs": "bridge virbr0",
     "ip link set virbr0 mtu 1300": "bridge virbr0",
     "ip link set virbr0 type bridge stp_state 1": "bridge virbr0",
     "ip link set virbr0 type bridge forward_delay 1500": "bridge virbr0",

@@ -118,12 +118,16 @@ class DesiredNetwork:
 
 @dataclass(frozen=True, slots=True)
 class ObservedNetwork:
-    """The same as found on the host; ``fragment`` is what the ledger of written rules holds."""
+    """The same as found on the host; ``fragment`` is what the ledger of written rules holds.
+
+    ``ours``: the link has the index of the one vnetd made, so that it is ours even if its alias was changed.
+    """
 
     view: LinkView | None
     sysctls: Mapping[tuple[str, ...], str | None]
     fragment: Fragment | None
     dnsmasq: DnsmasqState
+    ours: bool = False
 
 
 class ForeignLink(Exception):
@@ -137,7 +141,7 @@ def plan(desired: DesiredNetwork, observed: ObservedNetwork, previous: DesiredNe
     somebody else and stay. Raises ``ForeignLink`` if the bridge's name is taken by a link that is not ours.
     """
     steps: list[Step] = [
-        *_plan_link(desired.bridge, observed.view, desired.complete_checksums),
+        *_plan_link(desired.bridge, observed, desired.complete_checksums),
         *_plan_sysctls(desired, observed),
         *_plan_rules(desired, observed),
         *_plan_addresses(desired, observed.view, previous),
@@ -167,13 +171,13 @@ def link_local(mac: str) -> IPv6Interface:
     return IPv6Interface((b"\xfe\x80" + bytes(6) + identifier, 64))
 
 
-def _plan_link(want: CreateBridge, view: LinkView | None, complete_checksums: bool) -> Iterator[Step]:
-    what = f"bridge {want.name}"
+def _plan_link(want: CreateBridge, observed: ObservedNetwork, complete_checksums: bool) -> Iterator[Step]:
+    what, view = f"bridge {want.name}", observed.view
     if view is None:
         yield KernelStep(Phase.LINK, what, want)
         if complete_checksums:
             yield KernelStep(Phase.LINK, what, DisableTxChecksum(want.name))
-    elif view.link.alias != want.alias:
+    elif view.link.alias != want.alias and not observed.ours:
         raise ForeignLink(want.name)
     else:
         for change in _bridge_changes(want, view.link):
@@ -191,6 +195,7 @@ def _bridge_changes(want: CreateBridge, have: Link) -> Iterator[SetLink]:
         want.name,
         mac=want.mac if have.mac != want.mac else None,
         mtu=want.mtu if have.mtu != want.mtu else None,
+        alias=want.alias if have.alias != want.alias else None,
         stp=True if want.stp and not state.stp else None,
         forward_delay=want.forward_delay if state.forward_delay != want.forward_delay else None,
     )

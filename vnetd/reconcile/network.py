@@ -6,7 +6,7 @@ from typing import Any
 
 from vnetd.model.errors import HostError, InUse, VnetError
 from vnetd.plan.dnsmasq import DnsmasqState
-from vnetd.plan.kernel import LinkView
+from vnetd.plan.kernel import LinkView, SetLink
 from vnetd.plan.network import (
     DesiredNetwork,
     ForeignLink,
@@ -40,6 +40,7 @@ class NetworkTarget:
         self._rules = loop.rules
         self._devices = loop.devices
         self._previous: DesiredNetwork | None = None
+        self._index = 0  # of the bridge, once it was seen with our tag
 
     async def bring_up(self) -> None:
         """Make everything; if a step fails, undo what was made and raise the step's error."""
@@ -75,7 +76,7 @@ class NetworkTarget:
         await self._guard(steps)
         # dnsmasq takes milliseconds to start: the bridge is raised and the kernel read again meanwhile.
         (view, sysctls), dnsmasq = await _all(self._raise(steps), self._serve(steps, before.dnsmasq))
-        after = ObservedNetwork(view, sysctls, self._rules.fragment(self.key), dnsmasq)
+        after = ObservedNetwork(view, sysctls, self._rules.fragment(self.key), dnsmasq, self._is_ours(view))
         if left := self._plan(after):
             raise HostError("verify", self.desired.bridge.name, f"{left[0].what} does not stay as it was made")
         if before.view is None:  # everything else on it went with the bridge
@@ -105,13 +106,25 @@ class NetworkTarget:
 
     async def take_down(self) -> None:
         """Remove everything; finishes all its steps, then raises what went wrong."""
+        failures: list[BaseException] = []
+        try:
+            await self._retag()
+        except HostError as error:
+            failures.append(error)
         *removals, rules = plan_removal(self.desired.uuid, self.desired.bridge)
         results = await asyncio.gather(*(self._execute([step]) for step in removals), return_exceptions=True)
-        failures = [result for result in results if isinstance(result, BaseException)]
+        failures += [result for result in results if isinstance(result, BaseException)]
         if not failures:  # a bridge that could not be deleted keeps its rules: it must not open up
             await self._execute([rules])
             return
         _raise_all(failures)
+
+    async def _retag(self) -> None:
+        """Give our bridge its alias back if somebody changed it: only what carries it is deleted."""
+        bridge = self.desired.bridge
+        link = await self._host.kernel.link(bridge.name)
+        if link and link.index == self._index and link.alias != bridge.alias:
+            await self._host.kernel.apply([SetLink(bridge.name, alias=bridge.alias)])
 
     async def _undo(self, failure: BaseException) -> None:
         if isinstance(failure, InUse):
@@ -141,7 +154,12 @@ class NetworkTarget:
     async def observe(self) -> ObservedNetwork:
         """What is there now."""
         (view, sysctls), dnsmasq = await _all(self._observe_kernel(), self._host.dnsmasq.observe(self.desired.uuid))
-        return ObservedNetwork(view, sysctls, self._rules.fragment(self.key), dnsmasq)
+        return ObservedNetwork(view, sysctls, self._rules.fragment(self.key), dnsmasq, self._is_ours(view))
+
+    def _is_ours(self, view: LinkView | None) -> bool:
+        if view and view.link.alias == self.desired.bridge.alias:
+            self._index = view.link.index
+        return view is not None and view.link.index == self._index
 
     async def _execute(self, steps: Sequence[Step]) -> None:
         """Execute in order; kernel steps that follow each other go in one batch."""
