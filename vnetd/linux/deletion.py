@@ -10,12 +10,10 @@ import secrets
 from collections import deque
 from concurrent.futures import Future
 
-from pyroute2 import IPRoute
-from pyroute2.netlink.exceptions import NetlinkError
-
 from vnetd.linux.links import read_group, read_link
 from vnetd.linux.netlink import DumpInterrupted, ReadSocket
 from vnetd.linux.operations import reporting
+from vnetd.linux.pyroute2_lean import IPRoute, NetlinkError
 from vnetd.model.errors import HostError
 from vnetd.plan.kernel import DeleteLink, Link
 

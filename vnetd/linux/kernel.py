@@ -6,14 +6,13 @@ from collections.abc import Callable, Mapping, Sequence
 from itertools import groupby
 from typing import TypeVar
 
-from pyroute2 import IPRoute
-
 from vnetd.linux.addresses import read_addresses, read_host_routes, read_routes
 from vnetd.linux.deletion import Deletions
 from vnetd.linux.direct import execute_directly
 from vnetd.linux.links import read_link, read_links
 from vnetd.linux.netlink import DumpInterrupted, ReadSocket
 from vnetd.linux.operations import execute
+from vnetd.linux.pyroute2_lean import IPRoute
 from vnetd.linux.sysctl import read_sysctl
 from vnetd.linux.threads import Worker, ended
 from vnetd.model.errors import HostError

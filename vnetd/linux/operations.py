@@ -7,10 +7,8 @@ from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from pyroute2 import IPRoute
-from pyroute2.netlink.exceptions import NetlinkError
-
 from vnetd.linux.ethtool import disable_tx_checksum
+from vnetd.linux.pyroute2_lean import IPRoute, NetlinkError
 from vnetd.linux.sysctl import write_sysctl
 from vnetd.model.base import IPInterface
 from vnetd.model.errors import HostError
