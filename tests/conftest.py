@@ -8,6 +8,7 @@ test sees what another left. Where that cannot be had, kernel tests are skipped,
 import ctypes
 import os
 import sys
+import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from typing import Any
 import pytest
 from support.netns import CLONE_NEWNET, Guest, Lab, Namespace, entered, run
 from support.outside import Outside, outside_of
+from support.private_bus import PrivateBus, private_bus
 
 TOP = Path(__file__).resolve().parent.parent
 INITIAL = "VNETD_INITIAL_NETNS"
@@ -103,6 +105,21 @@ def guest(lab: Lab, host_ns: Namespace) -> Callable[..., Guest]:
         return lab.guest(host_ns, bridge, name, mac)
 
     return plug
+
+
+@pytest.fixture
+def root() -> Iterator[Path]:
+    """A root directory for a daemon. Not below pytest's own, which only its user can pass, and dnsmasq must."""
+    with tempfile.TemporaryDirectory(prefix="vnetd-root-") as made:
+        Path(made).chmod(0o755)
+        yield Path(made)
+
+
+@pytest.fixture
+def bus() -> Iterator[PrivateBus]:
+    """A message bus of one's own."""
+    with private_bus() as made:
+        yield made
 
 
 @pytest.fixture

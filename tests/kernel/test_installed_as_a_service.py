@@ -2,34 +2,19 @@
 
 import re
 import subprocess
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from support.client import Client
 from support.daemon import Daemon
 from support.netns import Lab, Namespace
-from support.private_bus import PrivateBus, private_bus
+from support.private_bus import PrivateBus
 from support.waiting import wait_until
 
 SYSTEMD = Path(__file__).resolve().parents[2] / "systemd"
 NETWORK = """<network><name>waited for</name><forward mode='nat'/><bridge name='virbr0' stp='off'/>
 <ip address='192.168.122.1' netmask='255.255.255.0'>
 <dhcp><range start='192.168.122.2' end='192.168.122.254'/></dhcp></ip></network>"""
-
-
-@pytest.fixture
-def bus() -> Iterator[PrivateBus]:
-    with private_bus() as made:
-        yield made
-
-
-@pytest.fixture
-def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    made = tmp_path_factory.mktemp("root")
-    for directory in (made, made.parent, made.parent.parent):
-        directory.chmod(0o755)  # dnsmasq's user must be able to pass
-    return made
 
 
 def confinement() -> tuple[str, ...]:

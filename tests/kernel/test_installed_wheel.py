@@ -1,14 +1,13 @@
 """The daemon and the command line as the wheel installs them, with the checkout out of their sight."""
 
 import re
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from support.client import MANAGER, ROOT, Client
 from support.daemon import Daemon
 from support.netns import Namespace
-from support.private_bus import PrivateBus, private_bus
+from support.private_bus import PrivateBus
 from support.wheel import Installation, build_wheel, install
 
 import vnetd
@@ -23,20 +22,6 @@ NETWORK = """<network><name>installed</name><forward mode='nat'/><bridge name='v
 @pytest.fixture(scope="module")
 def installed(tmp_path_factory: pytest.TempPathFactory) -> Installation:
     return install(build_wheel(tmp_path_factory.mktemp("build")), tmp_path_factory.mktemp("installed"))
-
-
-@pytest.fixture
-def bus() -> Iterator[PrivateBus]:
-    with private_bus() as made:
-        yield made
-
-
-@pytest.fixture
-def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    made = tmp_path_factory.mktemp("root")
-    for directory in (made, made.parent, made.parent.parent):
-        directory.chmod(0o755)  # dnsmasq's user must be able to pass
-    return made
 
 
 def test_the_programs_come_from_the_wheel_and_say_their_version(installed: Installation) -> None:
