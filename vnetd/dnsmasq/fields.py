@@ -11,6 +11,7 @@ from ipaddress import IPv4Address, IPv6Address, ip_address
 from vnetd.model.base import CONTROL, IPAddress
 from vnetd.model.errors import Invalid
 
+MAX_LABEL = 63
 MAX_LINE = 1000
 """Bytes of one line; dnsmasq reads at most 1,024 with the newline."""
 
@@ -54,24 +55,41 @@ def _matching(pattern: re.Pattern[str], rule: str, field: str, text: str, size: 
     return text
 
 
+def _dns(field: str, text: str) -> str:
+    """A name that dnsmasq takes whatever its locale, on which its own conversion of international names depends.
+
+    It also sends names with capital letters through that conversion, whose rules for hyphens are those of RFC 5891.
+    """
+    if not text.isascii():
+        raise refuse(field, text, "an international name is given in its ASCII form (xn--…)")
+    for label in text.split("."):
+        if len(label) > MAX_LABEL:
+            raise refuse(field, text, f"no part between dots is longer than {MAX_LABEL} bytes (RFC 1035)")
+        reserved = label[2:4] == "--" and not label.lower().startswith("xn--")
+        if text != text.lower() and (reserved or label.startswith("-") or label.endswith("-")):
+            raise refuse(field, text, "with capital letters, no part may have '-' at an end or '--' in third place")
+    return text
+
+
 def domain(field: str, text: str) -> str:
     """A DNS name: letters, digits, ``_``, ``-`` and dots, at most 253 bytes (RFC 1035)."""
-    return _matching(_NAME, "a domain name of letters, digits, '-', '_' and '.' is needed", field, text)
+    return _dns(field, _matching(_NAME, "a domain name of letters, digits, '-', '_' and '.' is needed", field, text))
 
 
 def record(field: str, text: str) -> str:
     """The owner name of a DNS record."""
-    return _matching(_RECORD, "a record name without spaces, commas and quotes is needed", field, text)
+    return _dns(field, _matching(_RECORD, "a record name without spaces, commas and quotes is needed", field, text))
 
 
 def service(field: str, text: str) -> str:
     """Service or protocol of an SRV record."""
-    return _matching(_LABELS, "letters, digits and any of '_-+/*.' are allowed", field, text, 482)
+    return _dns(field, _matching(_LABELS, "letters, digits and any of '_-+/*.' are allowed", field, text, 482))
 
 
 def dhcp_name(field: str, text: str) -> str:
     """The host name of a static DHCP host; not one that dnsmasq would read as a lease time, address or order."""
     _matching(re.compile(r"[^\W_][\w.\-]*"), "a host name that begins with a letter or digit is needed", field, text)
+    _dns(field, text)
     if _NOT_A_NAME.fullmatch(text):
         raise refuse(field, text, "dnsmasq would read it as a lease time or an order, not as a host name")
     try:
