@@ -29,6 +29,7 @@ from support.waiting import eventually
 
 from vnetd.model.errors import Busy, Exists, HostError, InUse, Invalid, NotFound, VnetError
 from vnetd.plan.kernel import DeleteLink, SetLink
+from vnetd.ruleset.filter_symbols import protocol
 from vnetd.service.views import Added, Attached, Removed
 
 FILTER = {"filter": "no-mac-spoofing"}
@@ -500,7 +501,8 @@ async def test_a_filter_redefined_during_an_attachment_is_in_force_in_its_new_fo
             once = rules_of_filters(host)
             await daemon.services.reconcile(ROOT)
             assert rules_of_filters(host) == once
-            assert "udp" in repr(once) and "icmp" not in repr(once)
+            before, after = (f"'right': {protocol(number)!r}}}" for number in (1, 17))
+            assert after in repr(once) and before not in repr(once)
     else:
         raise AssertionError("an attachment has fewer calls")
 
