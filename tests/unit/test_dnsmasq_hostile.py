@@ -115,7 +115,8 @@ parts = st.one_of(
 )
 
 EXPECTED = {
-    "addn-hosts", "bind-dynamic", "dhcp-authoritative", "dhcp-boot", "dhcp-hostsfile", "dhcp-lease-max",
+    "addn-hosts", "bind-dynamic", "bind-interfaces",
+    "dhcp-authoritative", "dhcp-boot", "dhcp-hostsfile", "dhcp-lease-max",
     "dhcp-leasefile", "dhcp-no-override", "dhcp-option", "dhcp-range", "domain", "enable-ra", "enable-tftp",
     "except-interface", "expand-hosts", "interface", "local", "log-async", "no-ping", "no-resolv", "pid-file",
     "servers-file", "srv-host", "strict-order", "tftp-root", "txt-record", "log-queries", "address",

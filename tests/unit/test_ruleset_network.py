@@ -9,6 +9,12 @@ from vnetd.plan.rules import EMPTY, Fragment
 from vnetd.ruleset.network import BASE_CHAINS, BASE_SETS, network_fragment
 
 ADDRESSES = [{"address": "192.168.77.1/24"}, {"address": "fd77::1/64"}]
+SERVICES = {
+    "own4": {("192.168.77.1",)},
+    "own6": {("fd77::1",)},
+    "served4": {("virbr7", "192.168.77.1")},
+    "served6": {("virbr7", "fd77::1")},
+}
 
 
 def compiled(mode: str, bridge: str = "virbr7", **fields: Any) -> Fragment:
@@ -29,7 +35,13 @@ def test_an_open_network_adds_no_rule_at_all() -> None:
 
 
 def test_an_isolated_network_is_guarded_and_lets_nothing_through() -> None:
-    assert elements(compiled("isolated")) == {"intra": {("virbr7", "virbr7")}, "guarded": {("virbr7",)}}
+    assert elements(compiled("isolated")) == {"intra": {("virbr7", "virbr7")}, "guarded": {("virbr7",)}, **SERVICES}
+
+
+@pytest.mark.parametrize("mode", ["nat", "route", "isolated"])
+def test_services_on_the_networks_addresses_are_for_its_own_bridge(mode: str) -> None:
+    found = elements(compiled(mode))
+    assert {name: found[name] for name in SERVICES} == SERVICES
 
 
 def test_nat_translates_ipv4_lets_answers_in_and_routes_ipv6() -> None:
@@ -88,7 +100,7 @@ def test_networks_that_translate_alike_share_a_chain(nat: dict[str, Any], chain:
 
 
 def test_two_networks_share_everything_but_their_elements() -> None:
-    one, other = compiled("nat", "virbr1"), compiled("route", "virbr2")
+    one, other = compiled("nat", "virbr1"), compiled("route", "virbr2", addresses=[{"address": "10.5.0.1/16"}])
     assert all(chain in one.chains and chain in other.chains for chain in BASE_CHAINS)
     assert one.sets == other.sets == BASE_SETS
     assert not one.elements & other.elements

@@ -84,7 +84,11 @@ def _own_lines(network: Network, uuid: str, bridge: str, directory: str, run_dir
     yield from _domain_lines(network)
     if dns:
         yield from _zone_lines(network)
-    yield from _process_lines(uuid, bridge, directory, run_directory, dns)
+    yield from _process_lines(uuid, directory, run_directory, dns)
+    # An interface bound dynamically makes every dnsmasq of the host list all addresses whenever one is added. Where
+    # rules see to it that only the network's own bridge reaches the service, the addresses there are do (adr/0005).
+    yield "bind-dynamic" if network.mode is Mode.OPEN else "bind-interfaces"
+    yield f"interface={fields.interface('bridge', bridge)}"
     if network.mode is Mode.ISOLATED:
         yield from ("dhcp-option=3", "ra-param=*,0,0")
     if dns and network.dns is not None:
@@ -119,7 +123,7 @@ def _zone_lines(network: Network) -> Iterator[str]:
         yield "local=//"
 
 
-def _process_lines(uuid: str, bridge: str, directory: str, run_directory: str, dns: bool) -> Iterator[str]:
+def _process_lines(uuid: str, directory: str, run_directory: str, dns: bool) -> Iterator[str]:
     directory = fields.path("directory", directory)
     yield "no-resolv"
     if dns:
@@ -129,8 +133,6 @@ def _process_lines(uuid: str, bridge: str, directory: str, run_directory: str, d
     # Without it a full log socket would stop DNS and DHCP of all guests.
     yield "log-async=20"
     yield "except-interface=lo"
-    yield "bind-dynamic"
-    yield f"interface={fields.interface('bridge', bridge)}"
 
 
 def _tftp_lines(network: Network) -> Iterator[str]:

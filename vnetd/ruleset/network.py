@@ -16,6 +16,7 @@ from vnetd.model.network import Mode, Nat, Network, PortRange
 from vnetd.plan.rules import EMPTY, Chain, Element, Fragment, Hook, Json, Set
 from vnetd.ruleset.expressions import (
     ACCEPT,
+    DROP,
     REJECT,
     RETURN,
     anonymous_set,
@@ -43,7 +44,7 @@ def network_fragment(network: Network, bridge: str) -> Fragment:
     closed = () if network.host_access else (_element("no_host", bridge),)
     if network.mode is Mode.OPEN:
         return _with_base((), frozenset(closed)) if closed else EMPTY
-    elements = {_element("intra", bridge, bridge), _element("guarded", bridge), *closed}
+    elements = {_element("intra", bridge, bridge), _element("guarded", bridge), *closed, *_services(network, bridge)}
     chains: list[Chain] = []
     if network.mode in {Mode.NAT, Mode.ROUTE}:
         for subnet in _subnets(network):
@@ -58,6 +59,14 @@ def _with_base(chains: tuple[Chain, ...], elements: frozenset[Element]) -> Fragm
 
 def _element(name: str, *key: str, data: str = "") -> Element:
     return Element("inet", name, key, data)
+
+
+def _services(network: Network, bridge: str) -> Iterator[Element]:
+    """The network's own addresses, whose services only its own bridge and the host itself may reach."""
+    for address in network.addresses:
+        version, own = address.address.version, str(address.address.ip)
+        yield _element(f"own{version}", own)
+        yield _element(f"served{version}", bridge, own)
 
 
 def _subnets(network: Network) -> set[IPNetwork]:
@@ -164,7 +173,28 @@ BASE_CHAINS = (
         ),
         Hook("nat", "postrouting", 100),
     ),
-    Chain("inet", "input", ((in_set(IIF, "no_host"), jump("host_closed")),), Hook("filter", "input", 0)),
+    Chain(
+        "inet",
+        "input",
+        (
+            (in_set(IIF, "no_host"), jump("host_closed")),
+            (in_set(payload("ip", "daddr"), "own4"), jump("to_services")),
+            (in_set(payload("ip6", "daddr"), "own6"), jump("to_services")),
+        ),
+        Hook("filter", "input", 0),
+    ),
+    # DNS and TFTP of a network are for its guests and the host: dnsmasq itself does not look where a query came in.
+    Chain(
+        "inet",
+        "to_services",
+        (
+            (match(IIF, "lo"), RETURN),
+            (in_set(concat(IIF, payload("ip", "daddr")), "served4"), RETURN),
+            (in_set(concat(IIF, payload("ip6", "daddr")), "served6"), RETURN),
+            (match(payload("udp", "dport"), anonymous_set(53, 69)), DROP),
+            (match(payload("tcp", "dport"), 53), DROP),
+        ),
+    ),
     Chain(
         "inet",
         "host_closed",
@@ -186,6 +216,8 @@ BASE_SETS = (
     Set("inet", "intra", ("ifname", "ifname")),
     Set("inet", "guarded", ("ifname",)),
     Set("inet", "no_host", ("ifname",)),
+    *(Set("inet", f"own{version}", (kind,)) for version, (_, kind) in FAMILIES.items()),
+    *(Set("inet", f"served{version}", ("ifname", kind)) for version, (_, kind) in FAMILIES.items()),
     *(
         Set("inet", f"{name}{version}{via}", (*("ifname",) * (2 if via else 1), kind), flags=("interval",))
         for name, (version, (_, kind)), via in product(("from", "to", "reply"), FAMILIES.items(), ("", "_via"))
