@@ -11,8 +11,8 @@ from typing import Literal
 
 from vnetd.host.protocols import Nft
 from vnetd.model.errors import HostError
-from vnetd.plan.ledger import Drift, Ledger, merge
-from vnetd.plan.rules import Family, Fragment
+from vnetd.plan.ledger import Drift, Ledger, Proposal, merge
+from vnetd.plan.rules import EMPTY, Family, Fragment
 
 log = logging.getLogger(__name__)
 
@@ -43,9 +43,8 @@ class RulesKeeper:
         """Make each owner's part the given fragment, all in one transaction; ``None`` removes it."""
         async with self.lock:
             proposal = self._ledger.propose(changes)
-            await self._nft.commit(proposal.remove, proposal.add)
-            self._ledger.accept(proposal)
-            if not self._ledger.owners() and not self._ledger.spares_foreign:
+            await self._transact(proposal)
+            if proposal.remove != EMPTY and not self._ledger.owners() and not self._ledger.spares_foreign:
                 await self._nft.clear()
             if proposal.add.chains and self._learning is None:
                 self._learning = asyncio.get_running_loop().create_task(self._learn())
@@ -87,6 +86,18 @@ class RulesKeeper:
         """Wait for listing under way."""
         if self._learning:
             await self._learning
+
+    async def _transact(self, proposal: Proposal) -> None:
+        """Once begun, it comes to its end and into the ledger even if its caller is cancelled."""
+        commit = asyncio.ensure_future(self._nft.commit(proposal.remove, proposal.add))
+        try:
+            await asyncio.shield(commit)
+        except asyncio.CancelledError:
+            await asyncio.wait({commit})
+            if not commit.cancelled() and commit.exception() is None:
+                self._ledger.accept(proposal)
+            raise
+        self._ledger.accept(proposal)
 
     async def _repair(self, drift: Drift) -> None:
         self.repaired = {}
