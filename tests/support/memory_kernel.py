@@ -31,6 +31,7 @@ from vnetd.plan.kernel import (
     Link,
     LinkView,
     Operation,
+    RenameLink,
     SetLink,
     WriteSysctl,
 )
@@ -115,6 +116,11 @@ class MemoryKernel:
         entry = self.find(name)
         return entry.link if entry else None
 
+    async def link_at(self, index: int) -> Link | None:
+        """A link by its index."""
+        entry = self.entries.get(index)
+        return entry.link if entry else None
+
     async def links(self) -> tuple[Link, ...]:
         """Every link."""
         return tuple(entry.link for entry in self.entries.values())
@@ -178,6 +184,8 @@ class MemoryKernel:
                 self._create(operation, cause)
             case SetLink():
                 self._set_link(operation, cause)
+            case RenameLink():
+                self._rename(operation, cause)
             case DeleteLink():
                 self._delete_link(operation, cause)
             case AddAddress() | DeleteAddress():
@@ -190,6 +198,16 @@ class MemoryKernel:
                 self._write_sysctl(operation, cause)
             case DisableTxChecksum(name):
                 self._entry(operation, name).tx_checksum = False
+
+    def _rename(self, operation: RenameLink, cause: str) -> None:
+        entry = self._entry(operation, operation.name)
+        if self.find(operation.new):
+            raise HostError(*_words(operation), errno.EEXIST)
+        moved = {path: value for path, value in self.values.items() if path[2:4] == ("conf", operation.name)}
+        for path, value in moved.items():
+            del self.values[path]
+            self.values[(*path[:3], operation.new, *path[4:])] = value
+        self._change(entry, cause, name=operation.new)
 
     def _delete_link(self, operation: DeleteLink, cause: str) -> None:
         entry = self.find(operation.name)
@@ -343,6 +361,8 @@ def _words(operation: Operation) -> tuple[str, str]:
         names = ("mac", "mtu", "up", "alias", "master", "stp", "forward_delay", "isolated")
         changed = [name for name in names if getattr(operation, name) is not None]
         return f"set {', '.join(changed)} of", operation.name
+    if isinstance(operation, RenameLink):
+        return "rename", f"{operation.name} to {operation.new}"
     verb = WORDS[type(operation)]
     match operation:
         case AddAddress(link, address) | DeleteAddress(link, address):

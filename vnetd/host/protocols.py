@@ -24,6 +24,10 @@ class Kernel(Protocol):
         """The link ``name`` alone."""
         ...
 
+    async def link_at(self, index: int) -> Link | None:
+        """The link with this index, whatever its name is now."""
+        ...
+
     async def links(self) -> tuple[Link, ...]:
         """Every link: a full dump, for start, overflow and the periodic pass only."""
         ...

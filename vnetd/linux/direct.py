@@ -4,6 +4,7 @@ The same through pyroute2 costs 0.3 to 0.5 ms each, most of it holding the inter
 write rules and dnsmasq's files at the same time (docs/adr/0002). Everything else goes through the library.
 """
 
+import errno
 from ipaddress import IPv4Interface
 
 from vnetd.linux import netlink
@@ -22,7 +23,7 @@ from vnetd.linux.links import (
 from vnetd.linux.netlink import U32, ReadSocket, encode
 from vnetd.linux.operations import index_of, reporting
 from vnetd.model.base import IPInterface
-from vnetd.plan.kernel import AddAddress, CreateBridge, Operation, SetLink
+from vnetd.plan.kernel import AddAddress, CreateBridge, Operation, RenameLink, SetLink
 
 IFA_ADDRESS, IFA_LOCAL, IFA_BROADCAST, IFA_FLAGS = 1, 2, 4, 8
 IFA_F_NODAD = 0x02
@@ -39,6 +40,8 @@ def execute_directly(sock: ReadSocket, operation: Operation) -> bool:
             add_address(sock, link, address)
         case SetLink(name=name, up=True) if operation == SetLink(name, up=True):
             raise_link(sock, name)
+        case RenameLink(name, new):
+            rename_link(sock, name, new)
         case _:
             return False
     return True
@@ -94,9 +97,18 @@ def raise_link(sock: ReadSocket, name: str) -> None:
 
 
 def rename_link(sock: ReadSocket, name: str, new: str) -> None:
-    """Give a link that is down another name. Raises ``HostError``."""
+    """Give a link another name; older kernels take that only while it is down. Raises ``HostError``."""
     with reporting("rename", f"{name} to {new}"):
-        sock.change(netlink.RTM_NEWLINK, 0, _link(index_of(name)) + encode(IFLA_IFNAME, new.encode() + b"\0"))
+        index = index_of(name)
+        body = _link(index) + encode(IFLA_IFNAME, new.encode() + b"\0")
+        try:
+            sock.change(netlink.RTM_NEWLINK, 0, body)
+        except OSError as error:
+            if error.errno != errno.EBUSY:
+                raise
+            sock.change(netlink.RTM_NEWLINK, 0, netlink.LINK.pack(0, 0, index, 0, IFF_UP))
+            sock.change(netlink.RTM_NEWLINK, 0, body)
+            raise_link(sock, new)
 
 
 def _link(index: int) -> bytes:

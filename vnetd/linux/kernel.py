@@ -9,7 +9,7 @@ from typing import TypeVar
 from vnetd.linux.addresses import read_addresses, read_host_routes, read_routes
 from vnetd.linux.deletion import Deletions
 from vnetd.linux.direct import execute_directly
-from vnetd.linux.links import read_link, read_links
+from vnetd.linux.links import read_link, read_link_at, read_links
 from vnetd.linux.netlink import DumpInterrupted, ReadSocket
 from vnetd.linux.operations import execute
 from vnetd.linux.pyroute2_lean import IPRoute
@@ -77,6 +77,10 @@ class LinuxKernel:
     async def link(self, name: str) -> Link | None:
         """The link ``name`` alone."""
         return await self._read(f"link {name}", lambda sock: read_link(sock, name))
+
+    async def link_at(self, index: int) -> Link | None:
+        """The link with this index, ``None`` if there is none."""
+        return await self._read(f"link {index}", lambda sock: read_link_at(sock, index))
 
     async def links(self) -> tuple[Link, ...]:
         """Every link."""

@@ -30,6 +30,16 @@ def read_link(sock: ReadSocket, name: str) -> Link | None:
         raise
 
 
+def read_link_at(sock: ReadSocket, index: int) -> Link | None:
+    """The link with this index, ``None`` if there is none. Raises ``OSError``."""
+    try:
+        return sock.get(netlink.RTM_GETLINK, netlink.LINK.pack(0, 0, index, 0, 0) + _NO_STATISTICS, parse_link)
+    except OSError as error:
+        if error.errno == errno.ENODEV:
+            return None
+        raise
+
+
 def read_links(sock: ReadSocket) -> list[Link]:
     """Every link. Raises ``OSError``."""
     return sock.dump(netlink.RTM_GETLINK, _ANY + _NO_STATISTICS, parse_link)

@@ -117,6 +117,14 @@ class SetLink:
 
 
 @dataclass(frozen=True, slots=True)
+class RenameLink:
+    """Give a link another name. Where the kernel renames only links that are down it is set down for the moment."""
+
+    name: str
+    new: str
+
+
+@dataclass(frozen=True, slots=True)
 class DeleteLink:
     """Delete the link ``name`` if its alias is ``alias`` (ours); a link that is gone already is no error.
 
@@ -193,6 +201,7 @@ Operation = (
     CreateBridge
     | CreateVeth
     | SetLink
+    | RenameLink
     | DeleteLink
     | AddAddress
     | DeleteAddress

@@ -6,7 +6,7 @@ from typing import Any
 
 from vnetd.model.errors import HostError, InUse, VnetError
 from vnetd.plan.dnsmasq import DnsmasqState
-from vnetd.plan.kernel import LinkView, SetLink
+from vnetd.plan.kernel import LinkView
 from vnetd.plan.network import (
     DesiredNetwork,
     ForeignLink,
@@ -22,6 +22,7 @@ from vnetd.plan.network import (
     plan,
     plan_removal,
 )
+from vnetd.reconcile.identity import recovered
 from vnetd.reconcile.loop import Loop
 
 KernelView = tuple[LinkView | None, dict[tuple[str, ...], str | None]]
@@ -69,19 +70,26 @@ class NetworkTarget:
     async def converge(self) -> tuple[str, ...]:
         """Observe, plan, execute, observe again; returns what was repaired, without repetition."""
         before = await self.observe()
+        renamed = await self._recover() if before.view is None and self._index else ()
+        if renamed:
+            before = await self.observe()
         steps = self._plan(before)
-        if not steps:
-            return ()
+        after = await self._round(steps, before) if steps else before
+        # Somebody may have changed something meanwhile: once more, and if that does not hold he does it on purpose.
+        again = self._plan(after)
+        if again and (left := self._plan(await self._round(again, after))):
+            raise HostError("verify", self.desired.bridge.name, f"{left[0].what} does not stay as it was made")
+        if before.view is None:  # everything else on it went with the bridge
+            return (f"bridge {self.desired.bridge.name}",)
+        return tuple(dict.fromkeys((*renamed, *(step.what for step in (*steps, *again)))))
+
+    async def _round(self, steps: Sequence[Step], before: ObservedNetwork) -> ObservedNetwork:
+        """Execute what was planned, and observe."""
         await self._execute([step for step in steps if step.phase == Phase.REMOVE])
         await self._guard(steps)
         # dnsmasq takes milliseconds to start: the bridge is raised and the kernel read again meanwhile.
         (view, sysctls), dnsmasq = await _all(self._raise(steps), self._serve(steps, before.dnsmasq))
-        after = ObservedNetwork(view, sysctls, self._rules.fragment(self.key), dnsmasq, self._is_ours(view))
-        if left := self._plan(after):
-            raise HostError("verify", self.desired.bridge.name, f"{left[0].what} does not stay as it was made")
-        if before.view is None:  # everything else on it went with the bridge
-            return (f"bridge {self.desired.bridge.name}",)
-        return tuple(dict.fromkeys(step.what for step in steps))
+        return ObservedNetwork(view, sysctls, self._rules.fragment(self.key), dnsmasq, self._is_ours(view))
 
     async def _guard(self, steps: Sequence[Step]) -> None:
         """The bridge with its addresses, its rules and dnsmasq's files, side by side; a new bridge is still down."""
@@ -108,7 +116,7 @@ class NetworkTarget:
         """Remove everything; finishes all its steps, then raises what went wrong."""
         failures: list[BaseException] = []
         try:
-            await self._retag()
+            await self._recover()
         except HostError as error:
             failures.append(error)
         *removals, rules = plan_removal(self.desired.uuid, self.desired.bridge)
@@ -119,12 +127,11 @@ class NetworkTarget:
             return
         _raise_all(failures)
 
-    async def _retag(self) -> None:
-        """Give our bridge its alias back if somebody changed it: only what carries it is deleted."""
+    async def _recover(self) -> tuple[str, ...]:
+        """Give our bridge its name and alias back if somebody changed them: only what carries both is deleted."""
         bridge = self.desired.bridge
-        link = await self._host.kernel.link(bridge.name)
-        if link and link.index == self._index and link.alias != bridge.alias:
-            await self._host.kernel.apply([SetLink(bridge.name, alias=bridge.alias)])
+        _, repaired = await recovered(self._host.kernel, bridge.name, bridge.alias, self._index)
+        return repaired
 
     async def _undo(self, failure: BaseException) -> None:
         if isinstance(failure, InUse):

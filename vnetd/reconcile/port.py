@@ -5,13 +5,17 @@ then it joins the bridge and is raised.
 """
 
 import asyncio
+import logging
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from vnetd.model.errors import HostError, InUse
 from vnetd.plan.kernel import DeleteLink, Link, Operation, SetLink
 from vnetd.plan.rules import EMPTY, Fragment
+from vnetd.reconcile.identity import recovered
 from vnetd.reconcile.loop import Loop
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +58,7 @@ class PortTarget:
         self.lock = asyncio.Lock()
         self.desired = desired
         self._placed = False
+        self._index = 0  # of the device, once it was seen
         self._host = loop.host
         self._rules = loop.rules
         self._devices = loop.devices
@@ -65,10 +70,11 @@ class PortTarget:
         if (self._rules.fragment(self.key) or EMPTY) != self.desired.fragment:
             await self._rules.put({self.key: self.desired.fragment})
             repaired.append("filter")
-        device = await self._host.kernel.link(self.desired.device)
-        if device is None or device.alias != (self.desired.alias or device.alias):
+        device = await self._find(repaired)
+        if device is None:
             self._gone()
             return ()
+        self._index = device.index
         self._devices.seen(self.key, device.index)
         bridge = await self._host.kernel.link(self.desired.bridge)
         if bridge is None:  # the network's own look brings it back and touches its ports
@@ -82,6 +88,7 @@ class PortTarget:
     async def take_down(self) -> None:
         """Take the port out: the device vnetd made is deleted, another's leaves the bridge; rules go last."""
         removal: Operation
+        await self._find([])
         if self.desired.alias:
             removal = DeleteLink(self.desired.device, self.desired.alias)
             await self._host.kernel.apply([removal])
@@ -92,6 +99,21 @@ class PortTarget:
     def refilter(self, fragment: Fragment) -> None:
         """The port's rules are to be these; the caller has committed them."""
         self.desired = replace(self.desired, fragment=fragment)
+
+    async def _find(self, repaired: list[str]) -> Link | None:
+        """The port's device, with its name and alias given back if somebody took them."""
+        kernel, want = self._host.kernel, self.desired
+        if want.alias:
+            device, given = await recovered(kernel, want.device, want.alias, self._index)
+            repaired.extend(given)
+            return device
+        device = await kernel.link(want.device)
+        if device is None and self._index and (renamed := await kernel.link_at(self._index)):
+            # A device of somebody else's, which may call it what he likes: but then our rules miss it.
+            await kernel.apply([SetLink(renamed.name, master="")])
+            log.warning("%s was renamed to %s and is no port any more: attach it anew", want.device, renamed.name)
+            self._ended(want.uuid)
+        return device
 
     async def _enslaved(self) -> bool:
         device = await self._host.kernel.link(self.desired.device)
