@@ -26,6 +26,7 @@ from support.memory_host import (
 from support.waiting import eventually
 
 from vnetd.host.events import Overflow
+from vnetd.model.base import IPInterface
 from vnetd.model.errors import HostError
 from vnetd.plan.kernel import (
     AddAddress,
@@ -251,12 +252,16 @@ async def test_a_full_pass_finds_what_no_event_told() -> None:
         assert not difference(before, daemon.host.state())
 
 
+def addresses(host: MemoryHost) -> set[IPInterface]:
+    """Addresses of the network's bridge."""
+    entry = host.links.find("virbr0")
+    return entry.addresses if entry else set()
+
+
 async def quarrel(daemon: Running, times: int) -> None:
     """Somebody takes the address away as soon as it is there."""
     for _ in range(times):
-        entry = daemon.host.links.find("virbr0")
-        assert entry is not None
-        await eventually(lambda entry=entry: V4 in entry.addresses, "it is put back", deadline=200)
+        await eventually(lambda: V4 in addresses(daemon.host), "it is put back", deadline=200)
         daemon.host.perform(DeleteAddress("virbr0", V4))
 
 

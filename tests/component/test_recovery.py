@@ -101,7 +101,7 @@ def comparable(host: MemoryHost) -> dict[str, object]:
     return state
 
 
-SAME = {"uuid": str(uuid4()), "mac": "52:54:00:00:00:01"}
+SAME: dict[str, Any] = {"uuid": str(uuid4()), "mac": "52:54:00:00:00:01"}
 
 
 async def define_it(daemon: Running) -> None:

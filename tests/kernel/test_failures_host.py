@@ -19,7 +19,7 @@ from support.waiting import eventually
 
 RANGE = {"start": "192.168.77.10", "end": "192.168.77.99"}
 LAB = {"name": "lab", "mode": "nat", "addresses": [{"address": "192.168.77.1/24", "dhcp": {"ranges": [RANGE]}}]}
-DUAL = {**LAB, "addresses": [*LAB["addresses"], {"address": "fd77::1/64"}]}  # type: ignore[misc]
+DUAL = {**LAB, "addresses": [*LAB["addresses"], {"address": "fd77::1/64"}]}
 
 
 def subnet(*addresses: str, **fields: Any) -> str:
