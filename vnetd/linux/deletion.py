@@ -17,7 +17,7 @@ from vnetd.linux.pyroute2_lean import IPRoute, NetlinkError
 from vnetd.model.errors import HostError
 from vnetd.plan.kernel import DeleteLink, Link
 
-LARGEST_GROUP = 8
+LARGEST_GROUP = 12
 """Links a request deletes at most: the kernel lets nobody else change links for its whole duration."""
 
 log = logging.getLogger(__name__)
