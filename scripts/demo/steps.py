@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from support.client import NETWORK, PORT
-from support.events import ADDRESS_GONE, LINK_GONE, TABLE_GONE, Event, EventClock
+from support.events import ADDRESS_GONE, LINK_GONE, TABLE_GONE, Event, EventClock, arrival
 from support.netns import Namespace
 from support.waiting import eventually
 
@@ -141,14 +141,14 @@ class Show:
         before = await stage.client.get(self._network, NETWORK, "HealedCount")
         mark = BRIDGE if event is LINK_GONE else ""
         with EventClock(stage.host, event, mark) as clock:
-            gone = await clock.heard(lambda: stage.host.run(*command))
-        what = (await asyncio.wait_for(healed.get(), 10))[0]
-        took = time.perf_counter() - gone
+            damage = clock.heard(lambda: stage.host.run(*command))
+            gone, (repaired, (what, _)) = await asyncio.gather(damage, arrival(healed))
         await eventually(holds, f"everything is back after {' '.join(command)}")
-        back = await self._until(lambda: stage.guest.ping(stage.outside.ipv4, wait=0.2))
+        await self._until(lambda: stage.guest.ping(stage.outside.ipv4, wait=0.2))
+        back = time.perf_counter() - gone
         count = await stage.client.get(self._network, NETWORK, "HealedCount")
         assert count > before, f"HealedCount stayed at {count}"
-        return took, f"repaired: {what}; the guest reaches the outside {(took + back) * 1000:.0f} ms after the damage"
+        return repaired - gone, f"repaired: {what}; the guest reaches the outside {back * 1000:.0f} ms after the damage"
 
     async def _healed(self) -> "asyncio.Queue[list[Any]]":
         return await self._stage.client.listen("Healed", self._network)

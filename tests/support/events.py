@@ -6,7 +6,7 @@ import struct
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Self
+from typing import Any, Self
 
 from support.netns import Namespace
 
@@ -63,6 +63,13 @@ class EventClock:
             now = time.perf_counter()
             if any(kind == self._event.kind and self._mark in message for kind, message in _messages(data)):
                 return now
+
+
+async def arrival(announced: "asyncio.Queue[list[Any]]", *, deadline: float = 10) -> tuple[float, list[Any]]:
+    """When (``time.perf_counter``) the next signal arrives in a queue of ``Client.listen``, and its values."""
+    async with asyncio.timeout(deadline):
+        values = await announced.get()
+    return time.perf_counter(), values
 
 
 def _messages(data: bytes) -> Iterator[tuple[int, bytes]]:
