@@ -23,6 +23,8 @@ from vnetd.reconcile.forwarding import ForwardingKeeper
 from vnetd.reconcile.healer import Healer, Reporter
 from vnetd.reconcile.rules import RulesKeeper
 from vnetd.reconcile.surroundings import HostRoutes
+from vnetd.ruleset import filter as filter_rules
+from vnetd.ruleset import network as network_rules
 
 LEASES = "leases"
 
@@ -39,7 +41,7 @@ class Loop:
     ) -> None:
         self.host = host
         self.devices = Devices()
-        self.rules = RulesKeeper(host.nft)
+        self.rules = RulesKeeper(host.nft, (network_rules.BASE, filter_rules.BASE))
         self.routes = HostRoutes(host.kernel, self.devices.names)
         self.forwarding = ForwardingKeeper(host.kernel, host.store, self.routes)
         self.healer = Healer(reporter)

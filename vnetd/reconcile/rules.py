@@ -6,7 +6,7 @@ only, and is entered in the ledger once the kernel took it. Foreign changes are 
 
 import asyncio
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Literal
 
 from vnetd.host.protocols import Nft
@@ -15,6 +15,11 @@ from vnetd.plan.ledger import Drift, Ledger, Proposal, merge
 from vnetd.plan.rules import EMPTY, Family, Fragment
 
 log = logging.getLogger(__name__)
+
+SHARED = "shared"
+"""Owner of what all networks or filters share."""
+LINGER = 60.0
+"""Seconds the shared part stays when nobody uses it any more, so that stop and start do not make it anew; 0: none."""
 
 FAMILIES: tuple[Family, ...] = ("inet", "bridge")
 Spot = tuple[Family, Literal["table", "chain", "set"], str]
@@ -26,7 +31,11 @@ class RulesKeeper:
 
     key = "rules"
 
-    def __init__(self, nft: Nft) -> None:
+    def __init__(self, nft: Nft, bases: Sequence[Fragment] = ()) -> None:
+        """``bases`` are what all networks or all filters share: kept for a while after the last of them is gone."""
+        self._bases = bases
+        self._farewell: asyncio.TimerHandle | None = None
+        self._releasing: asyncio.Task[None] | None = None
         self.lock = asyncio.Lock()
         self.repaired: dict[str, tuple[str, ...]] = {}
         """What the last look repaired, by owner."""
@@ -42,10 +51,11 @@ class RulesKeeper:
     async def put(self, changes: Mapping[str, Fragment | None]) -> None:
         """Make each owner's part the given fragment, all in one transaction; ``None`` removes it."""
         async with self.lock:
-            proposal = self._ledger.propose(changes)
+            proposal = self._ledger.propose({**changes, **self._shared_by(changes)})
             await self._transact(proposal)
             if proposal.remove != EMPTY and not self._ledger.owners() and not self._ledger.spares_foreign:
                 await self._nft.clear()
+            self._part()
             if proposal.add.chains and self._learning is None:
                 self._learning = asyncio.get_running_loop().create_task(self._learn())
 
@@ -84,8 +94,45 @@ class RulesKeeper:
 
     async def close(self) -> None:
         """Wait for listing under way."""
-        if self._learning:
-            await self._learning
+        if self._farewell:
+            self._farewell.cancel()
+        for task in (self._learning, self._releasing):
+            if task:
+                await task
+
+    def _shared_by(self, changes: Mapping[str, Fragment | None]) -> dict[str, Fragment]:
+        """The shared part as an owner of its own, if something new needs it: making it takes longer than the rest."""
+        needed = [
+            base
+            for base in self._bases
+            if LINGER and any(fragment and base.sets[0] in fragment.sets for fragment in changes.values())
+        ]
+        kept = self._ledger.fragment(SHARED) or EMPTY
+        missing = [base for base in needed if base.sets[0] not in kept.sets]
+        if not missing:
+            return {}
+        chains = tuple(chain for base in missing for chain in base.chains)
+        sets = tuple(one for base in missing for one in base.sets)
+        return {SHARED: Fragment((*kept.chains, *chains), (*kept.sets, *sets))}
+
+    def _part(self) -> None:
+        """Let go of the shared part once nobody else has needed it for a while."""
+        if self._farewell:
+            self._farewell.cancel()
+            self._farewell = None
+        if self._ledger.owners() == {SHARED}:
+            self._farewell = asyncio.get_running_loop().call_later(LINGER, self._release)
+
+    def _release(self) -> None:
+        self._releasing = asyncio.get_running_loop().create_task(self._remove_shared())
+
+    async def _remove_shared(self) -> None:
+        if self._ledger.owners() == {SHARED}:
+            try:
+                await self.put({SHARED: None})
+            except HostError as error:  # the next one that goes tries again
+                log.warning("cannot remove tables nobody needs: %s", error)
+        self._releasing = None
 
     async def _transact(self, proposal: Proposal) -> None:
         """Once begun, it comes to its end and into the ledger even if its caller is cancelled."""

@@ -227,3 +227,6 @@ BASE_SETS = (
         for version, (_, kind) in FAMILIES.items()
     ),
 )
+
+BASE = Fragment(chains=BASE_CHAINS, sets=BASE_SETS)
+"""What all networks share."""
