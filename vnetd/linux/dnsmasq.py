@@ -20,7 +20,7 @@ from vnetd.dnsmasq.servers import nameservers
 from vnetd.host.events import HostEvent, ProcessEvent
 from vnetd.linux import dnsmasq_files as files
 from vnetd.linux import dnsmasq_process as process
-from vnetd.linux.dnsmasq_files import Paths
+from vnetd.linux.dnsmasq_files import Paths, paths_of
 from vnetd.linux.dnsmasq_process import Launched, Live
 from vnetd.linux.threads import Worker
 from vnetd.linux.watch import Watch
@@ -179,7 +179,7 @@ class DnsmasqHost:
         return state
 
     def _paths(self, network: str) -> Paths:
-        return Paths(self._root, network)
+        return paths_of(self._root, network)
 
     async def _run(self, operation: str, paths: Paths, function: Callable[[*Args], T], *args: *Args) -> T:
         """Work on the worker thread; what the host refuses becomes a ``HostError``."""

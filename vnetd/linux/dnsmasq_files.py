@@ -15,6 +15,7 @@ import shutil
 import stat
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import cached_property, lru_cache
 from pathlib import Path
 
 from vnetd.dnsmasq import layout
@@ -51,9 +52,12 @@ def find_account(user: str = "dnsmasq") -> Account:
     return Account(entry.pw_name, entry.pw_uid, group.gr_name, group.gr_gid)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Paths:
-    """Paths of one network's files. Raises ``Invalid`` if ``network`` is no identifier that may be a file name."""
+    """Paths of one network's files, each made once: all of them are needed at every look.
+
+    Raises ``Invalid`` if ``network`` is no identifier that may be a file name.
+    """
 
     root: Path
     network: str
@@ -62,32 +66,32 @@ class Paths:
         if not _IDENTITY.fullmatch(self.network):
             raise Invalid(f"{self.network!r} identifies no network: a UUID is needed")
 
-    @property
+    @cached_property
     def data(self) -> Path:
         """Directory of hosts, servers and leases."""
         return Path(layout.state_directory(str(self.root), self.network))
 
-    @property
+    @cached_property
     def run(self) -> Path:
         """Directory shared by all networks' configuration, pid and state files."""
         return Path(layout.run_directory(str(self.root)))
 
-    @property
+    @cached_property
     def configuration(self) -> Path:
         """What dnsmasq is started with."""
         return self.run / f"{self.network}.conf"
 
-    @property
+    @cached_property
     def pid(self) -> Path:
         """Written by dnsmasq when it serves."""
         return self.run / f"{self.network}.pid"
 
-    @property
+    @cached_property
     def state(self) -> Path:
         """A copy of the configuration the running process was started with: the other may drift."""
         return self.run / f"{self.network}.state"
 
-    @property
+    @cached_property
     def leases(self) -> Path:
         """dnsmasq's lease database."""
         return self.data / layout.LEASES
@@ -95,6 +99,12 @@ class Paths:
     def of(self, name: str) -> Path:
         """The file with the base name an ``Instance`` knows it by."""
         return self.configuration if name == layout.CONFIGURATION else self.data / name
+
+
+@lru_cache(maxsize=4096)
+def paths_of(root: Path, network: str) -> Paths:
+    """``Paths``, remembered."""
+    return Paths(root, network)
 
 
 def write(paths: Paths, files: Mapping[str, str], account: Account, orphaned: str | None = None) -> None:

@@ -36,20 +36,11 @@ def write_sysctl(path: Sequence[str], value: str, *, optional: bool) -> None:
 
 @contextmanager
 def _opened(path: Sequence[str], flags: int) -> Iterator[int]:
-    """Walk down component by component, so that no name can lead out of /proc/sys."""
+    """No component may lead elsewhere; links there are none below /proc/sys (kernel: fs/proc/proc_sysctl.c)."""
     if not path or any(not part or part in {".", ".."} or "/" in part or "\0" in part for part in path):
         raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
-    fd = os.open(ROOT, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    fd = os.open("/".join((ROOT, *path)), flags | os.O_NOFOLLOW | os.O_CLOEXEC)
     try:
-        for part in path[:-1]:
-            fd = _step(fd, part, os.O_PATH | os.O_DIRECTORY)
-        fd = _step(fd, path[-1], flags)
         yield fd
     finally:
         os.close(fd)
-
-
-def _step(directory: int, name: str, flags: int) -> int:
-    below = os.open(name, flags | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=directory)
-    os.close(directory)
-    return below
