@@ -51,7 +51,7 @@ async def test_a_change_of_mode_takes_effect_on_new_connections(admin: Administr
     port = privileged_port()
     assert source_seen(guest, site.outside, site.outside.ipv4, sport=port) == (GUEST, port)
     await admin.define_network(json.dumps(lab(mode="isolated")))
-    assert source_seen(guest, site.outside, site.outside.ipv4) is None
+    assert source_seen(guest, site.outside, site.outside.ipv4, wait=1) is None
 
 
 async def test_stp_is_switched_on_and_off_again_on_a_running_network(admin: Administrator) -> None:

@@ -36,8 +36,8 @@ def serving(namespace: Namespace, *services: str) -> Iterator[None]:
         server.communicate()
 
 
-def reaches(namespace: Namespace, address: str, port: int = PORT, *, wait: float = 1) -> bool:
-    """Whether a TCP connection can be made from inside; ``wait`` in seconds."""
+def reaches(namespace: Namespace, address: str, port: int = PORT, *, wait: float = 2.5) -> bool:
+    """Whether a TCP connection can be made from inside; ``wait`` in seconds: TCP tries again after one."""
     with namespace.entered(), socket.socket(_family(address), socket.SOCK_STREAM) as client:
         try:
             return connects(client, address, port, wait=wait)
@@ -72,7 +72,7 @@ def source_seen(
     source: str = "",
     sport: int = 0,
     device: str = "",
-    wait: float = 1,
+    wait: float = 5,
 ) -> tuple[str, int] | None:
     """Address and port which a datagram from ``sender`` has when it comes to ``receiver``, ``None`` if it does not.
 
