@@ -16,6 +16,7 @@ from pathlib import Path
 from vnetd import __version__, notify
 from vnetd.bus.server import BusServer
 from vnetd.linux.host import LinuxHost
+from vnetd.linux.threads import SWITCH_INTERVAL
 from vnetd.model.errors import VnetError
 from vnetd.probe import LagProbe
 from vnetd.reconcile.desired import Surroundings
@@ -23,8 +24,6 @@ from vnetd.service.services import ServiceRoot
 
 log = logging.getLogger("vnetd")
 
-SWITCH_INTERVAL = 0.0005
-"""Seconds a worker thread may keep the interpreter while the event loop waits for it (Python's own: 5 ms)."""
 M_ARENA_MAX = -8
 FULL_PASS = 300.0
 """Seconds between passes over everything, in case an event was lost."""

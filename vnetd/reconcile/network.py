@@ -74,7 +74,9 @@ class NetworkTarget:
         if renamed:
             before = await self.observe()
         steps = self._plan(before)
-        after = await self._round(steps, before) if steps else before
+        if not steps:
+            return renamed
+        after = await self._round(steps, before)
         # Somebody may have changed something meanwhile: once more, and if that does not hold he does it on purpose.
         again = self._plan(after)
         if again and (left := self._plan(await self._round(again, after))):

@@ -23,7 +23,7 @@ class LeaseBook:
         text = await self._dnsmasq.leases(str(uuid))
         now = time.time()  # lease times are wall clock: dnsmasq writes seconds since the epoch
         leases = (parse(text) if text else None) or ()
-        return tuple(_view(network, lease) for lease in leases if not lease.expiry or lease.expiry > now)
+        return tuple(_view(network, lease) for lease in leases if lease.is_current(now))
 
     async def refresh(self, network: Network, uuid: UUID, *, announce: bool = True) -> None:
         """Compare with the last look and announce what came and went."""
