@@ -259,9 +259,14 @@ def addresses(host: MemoryHost) -> set[IPInterface]:
 
 
 async def quarrel(daemon: Running, times: int) -> None:
-    """Somebody takes the address away as soon as it is there."""
+    """Somebody takes the address away as soon as its repair is done and counted."""
+    (network,) = (one for one in daemon.services.networks.objects if one.name == "lab")
+    target = network.target
+    assert target is not None
     for _ in range(times):
-        await eventually(lambda: V4 in addresses(daemon.host), "it is put back", deadline=200)
+        await eventually(
+            lambda: V4 in addresses(daemon.host) and not target.lock.locked(), "it is put back", deadline=200
+        )
         daemon.host.perform(DeleteAddress("virbr0", V4))
 
 

@@ -23,6 +23,7 @@ from vnetd.model.errors import HostError, Invalid, Unsupported
 from vnetd.plan.dnsmasq import DnsmasqState
 
 TOP = Path(__file__).resolve().parents[2]
+RTMGRP_IPV4_ROUTE, RTMGRP_IPV6_ROUTE = 0x40, 0x400
 LEASE = "1900000000 52:54:00:11:22:33 192.168.77.50 guest1 *\n"
 
 
@@ -57,6 +58,16 @@ async def test_a_started_dnsmasq_is_observed_with_its_files(served: Served) -> N
     state = await served.host.observe(UUID)
     assert b"dnsmasq" in Path(f"/proc/{state.pid}/cmdline").read_bytes()
     assert state == DnsmasqState(state.pid, instance.files["dnsmasq.conf"], instance.files)
+
+
+async def test_dnsmasq_hears_of_no_routes(served: Served) -> None:
+    await served.host.start(served.instance())
+    pid = (await served.host.observe(UUID)).pid
+    sockets = {os.readlink(entry) for entry in Path(f"/proc/{pid}/fd").iterdir()}
+    table = [line.split() for line in Path(f"/proc/{pid}/net/netlink").read_text().splitlines()[1:]]
+    groups = [int(line[3], 16) for line in table if line[1] == "0" and f"socket:[{line[9]}]" in sockets]
+    assert groups, "it has a routing socket, and nobody closed it"
+    assert not any(joined & (RTMGRP_IPV4_ROUTE | RTMGRP_IPV6_ROUTE) for joined in groups)
 
 
 async def test_stopping_ends_the_process_and_leaves_only_the_leases(served: Served) -> None:

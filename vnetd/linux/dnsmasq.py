@@ -21,6 +21,7 @@ from vnetd.host.events import HostEvent, ProcessEvent
 from vnetd.linux import dnsmasq_files as files
 from vnetd.linux import dnsmasq_process as process
 from vnetd.linux.dnsmasq_files import Paths, paths_of
+from vnetd.linux.dnsmasq_netlink import spare
 from vnetd.linux.dnsmasq_process import Launched, Live
 from vnetd.linux.threads import Worker
 from vnetd.linux.watch import Watch
@@ -229,6 +230,7 @@ class DnsmasqHost:
         live = process.open_live(process.read_pid(paths.pid), paths.configuration, self._uids)
         if live is None:
             raise _error("start", paths, "it ended as soon as it had started")
+        spare(live)
         running = Running(live, instance.files[layout.CONFIGURATION])
         return running, self._read_state(paths, running)[0]
 
