@@ -108,7 +108,7 @@ _vnetctl_argument() {
         "filter unbind "*) _vnetctl_offer < <(_vnetctl_names bindings ports) ;;
         "port attach 0") _vnetctl_offer < <(_vnetctl_names networks) ;;
         "port show 0" | "port detach "*) _vnetctl_offer < <(_vnetctl_names ports) ;;
-        "schema  0") _vnetctl_offer < <(_vnetctl_words network filter binding) ;;
+        "schema  0") _vnetctl_offer < <(_vnetctl_words network filter binding port) ;;
     esac
 }
 

@@ -12,8 +12,9 @@ from vnetctl.text import printable
 if TYPE_CHECKING:
     from vnetd.model.filter import Binding, Filter
     from vnetd.model.network import Network
+    from vnetd.model.networkport import NetworkPort
 
-KINDS = ("network", "filter", "binding")
+KINDS = ("network", "filter", "binding", "port")
 
 
 def convert(output: Output, arguments: Namespace) -> None:
@@ -32,15 +33,18 @@ def convert(output: Output, arguments: Namespace) -> None:
     output.document(document)
 
 
-def _written(value: "Network | Filter | Binding", form: str) -> str:
+def _written(value: "Network | Filter | Binding | NetworkPort", form: str) -> str:
     from vnetd.model.filter import Filter
     from vnetd.model.network import Network
+    from vnetd.model.networkport import NetworkPort
     from vnetd.xmlcodec import documents
 
     if isinstance(value, Network):
         return documents.network_to_xml(value) if form == "xml" else documents.network_to_json(value)
     if isinstance(value, Filter):
         return documents.filter_to_xml(value) if form == "xml" else documents.filter_to_json(value)
+    if isinstance(value, NetworkPort):
+        return documents.port_to_xml(value) if form == "xml" else documents.port_to_json(value)
     return documents.binding_to_xml(value) if form == "xml" else documents.binding_to_json(value)
 
 

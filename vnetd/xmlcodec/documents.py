@@ -1,22 +1,23 @@
 """The one entrance for documents from outside, be they libvirt XML or native JSON, and the way out.
 
 A document is XML if it begins with ``<`` (after white space), else JSON. Everything that can be wrong with one is
-``Invalid``, with one sentence that names the place (line and element, or JSON path), the value and the rule; or
-``Unsupported``, if it is understood but belongs to what vnetd does not do yet.
+``Invalid``, with one sentence that names the place (line and element, or JSON path), the value and the rule.
 """
 
 from typing import Any
 
 from pydantic import BaseModel
 
-from vnetd.model.errors import Invalid, Unsupported
+from vnetd.model.errors import Invalid
 from vnetd.model.filter import Binding, Filter
 from vnetd.model.network import Network
 from vnetd.model.network_warnings import warnings
+from vnetd.model.networkport import NetworkPort
 from vnetd.xmlcodec.filter import binding_from_xml, binding_to_xml, filter_from_xml, filter_to_xml
 from vnetd.xmlcodec.metadata import canonical_metadata
 from vnetd.xmlcodec.native import describe, from_json, load_object, to_json
 from vnetd.xmlcodec.network import network_from_xml, network_to_xml
+from vnetd.xmlcodec.networkport import port_from_xml, port_to_xml
 from vnetd.xmlcodec.parsed import Parsed
 from vnetd.xmlcodec.reader import place
 from vnetd.xmlcodec.xml import SPACE, parse_xml
@@ -34,9 +35,12 @@ __all__ = [
     "parse_document",
     "parse_filter",
     "parse_network",
+    "parse_port",
+    "port_to_json",
+    "port_to_xml",
 ]
 
-KINDS: dict[str, type[BaseModel]] = {"network": Network, "filter": Filter, "binding": Binding}
+KINDS: dict[str, type[BaseModel]] = {"network": Network, "filter": Filter, "binding": Binding, "port": NetworkPort}
 
 
 def parse_network(text: str, *, lenient: bool = False) -> Parsed[Network]:
@@ -67,13 +71,25 @@ def parse_binding(text: str, *, lenient: bool = False) -> Parsed[Binding]:
     return Parsed(binding, tuple(dropped))
 
 
-def parse_document(text: str, *, lenient: bool = False) -> Parsed[Network] | Parsed[Filter] | Parsed[Binding]:
+def parse_port(text: str, *, lenient: bool = False) -> Parsed[NetworkPort]:
+    """A port of a network."""
+    if _is_xml(text):
+        return port_from_xml(text, lenient=lenient)
+    port, dropped = from_json(NetworkPort, text, lenient=lenient)
+    return Parsed(port, tuple(dropped))
+
+
+def parse_document(
+    text: str, *, lenient: bool = False
+) -> Parsed[Network] | Parsed[Filter] | Parsed[Binding] | Parsed[NetworkPort]:
     """A document of any kind, told by its root element or, as JSON, by the fields only one kind has."""
     match _kind(text):
         case "network":
             return parse_network(text, lenient=lenient)
         case "filter":
             return parse_filter(text, lenient=lenient)
+        case "port":
+            return parse_port(text, lenient=lenient)
         case _:
             return parse_binding(text, lenient=lenient)
 
@@ -93,8 +109,13 @@ def binding_to_json(binding: Binding) -> str:
     return to_json(binding)
 
 
+def port_to_json(port: NetworkPort) -> str:
+    """The port as native JSON, without what is at its default."""
+    return to_json(port)
+
+
 def json_schema(kind: str) -> dict[str, Any]:
-    """JSON Schema of native documents of a kind: network, filter or binding. Raises ``Invalid`` for another."""
+    """JSON Schema of native documents of a kind: network, filter, binding or port. Raises ``Invalid`` for another."""
     if kind not in KINDS:
         raise Invalid(f"there is no schema {kind!r}: {', '.join(KINDS)} are there")
     schema = KINDS[kind].model_json_schema(by_alias=True)
@@ -105,16 +126,16 @@ def _is_xml(text: str) -> bool:
     return text.removeprefix("\ufeff").lstrip(SPACE).startswith("<")
 
 
-_ROOTS = {"network": "network", "filter": "filter", "filterbinding": "binding"}
+_ROOTS = {"network": "network", "filter": "filter", "filterbinding": "binding", "networkport": "port"}
+# Fields by which a JSON document of another kind than a network is told.
+_MARKS = {"plug": "port", "device": "binding", "entries": "filter", "chain": "filter"}
 
 
 def _kind(text: str) -> str:
     if not _is_xml(text):
         fields = load_object(text)
-        return "binding" if "device" in fields else "filter" if "entries" in fields or "chain" in fields else "network"
+        return next((kind for mark, kind in _MARKS.items() if mark in fields), "network")
     root = parse_xml(text)
-    if root.tag == "networkport":
-        raise Unsupported(f"{place(root)}: documents of network ports are not supported yet")
     if root.tag not in _ROOTS:
         known = ", ".join(f"<{name}>" for name in _ROOTS)
         raise Invalid(f"{place(root)}: the root element is <{root.tag}>: one of {known} is needed")

@@ -72,9 +72,15 @@ def _function(forward: Element) -> str | None:
 
 
 def _pci(address: Element) -> Fields:
-    if address.required("type") != "pci":
-        raise address.invalid("a PCI address is needed", "type")
+    address.required("type")
     address.ignore("connections")
+    return read_pci(address)
+
+
+def read_pci(address: Element) -> Fields:
+    """A PCI address, with its type or without."""
+    if address.attribute("type") not in {None, "pci"}:
+        raise address.invalid("a PCI address is needed", "type")
     numbers = {name: address.integer(name, 0, limit, hexadecimal=True) for name, limit in _PCI_LIMITS.items()}
     return Fields(address, numbers)
 

@@ -3,9 +3,16 @@
 from vnetd.model.errors import Unsupported
 from vnetd.model.network import Address, Dhcp, DhcpHost, DhcpRange, Dns, Domain, Lease, Nat, Network, Route
 from vnetd.model.network_modes import MacvtapMode, Mode
-from vnetd.model.network_ports import Bandwidth, Devices, PciAddress, PortGroup, Rate, VirtualPort, Vlan
+from vnetd.model.network_ports import Devices
 from vnetd.xmlcodec.addresses import interface_attributes, network_attributes
 from vnetd.xmlcodec.metadata import write_metadata
+from vnetd.xmlcodec.network_ports_writer import (
+    pci_attributes,
+    write_bandwidth,
+    write_portgroup,
+    write_virtualport,
+    write_vlan,
+)
 from vnetd.xmlcodec.xml import DNSMASQ, Writer
 
 
@@ -31,17 +38,17 @@ def network_to_xml(network: Network) -> str:
             writer.empty("mac", {"address": network.mac})
         _domain(writer, network.domain)
         _dns(writer, network.dns)
-        _vlan(writer, network.vlan)
-        _bandwidth(writer, network.bandwidth)
+        write_vlan(writer, network.vlan)
+        write_bandwidth(writer, network.bandwidth)
         if network.isolated_ports is not None:
             writer.empty("port", {"isolated": network.isolated_ports})
         for address in network.addresses:
             _ip(writer, address)
         for route in network.routes:
             _route(writer, route)
-        _virtualport(writer, network.virtualport)
+        write_virtualport(writer, network.virtualport)
         for group in network.portgroups:
-            _portgroup(writer, group)
+            write_portgroup(writer, group)
         _dnsmasq_options(writer, network.dnsmasq_options)
     return str(writer)
 
@@ -73,17 +80,7 @@ def _devices(writer: Writer, devices: Devices) -> None:
     for name in devices.interfaces:
         writer.empty("interface", {"dev": name})
     for address in devices.pci:
-        writer.empty("address", _pci(address))
-
-
-def _pci(address: PciAddress) -> dict[str, object]:
-    return {
-        "type": "pci",
-        "domain": f"0x{address.domain:04x}",
-        "bus": f"0x{address.bus:02x}",
-        "slot": f"0x{address.slot:02x}",
-        "function": f"0x{address.function:x}",
-    }
+        writer.empty("address", pci_attributes(address))
 
 
 def _nat(writer: Writer, nat: Nat | None) -> None:
@@ -128,25 +125,6 @@ def _dns(writer: Writer, dns: Dns | None) -> None:
                     writer.text("hostname", name)
 
 
-def _vlan(writer: Writer, vlan: Vlan | None) -> None:
-    if vlan:
-        with writer.element("vlan", {"trunk": vlan.trunk}):
-            for tag in vlan.tags:
-                writer.empty("tag", {"id": tag.id, "nativeMode": tag.native})
-
-
-def _bandwidth(writer: Writer, bandwidth: Bandwidth | None) -> None:
-    if bandwidth and (bandwidth.inbound or bandwidth.outbound):
-        with writer.element("bandwidth"):
-            _rate(writer, "inbound", bandwidth.inbound)
-            _rate(writer, "outbound", bandwidth.outbound)
-
-
-def _rate(writer: Writer, tag: str, rate: Rate | None) -> None:
-    if rate:
-        writer.empty(tag, {name: getattr(rate, name) for name in ("average", "peak", "burst", "floor")})
-
-
 def _ip(writer: Writer, address: Address) -> None:
     attributes = interface_attributes(address.address, address.xml_family, address.xml_mask)
     with writer.element("ip", {**attributes, "localPtr": address.local_ptr}, pair=True):
@@ -179,28 +157,6 @@ def _lease(lease: Lease) -> dict[str, object]:
 def _route(writer: Writer, route: Route) -> None:
     attributes = network_attributes(route.destination, route.xml_family, route.xml_mask)
     writer.empty("route", {**attributes, "gateway": route.gateway, "metric": route.metric})
-
-
-def _virtualport(writer: Writer, port: VirtualPort | None) -> None:
-    if port is None:
-        return
-    names = ("managerid", "typeid", "typeidversion", "instanceid", "profileid", "interfaceid")
-    parameters = {name: getattr(port, name) for name in names}
-    with writer.element("virtualport", {"type": port.type}):
-        if any(value is not None for value in parameters.values()):
-            writer.empty("parameters", parameters)
-
-
-def _portgroup(writer: Writer, group: PortGroup) -> None:
-    attributes = {
-        "name": group.name,
-        "default": group.default or None,
-        "trustGuestRxFilters": group.trust_guest_rx_filters,
-    }
-    with writer.element("portgroup", attributes):
-        _vlan(writer, group.vlan)
-        _bandwidth(writer, group.bandwidth)
-        _virtualport(writer, group.virtualport)
 
 
 def _dnsmasq_options(writer: Writer, options: tuple[str, ...]) -> None:
