@@ -30,7 +30,7 @@ from vnetd.reconcile.desired import Surroundings
 from vnetd.service.services import ServiceRoot
 from vnetd.service.views import Caller, NetworkView, Notice
 
-ROOT = Caller(0, name=":1.1")
+ROOT = Caller(0, name=":1.1", administrator=True)
 RUN, STATE = Path("/run/vnetd"), Path("/var/lib/vnetd")
 READING = {"view", "link", "links", "host_routes", "sysctls", "table", "chain", "set", "observe", "leases", "upstream"}
 READING |= {"adopt", "load", "broken"}

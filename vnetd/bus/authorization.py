@@ -17,6 +17,8 @@ from vnetd.model.errors import Denied
 from vnetd.service.views import Caller
 
 GROUP = "vnetd"
+ROOT = 0
+"""The administrator's uid: what belongs to other users is the administrator's to change too."""
 
 log = logging.getLogger(__name__)
 
@@ -114,7 +116,7 @@ class GroupAuthority:
 
     async def refusal(self, request: Request, credentials: Credentials) -> str | None:
         """None for uid 0 and members of the group."""
-        if credentials.uid == 0 or await self._group_id() in credentials.groups:
+        if credentials.uid == ROOT or await self._group_id() in credentials.groups:
             return None
         return f"root or membership of group {self._group}"
 
@@ -161,7 +163,7 @@ class Authorization:
                 *(request.interface, request.member, credentials.uid, credentials.pid, request.sender),
             )
             raise Denied(f"{_short(request)} needs {needed}, and uid {credentials.uid} has neither")
-        return Caller(credentials.uid, credentials.pid, request.sender)
+        return Caller(credentials.uid, credentials.pid, request.sender, administrator=credentials.uid == ROOT)
 
     def forget(self, sender: str) -> None:
         """The client with this unique name has left the bus."""

@@ -22,7 +22,9 @@ class PortKind(StrEnum):
 class PortSpec(Value):
     """A wanted port. ``device`` may hold one ``%d``; ``netns`` is a name, an absolute path or a process id.
 
-    ``owner`` and ``group`` are the numeric ids that may open a persistent tap. ``mac`` is the guest's.
+    ``owner`` and ``group`` are the numeric ids that may open a persistent tap. ``mac`` is the guest's;
+    no two ports of a network have the same unless ``duplicate_mac``. ``portgroup`` names one of the network's, by
+    default its default one; ``isolated`` is the network's ``isolated_ports`` unless said.
     """
 
     kind: PortKind
@@ -30,9 +32,12 @@ class PortSpec(Value):
     netns: Text | None = None
     guest_device: IfName = "eth0"
     mac: UnicastMac | None = None
+    duplicate_mac: bool = False
     mtu: Mtu | None = None
     filter: Text | None = None
     parameters: Parameters = Field(default_factory=dict)
+    portgroup: Text | None = None
+    isolated: bool | None = None
     owner: Annotated[int, Field(ge=-1, le=2**31 - 1)] = -1
     group: Annotated[int, Field(ge=-1, le=2**31 - 1)] = -1
     queues: Annotated[int, Field(ge=1, le=64)] = 1
@@ -40,7 +45,10 @@ class PortSpec(Value):
 
 
 class PortRecord(Value):
-    """A port that is there, kept below /run; ``owner`` is the uid of who asked for it."""
+    """A port that is there, kept below /run; ``owner`` is the uid of who asked for it.
+
+    What is absent here is the port group's or network's: see ``service/port_wishes``.
+    """
 
     uuid: UUID
     network: UUID
@@ -50,6 +58,8 @@ class PortRecord(Value):
     mtu: int | None = None
     filter: Text | None = None
     parameters: Parameters = Field(default_factory=dict)
+    portgroup: Text | None = None
+    isolated: bool | None = None
     owner: int
 
 

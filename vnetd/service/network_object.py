@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from uuid import UUID
 
 from vnetd.model.network import Network
+from vnetd.reconcile.desired import DEFAULT_MTU
 from vnetd.reconcile.network import NetworkTarget
 from vnetd.service.views import NetworkView
 
@@ -44,6 +45,16 @@ class NetworkObject:
     def active(self) -> bool:
         """Whether it is, or is to be, realised."""
         return self.live is not None
+
+    @property
+    def bridge(self) -> str:
+        """The bridge its ports join, "" if they join none."""
+        return self.target.desired.bridge.name if self.target else ""
+
+    @property
+    def mtu(self) -> int:
+        """What its ports get."""
+        return self.target.desired.bridge.mtu if self.target else DEFAULT_MTU
 
     def view(self) -> NetworkView:
         """As callers see it."""

@@ -1,86 +1,51 @@
-"""Makes the device of a port, down and outside of any bridge."""
+"""Which maker makes the devices of which kind of port."""
 
-import os
+from collections.abc import Callable, Mapping
 
 from vnetd.host.protocols import Host
 from vnetd.model.errors import Invalid
-from vnetd.model.port import PortKind, PortRecord, PortSpec
-from vnetd.plan.kernel import CreateVeth, DeleteLink, SetLink, WriteSysctl
-from vnetd.reconcile.desired import DEFAULT_MTU
-from vnetd.reconcile.port import DesiredPort
-from vnetd.service.naming import host_side_mac
+from vnetd.model.network import Network
+from vnetd.model.port import PortKind, PortSpec
+from vnetd.service.port_making import Made, Maker, Making
+from vnetd.service.port_taps import OpenedTap, PersistentTap
+from vnetd.service.port_veth import VethPair
 
 
-class PortDevices:
-    """Devices by kind of port."""
+class ExistingDevice:
+    """A device vnetd did not make: it only joins."""
+
+    template = ""
 
     def __init__(self, host: Host) -> None:
         self._host = host
 
-    async def make(self, record: PortRecord, spec: PortSpec, desired: DesiredPort) -> tuple[int, ...]:
-        """Make the device and tag it ours; returns open queues of a tap that lives as long as they do."""
-        if record.kind is PortKind.VETH:
-            await self._veth(record, spec, desired)
-        elif record.kind is PortKind.TAP:
-            await self._persistent_tap(record, spec, desired)
-        elif record.kind is PortKind.TAP_FD:
-            fds = tuple(await self._host.taps.open(record.device, spec.queues, spec.vnet_hdr))
-            try:
-                await self._tag(record, desired)
-            except BaseException:
-                await self._host.taps.close(fds)
-                raise
-            return fds
-        return ()
+    def check(self, spec: PortSpec, network: Network) -> None:
+        """It must be named."""
+        if not spec.device:
+            raise Invalid("device is missing: kind 'existing' needs the name of a network device")
 
-    async def _persistent_tap(self, record: PortRecord, spec: PortSpec, desired: DesiredPort) -> None:
-        await self._host.taps.create_persistent(record.device, spec.owner, spec.group, spec.vnet_hdr)
-        try:
-            await self._tag(record, desired)
-        except BaseException:
-            # Made just now by nobody else, for a name that is taken is refused; later its tag would be asked for.
-            await self._host.kernel.apply([DeleteLink(record.device, "")])
-            raise
+    async def make(self, making: Making) -> Made:
+        """It is there."""
+        return Made()
 
-    async def finish(self, spec: PortSpec, record: PortRecord) -> None:
-        """What can be done only once the port is in its bridge: raise the guest's end of a veth."""
-        if record.kind is PortKind.VETH:
-            namespace = await self._namespace(spec)
-            try:
-                await self._host.namespaces.configure_peer(namespace, spec.guest_device)
-            finally:
-                os.close(namespace)
-
-    async def _veth(self, record: PortRecord, spec: PortSpec, desired: DesiredPort) -> None:
-        namespace = await self._namespace(spec)
-        try:
-            pair = CreateVeth(
-                name=record.device,
-                mac=host_side_mac(record.mac),
-                peer_name=spec.guest_device,
-                peer_mac=record.mac,
-                peer_netns=namespace,
-                mtu=record.mtu or DEFAULT_MTU,
-                alias=desired.alias,
-            )
-            await self._host.kernel.apply([pair, _silent(record)])
-        finally:
-            os.close(namespace)
-
-    async def _tag(self, record: PortRecord, desired: DesiredPort) -> None:
-        await self._host.kernel.apply(
-            [
-                SetLink(record.device, mac=host_side_mac(record.mac), mtu=record.mtu, alias=desired.alias),
-                _silent(record),
-            ]
-        )
-
-    async def _namespace(self, spec: PortSpec) -> int:
-        if not spec.netns:
-            raise Invalid("netns is missing: kind 'veth' needs the guest's network namespace (name, path or pid)")
-        return await self._host.namespaces.open(spec.netns)
+    async def finish(self, making: Making) -> None:
+        """It stays as it is."""
 
 
-def _silent(record: PortRecord) -> WriteSysctl:
-    """The host must not speak IPv6 on the port itself: that would reach the guest past the bridge and its filter."""
-    return WriteSysctl(("net", "ipv6", "conf", record.device, "disable_ipv6"), "1", optional=True)
+MAKERS: Mapping[PortKind, Callable[[Host], Maker]] = {
+    PortKind.VETH: VethPair,
+    PortKind.TAP: PersistentTap,
+    PortKind.TAP_FD: OpenedTap,
+    PortKind.EXISTING: ExistingDevice,
+}
+
+
+class PortDevices:
+    """The makers on one host, by kind."""
+
+    def __init__(self, host: Host) -> None:
+        self._makers = {kind: make(host) for kind, make in MAKERS.items()}
+
+    def of(self, kind: PortKind) -> Maker:
+        """The maker of a kind."""
+        return self._makers[kind]

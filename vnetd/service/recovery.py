@@ -25,13 +25,14 @@ from vnetd.service.filters import FilterObject, FilterService, binding_owner, fi
 from vnetd.service.naming import host_side_mac
 from vnetd.service.network_object import DEFINITIONS, RUNNING, NetworkObject
 from vnetd.service.networks import NetworkService, network_uuid
-from vnetd.service.ports import PORTS, PortService
+from vnetd.service.port_object import PORTS
+from vnetd.service.ports import PortService
 from vnetd.service.views import Caller
 
 log = logging.getLogger(__name__)
 
 HOST, AUTOSTARTED = "run/host", "autostarted"
-DAEMON = Caller(uid=0, name="vnetd")
+DAEMON = Caller(uid=0, name="vnetd", administrator=True)
 V = TypeVar("V", bound=Value)
 
 

@@ -13,7 +13,8 @@ from vnetd.service.filters import FilterService
 from vnetd.service.network_object import NetworkObject
 from vnetd.service.networks import NetworkService
 from vnetd.service.notices import Notices
-from vnetd.service.ports import PortObject, PortService
+from vnetd.service.port_object import PortObject
+from vnetd.service.ports import PortService
 from vnetd.service.recovery import Recovery
 from vnetd.service.views import Caller, Changed, Healed, Notice
 

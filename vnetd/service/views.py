@@ -10,11 +10,12 @@ ObjectKind = Literal["network", "filter", "port", "binding"]
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """Who asks, for the log: numeric uid, process id (0 if unknown) and connection name."""
+    """Who asks: numeric uid, process id (0 if unknown), connection name, and whether it may change what is others'."""
 
     uid: int
     pid: int = 0
     name: str = ""
+    administrator: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,149 @@
+"""What ports get from their network, what two of them may not share, and who may change them."""
+
+import asyncio
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from support.hasty_loop import hastily
+from support.memory_host import ROOT, Call, Refusal, Running, defined, difference, host_with_uplink, lab, running, verb
+from support.waiting import eventually
+
+from vnetd.model.errors import Denied, Exists, HostError, NotFound
+from vnetd.plan.kernel import DeleteLink
+from vnetd.service.views import Attached, Caller
+
+MAC = "52:54:00:00:00:07"
+ALICE, BOB = Caller(1000, name=":1.7"), Caller(1001, name=":1.8")
+
+
+async def raised(daemon: Running, name: str = "lab", net: int = 77, **fields: Any) -> None:
+    """A network that runs."""
+    network = await defined(daemon, lab(name, net, **fields))
+    await daemon.services.networks.start(ROOT, network.uuid)
+
+
+async def tap(daemon: Running, network: str = "lab", caller: Caller = ROOT, **spec: Any) -> Attached:
+    """A persistent tap."""
+    return await daemon.services.ports.attach(caller, network, {"kind": "tap", **spec})
+
+
+def isolated(daemon: Running, device: str) -> bool:
+    """Whether a device is kept from other isolated ones."""
+    link = daemon.host.link(device)
+    assert link is not None
+    return link.isolated
+
+
+@hastily
+async def test_two_ports_of_a_network_have_the_same_mac_only_if_somebody_says_so() -> None:
+    async with running(host_with_uplink()) as daemon:
+        await raised(daemon)
+        await raised(daemon, "other", 78)
+        first = await tap(daemon, mac=MAC)
+        before = daemon.host.state()
+        with pytest.raises(Exists, match=rf"{MAC} belongs to port {first.port.device} of network lab.*duplicate_mac"):
+            await tap(daemon, mac=MAC.upper())
+        with pytest.raises(Exists, match=first.port.device):
+            await daemon.services.ports.open_tap(ROOT, "lab", {"mac": MAC})
+        assert not difference(before, daemon.host.state())
+        twin = await tap(daemon, mac=MAC, duplicate_mac=True)
+        assert twin.port.mac == MAC
+        assert (await tap(daemon, "other", mac=MAC)).port.mac == MAC
+        for port in (first, twin):
+            await daemon.services.ports.detach(ROOT, port.port.uuid)
+        assert (await tap(daemon, mac=MAC)).port.mac == MAC
+
+
+@hastily
+async def test_of_ports_that_want_the_same_mac_at_once_one_gets_it() -> None:
+    async with running(host_with_uplink()) as daemon:
+        await raised(daemon)
+        results = await asyncio.gather(*(tap(daemon, mac=MAC) for _ in range(5)), return_exceptions=True)
+        assert sorted(type(result).__name__ for result in results) == ["Attached"] + ["Exists"] * 4
+        assert [port.mac for port in daemon.services.ports.list()] == [MAC]
+
+
+@hastily
+async def test_a_port_is_isolated_if_it_or_else_its_network_says_so() -> None:
+    async with running(host_with_uplink()) as daemon:
+        await raised(daemon)
+        await raised(daemon, "apart", 78, isolated_ports=True)
+        for network, spec, expected in (
+            ("lab", {}, False),
+            ("lab", {"isolated": True}, True),
+            ("apart", {}, True),
+            ("apart", {"isolated": False}, False),
+        ):
+            assert isolated(daemon, (await tap(daemon, network, **spec)).port.device) is expected
+    async with running(daemon.host) as restarted:
+        states = [isolated(restarted, port.device) for port in restarted.services.ports.list()]
+        assert states == [False, True, True, False]
+
+
+@hastily
+async def test_a_port_group_the_network_does_not_have_is_not_found() -> None:
+    async with running(host_with_uplink()) as daemon:
+        await raised(daemon, portgroups=[{"name": "web"}, {"name": "db", "default": True}])
+        with pytest.raises(NotFound, match=r"lab has no port group 'mail'; it has: web, db"):
+            await tap(daemon, portgroup="mail")
+        records = {}
+        for name, spec in {"named": {"portgroup": "web"}, "default": {}}.items():
+            port = (await tap(daemon, **spec)).port
+            records[name] = daemon.services.ports.objects.get(port.device).record.portgroup
+        assert records == {"named": "web", "default": "db"}
+
+
+@hastily
+async def test_a_port_is_changed_and_detached_by_its_owner_and_root_only() -> None:
+    async with running(host_with_uplink()) as daemon:
+        await raised(daemon)
+        ports = daemon.services.ports
+        port = (await tap(daemon, caller=ALICE)).port
+        assert port.owner == ALICE.uid
+        before = daemon.host.state()
+        with pytest.raises(Denied, match=rf"port {port.device} belongs to uid 1000: only that user and root"):
+            await ports.detach(BOB, port.uuid)
+        with pytest.raises(Denied, match=port.device):
+            await ports.set_filter(BOB, port.uuid, "no-mac-spoofing", {})
+        with pytest.raises(Denied, match=port.device):  # to be root is for the front end to say
+            await ports.detach(Caller(0), port.uuid)
+        assert not difference(before, daemon.host.state())
+        await ports.set_filter(ALICE, port.uuid, "no-mac-spoofing", {})
+        await ports.set_filter(ROOT, port.uuid, "", {})
+        await ports.detach(replace(BOB, administrator=True), port.uuid)
+        with pytest.raises(NotFound):
+            await ports.detach(BOB, port.uuid)
+
+
+@hastily
+async def test_a_port_that_ends_while_it_is_changed_is_gone_and_leaves_nothing() -> None:
+    async with running(host_with_uplink()) as daemon:
+        await raised(daemon)
+        before = daemon.host.state()
+        port = (await tap(daemon)).port
+
+        async def vanish(call: Call) -> None:
+            if verb("store.save")(call):
+                daemon.host.before = Refusal(lambda _: False)
+                daemon.host.perform(DeleteLink(port.device, ""))
+
+        daemon.host.before = vanish
+        await daemon.services.ports.set_filter(ROOT, port.uuid, "no-mac-spoofing", {})
+        await eventually(lambda: not daemon.services.ports.list(), "the port is forgotten")
+        await eventually(lambda: not difference(before, daemon.host.state()), "with the filter that came too late")
+
+
+@hastily
+async def test_a_change_the_host_refuses_is_no_change() -> None:
+    for step in ("store.save", "nft.commit", "kernel.link"):
+        async with running(host_with_uplink()) as daemon:
+            await raised(daemon)
+            port = (await tap(daemon)).port
+            before = daemon.host.state()
+            daemon.host.before = refusal = Refusal(verb(step))
+            with pytest.raises(HostError):
+                await daemon.services.ports.set_filter(ROOT, port.uuid, "no-mac-spoofing", {})
+            assert refusal.refused
+            assert not difference(before, daemon.host.state())
+            assert daemon.services.ports.get(port.device).filter == ""

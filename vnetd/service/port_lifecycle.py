@@ -1,0 +1,154 @@
+"""How ports come to be and end: made whole or not at all, and gone with their device."""
+
+import asyncio
+import logging
+from collections.abc import Sequence
+from uuid import UUID
+
+from vnetd.model.errors import VnetError
+from vnetd.model.port import PortRecord, PortSpec
+from vnetd.reconcile.healer import RETRY
+from vnetd.reconcile.loop import Loop
+from vnetd.reconcile.port import PortTarget, port_owner
+from vnetd.service.filters import FilterService
+from vnetd.service.network_object import NetworkObject
+from vnetd.service.notices import Notices
+from vnetd.service.port_devices import PortDevices
+from vnetd.service.port_making import Made, Making
+from vnetd.service.port_object import PORTS, PortObject, PortTable
+from vnetd.service.port_wishes import PortWishes
+from vnetd.service.views import Changed, LifecycleEvent, Removed
+
+log = logging.getLogger(__name__)
+
+
+class PortLifecycle:
+    """Makes ports, takes them out, and forgets those whose device went."""
+
+    def __init__(
+        self, loop: Loop, notices: Notices, ports: PortTable, filters: FilterService, wishes: PortWishes
+    ) -> None:
+        self.devices = PortDevices(loop.host)
+        self._loop = loop
+        self._notices = notices
+        self._ports = ports
+        self._filters = filters
+        self._wishes = wishes
+        self._endings: set[asyncio.Task[None]] = set()
+        self._closed = False
+
+    def object(self, record: PortRecord, network: NetworkObject) -> PortObject:
+        """The port of a record, its device claimed. Raises what its filter raises."""
+        desired = self._wishes.desired(record, network)
+        self._loop.devices.claim(record.device, port_owner(desired.uuid))
+        return PortObject(record, network, PortTarget(self._loop, desired, self._ended))
+
+    async def make(self, port: PortObject, spec: PortSpec) -> Made:
+        """Filter, device and its place in the bridge; on failure nothing is left, on success the port is kept."""
+        self._ports.attaching.add(port)
+        # From here on events of the device count: what happens to it meanwhile is looked at once this is done.
+        self._loop.healer.add(port.target)
+        made = Made()
+        async with port.target.lock:
+            try:
+                await self.save(port.record)
+                await self._filter(port)
+                making = self._making(port, spec)
+                made = await self.devices.of(port.record.kind).make(making)
+                await port.target.converge()
+                await self.devices.of(port.record.kind).finish(making)
+            except BaseException as failure:
+                await self._undo(port, made.fds, failure)
+                raise
+            self._ports.add(port)
+        return made
+
+    def adopt(self, port: PortObject) -> None:
+        """Look after a port of an earlier run."""
+        self._wishes.note_use(port.record)
+        self._ports.add(port)
+        self._loop.healer.add(port.target)
+
+    async def detach(self, port: PortObject) -> None:
+        """Take a port out and forget it."""
+        self._loop.healer.discard(port.target.key)
+        async with port.target.lock:
+            await port.target.take_down()
+        await self._forget(port)
+
+    async def save(self, record: PortRecord) -> None:
+        """Keep a record."""
+        await self._loop.host.store.save(PORTS, str(record.uuid), record.model_dump(mode="json"))
+
+    async def close(self) -> None:
+        """Wait for ports that are being forgotten."""
+        self._closed = True
+        await asyncio.gather(*self._endings, return_exceptions=True)
+
+    def announce(self, network: NetworkObject) -> None:
+        """Tell that the ports of a network are others now."""
+        self._notices.tell(Changed("network", network.view()))
+
+    async def _filter(self, port: PortObject) -> None:
+        """Put its filter in force as it is now, before there is a device."""
+        if not port.record.filter:
+            return
+        async with self._filters.changing:
+            port.target.desired = self._wishes.desired(port.record, port.network)
+            await self._loop.rules.put({port.target.key: port.target.desired.fragment})
+            self._wishes.note_use(port.record)
+
+    def _making(self, port: PortObject, spec: PortSpec) -> Making:
+        assert port.network.live is not None
+        return Making(port.record, spec, port.target.desired, port.network.live)
+
+    async def _forget(self, port: PortObject) -> None:
+        if self._ports.kept.by_uuid(port.uuid) is not port:
+            return
+        last = port.view()
+        await self._loop.host.store.delete(PORTS, str(port.uuid))
+        self._drop(port)
+        self._notices.tell(Removed("port", last))
+        self._notices.tell(LifecycleEvent("detached", "port", port.uuid, port.name))
+        self.announce(port.network)
+
+    def _drop(self, port: PortObject) -> None:
+        self._ports.remove(port)
+        self._loop.devices.release(port.target.key)
+        self._wishes.forget_use(port.record)
+
+    async def _undo(self, port: PortObject, fds: Sequence[int], failure: BaseException) -> None:
+        self._loop.healer.discard(port.target.key)
+        self._wishes.forget_use(port.record)
+        try:
+            try:
+                await self._loop.host.taps.close(fds)
+            finally:
+                await port.target.take_down()
+            await self._loop.host.store.delete(PORTS, str(port.uuid))
+        except VnetError as error:
+            # What is left stays on record: the next run of the daemon takes it away.
+            failure.add_note(f"and undoing it failed: {error}")
+        finally:
+            self._drop(port)
+
+    def _ended(self, uuid: str) -> None:
+        """The port's device is gone, with the guest that held it."""
+        port = self._ports.kept.by_uuid(UUID(uuid))
+        if port is None or self._closed:
+            return
+        self._loop.healer.discard(port.target.key)
+        task = asyncio.get_running_loop().create_task(self._bury(port), name=f"forget port {port.name}")
+        self._endings.add(task)
+        task.add_done_callback(self._endings.discard)
+
+    async def _bury(self, port: PortObject) -> None:
+        try:
+            async with port.target.lock:
+                await self._loop.rules.put({port.target.key: None})
+            await self._forget(port)
+        except VnetError as error:
+            log.warning("port %s is gone but not forgotten yet: %s", port.name, error)
+            asyncio.get_running_loop().call_later(RETRY, self._ended, str(port.uuid))
+            return
+        log.info("port %s of network %s ended: its device is gone", port.name, port.network.name)

@@ -1,0 +1,52 @@
+"""What makes the device of a port: one ``Maker`` for each kind."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from vnetd.model.network import Network
+from vnetd.model.port import PortRecord, PortSpec
+from vnetd.plan.kernel import WriteSysctl
+from vnetd.reconcile.port import DesiredPort
+
+
+@dataclass(frozen=True, slots=True)
+class Making:
+    """A port that is being made: what is recorded, what the caller asked for, what shall be, and for which network."""
+
+    record: PortRecord
+    spec: PortSpec
+    desired: DesiredPort
+    network: Network
+
+
+@dataclass(frozen=True, slots=True)
+class Made:
+    """What the caller gets besides device, MAC and network: open descriptors, and facts for the result."""
+
+    fds: tuple[int, ...] = ()
+    result: Mapping[str, str | int | bool] = field(default_factory=dict)
+
+
+class Maker(Protocol):
+    """Makes devices of one kind, down, outside of any bridge, and tagged as ours."""
+
+    template: str
+    """Names the device where the caller does not; one ``%d`` in it."""
+
+    def check(self, spec: PortSpec, network: Network) -> None:
+        """Raise ``Invalid`` or ``Unsupported`` for what can be seen without asking the host."""
+        ...
+
+    async def make(self, making: Making) -> Made:
+        """Make the device; on failure nothing of it is left. What it made later goes with the port's target."""
+        ...
+
+    async def finish(self, making: Making) -> None:
+        """What can be done only once the port is where it belongs."""
+        ...
+
+
+def silent(record: PortRecord) -> WriteSysctl:
+    """The host must not speak IPv6 on the port itself: that would reach the guest past the bridge and its filter."""
+    return WriteSysctl(("net", "ipv6", "conf", record.device, "disable_ipv6"), "1", optional=True)

@@ -1,0 +1,88 @@
+"""One port with everything the daemon knows of it, and all of them together."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from uuid import UUID
+
+from vnetd.model.errors import NotFound
+from vnetd.model.port import PortRecord
+from vnetd.reconcile.port import PortTarget
+from vnetd.service.network_object import NetworkObject
+from vnetd.service.registry import Registry
+from vnetd.service.views import PortView
+
+PORTS = "run/ports"
+
+
+@dataclass(eq=False, slots=True)
+class PortObject:
+    """A port with its record, its network and its target; ``name`` is its device."""
+
+    record: PortRecord
+    network: NetworkObject
+    target: PortTarget
+    problem: str = ""
+
+    @property
+    def uuid(self) -> UUID:
+        """Of the port."""
+        return self.record.uuid
+
+    @property
+    def name(self) -> str:
+        """The device."""
+        return self.record.device
+
+    def view(self) -> PortView:
+        """As callers see it."""
+        record = self.record
+        return PortView(
+            uuid=record.uuid,
+            network=record.network,
+            network_name=self.network.name,
+            device=record.device,
+            kind=str(record.kind),
+            state="degraded" if self.problem else "active",
+            mac=record.mac,
+            filter=record.filter or "",
+            owner=record.owner,
+        )
+
+
+class PortTable:
+    """All ports: ``kept`` are whole and may be seen, ``attaching`` are being made. Iteration is over both."""
+
+    def __init__(self) -> None:
+        self.kept: Registry[PortObject] = Registry("port")
+        self.attaching: set[PortObject] = set()
+
+    def __iter__(self) -> Iterator[PortObject]:
+        yield from self.kept
+        yield from self.attaching
+
+    def of(self, network: NetworkObject) -> tuple[PortObject, ...]:
+        """The whole ports of a network, by device."""
+        return tuple(port for port in self.kept if port.network is network)
+
+    def find(self, uuid: UUID) -> PortObject:
+        """Raises ``NotFound``."""
+        if port := self.kept.by_uuid(uuid):
+            return port
+        raise NotFound(f"there is no port {uuid}")
+
+    def refuse_gone(self, port: PortObject) -> None:
+        """Raise ``NotFound`` if the port was detached since it was found."""
+        if self.kept.by_uuid(port.uuid) is not port:
+            raise NotFound(f"port {port.name} was detached meanwhile")
+
+    def add(self, port: PortObject) -> None:
+        """It is whole."""
+        self.attaching.discard(port)
+        self.kept.add(port)
+        port.network.ports = (*port.network.ports, port.uuid)
+
+    def remove(self, port: PortObject) -> None:
+        """It is no more."""
+        self.attaching.discard(port)
+        self.kept.remove(port)
+        port.network.ports = tuple(uuid for uuid in port.network.ports if uuid != port.uuid)

@@ -1,0 +1,97 @@
+"""From what a caller wants to the record of a port: its device's name, its MAC, what it gets from its network."""
+
+from uuid import uuid4
+
+from vnetd.model.errors import Exists, InUse, Invalid, NotFound
+from vnetd.model.network import PortGroup
+from vnetd.model.port import PortKind, PortRecord, PortSpec
+from vnetd.reconcile.loop import Loop
+from vnetd.service.naming import free_name, random_mac
+from vnetd.service.network_object import NetworkObject
+from vnetd.service.port_object import PortTable
+from vnetd.service.port_spec import validated
+from vnetd.service.views import Caller
+
+
+class PortRecords:
+    """Allocates. What ``make`` returns must be claimed before the caller lets others run."""
+
+    def __init__(self, loop: Loop, ports: PortTable) -> None:
+        self._loop = loop
+        self._ports = ports
+
+    async def make(self, caller: Caller, network: NetworkObject, spec: PortSpec, template: str) -> PortRecord:
+        """The record of a new port; ``template`` names its device if the caller does not.
+
+        Raises ``Exists`` for a taken name or MAC, ``NotFound`` for a port group the network does not have,
+        ``Invalid`` for what no port can have.
+        """
+        group = port_group(network, spec.portgroup)
+        mac = spec.mac or self._free_mac(network)
+        device = await self._device_name(spec, template)
+        if not spec.duplicate_mac:
+            self._refuse_duplicate(network, mac)
+        return validated(
+            PortRecord,
+            {
+                "uuid": uuid4(),
+                "network": network.uuid,
+                "kind": spec.kind,
+                "device": device,
+                "mac": mac,
+                "mtu": spec.mtu or (None if spec.kind is PortKind.EXISTING else network.mtu),
+                "filter": spec.filter,
+                "parameters": spec.parameters,
+                "isolated": spec.isolated,
+                "portgroup": group.name if group else None,
+                "owner": caller.uid,
+            },
+        )
+
+    def _refuse_duplicate(self, network: NetworkObject, mac: str) -> None:
+        for other in self._ports:
+            if other.network is network and other.record.mac == mac:
+                raise Exists(
+                    f"MAC address {mac} belongs to port {other.name} of network {network.name} already: "
+                    "choose another, or say duplicate_mac if two guests are really to share it"
+                )
+
+    def _free_mac(self, network: NetworkObject) -> str:
+        taken = {other.record.mac for other in self._ports if other.network is network}
+        while (mac := random_mac()) in taken:
+            pass
+        return mac
+
+    async def _device_name(self, spec: PortSpec, template: str) -> str:
+        kernel = self._loop.host.kernel
+        taken = self._loop.devices.names()
+        if spec.kind is PortKind.EXISTING:
+            return await self._existing(spec.device or "", taken)
+        name = spec.device or template
+        if name.count("%") > 1:
+            raise Invalid(f"device {name!r} holds more than one '%d'")
+        if "%d" in name:
+            return await free_name(name, taken, kernel.link)
+        if name in taken or await kernel.link(name):
+            raise Exists(f"a network device {name!r} exists already: choose another name")
+        return name
+
+    async def _existing(self, device: str, taken: set[str]) -> str:
+        if device in taken:
+            raise InUse(f"device {device} belongs to vnetd already")
+        if await self._loop.host.kernel.link(device) is None:
+            raise NotFound(f"there is no network device {device!r}")
+        return device
+
+
+def port_group(network: NetworkObject, name: str | None) -> PortGroup | None:
+    """The named port group of the running network, or its default one. Raises ``NotFound`` for an unknown name."""
+    assert network.live is not None
+    groups = network.live.portgroups
+    if name is None:
+        return next((group for group in groups if group.default), None)
+    for group in groups:
+        if group.name == name:
+            return group
+    names = ", ".join(group.name for group in groups) or "none"
+    raise NotFound(f"network {network.name} has no port group {name!r}; it has: {names}")

@@ -1,0 +1,58 @@
+"""Maker of veth pairs: one end here, the other in the guest's network namespace."""
+
+import os
+
+from vnetd.host.protocols import Host
+from vnetd.model.errors import Invalid
+from vnetd.model.network import Network
+from vnetd.model.port import PortSpec
+from vnetd.plan.kernel import CreateVeth
+from vnetd.reconcile.desired import DEFAULT_MTU
+from vnetd.service.naming import host_side_mac
+from vnetd.service.port_making import Made, Making, silent
+
+
+class VethPair:
+    """A pair of virtual cards joined by a cable."""
+
+    template = "veth%d"
+
+    def __init__(self, host: Host) -> None:
+        self._host = host
+
+    def check(self, spec: PortSpec, network: Network) -> None:
+        """It needs a namespace for its other end."""
+        require_netns(spec)
+
+    async def make(self, making: Making) -> Made:
+        """Make the pair with the guest's end in its namespace already."""
+        record, spec = making.record, making.spec
+        namespace = await self._host.namespaces.open(spec.netns or "")
+        try:
+            pair = CreateVeth(
+                name=record.device,
+                mac=host_side_mac(record.mac),
+                peer_name=spec.guest_device,
+                peer_mac=record.mac,
+                peer_netns=namespace,
+                mtu=record.mtu or DEFAULT_MTU,
+                alias=making.desired.alias,
+            )
+            await self._host.kernel.apply([pair, silent(record)])
+        finally:
+            os.close(namespace)
+        return Made()
+
+    async def finish(self, making: Making) -> None:
+        """Raise the guest's end, now that the filter is in force and this end in its bridge."""
+        namespace = await self._host.namespaces.open(making.spec.netns or "")
+        try:
+            await self._host.namespaces.configure_peer(namespace, making.spec.guest_device)
+        finally:
+            os.close(namespace)
+
+
+def require_netns(spec: PortSpec) -> None:
+    """Raise ``Invalid`` if no namespace is named."""
+    if not spec.netns:
+        raise Invalid(f"netns is missing: kind {spec.kind} needs the guest's network namespace (name, path or pid)")
