@@ -77,6 +77,7 @@ _vnetctl_options() {
         "port list") own="--network --device --uuid" ;;
         "port attach") own="--veth --tap --device --netns --guest-device --host-device --owner --group --mac --mtu
             --filter --parameter" ;;
+        "status ") own="--capabilities" ;;
         "convert ") own="--to --lenient" ;;
         " ") own="--version" ;;
     esac

@@ -12,19 +12,37 @@ SHOW = (
     ("Filters", "filters"),
     ("Healed", "healed"),
     ("Problems", "problems"),
-    ("Capabilities", "capabilities"),
 )
+CAPABILITIES = (("Capability", "name"), ("Here", "ok"), ("Why not, or what", "reason"))
 
 
-async def status(session: Session, _: Namespace) -> None:
-    """The daemon and everything it keeps, at a glance."""
+async def status(session: Session, arguments: Namespace) -> None:
+    """The daemon and everything it keeps, at a glance; or what this host can do."""
+    if arguments.capabilities:
+        await _capabilities(session)
+    else:
+        await _glance(session)
+
+
+async def _capabilities(session: Session) -> None:
+    found: dict[str, tuple[bool, str]] = await _of_daemon(session, "Capabilities")
+    table = [{"name": name, "ok": ok, "reason": reason} for name, (ok, reason) in sorted(found.items())]
+    session.output.table(CAPABILITIES, table)
+
+
+async def _of_daemon(session: Session, name: str) -> Any:
+    interface = "org.freedesktop.DBus.Properties"
+    return await session.daemon.call("/org/vnetd1", interface, "Get", "ss", "org.vnetd1.Manager", name)
+
+
+async def _glance(session: Session) -> None:
     import asyncio
 
-    manager, networks, ports, filters, bindings = await asyncio.gather(
-        session.daemon.get_all("/org/vnetd1", "org.vnetd1.Manager"),
+    version, networks, ports, filters, bindings = await asyncio.gather(
+        _of_daemon(session, "Version"),
         *(rows(session, member) for member in ("ListNetworks", "ListPorts", "ListFilters", "ListBindings")),
     )
-    facts = _facts(manager, networks, ports, filters, bindings)
+    facts = _facts(version, networks, ports, filters, bindings)
     if session.output.as_json:
         session.output.json(facts)
     else:
@@ -32,14 +50,14 @@ async def status(session: Session, _: Namespace) -> None:
 
 
 def _facts(
-    manager: dict[str, Any],
+    version: str,
     networks: list[dict[str, Any]],
     ports: list[dict[str, Any]],
     filters: list[dict[str, Any]],
     bindings: list[dict[str, Any]],
 ) -> dict[str, Any]:
     return {
-        "version": manager["Version"],
+        "version": version,
         "networks": len(networks),
         "active": sum(1 for row in networks if row["active"]),
         "degraded": [row["name"] for row in networks if row["state"] in {"degraded", "failed"}],
@@ -48,7 +66,6 @@ def _facts(
         "bindings": len(bindings),
         "healed": sum(row["healed_count"] for row in networks),
         "problems": {row["name"]: row["problems"] for row in networks if row["problems"]},
-        "capabilities": manager["Capabilities"],
     }
 
 
@@ -61,7 +78,6 @@ def _sentences(facts: dict[str, Any], bus: str) -> dict[str, object]:
         "filters": f"{facts['filters']}, {facts['bindings']} bound to devices of others",
         "healed": facts["healed"],
         "problems": [f"{name}: {problem}" for name, found in facts["problems"].items() for problem in found],
-        "capabilities": dict(sorted(facts["capabilities"].items())),
     }
 
 

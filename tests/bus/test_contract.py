@@ -10,6 +10,7 @@ from support.private_bus import PrivateBus, RawClient, method_call
 
 from vnetd.bus import contracts
 from vnetd.bus.authorization import ACCESS
+from vnetd.bus.capabilities import CapabilityListing
 from vnetd.bus.listing import Listing
 from vnetd.bus.objects import INTERFACES, PROPERTIES, Objects
 from vnetd.bus.server import build_handlers
@@ -78,7 +79,8 @@ async def test_rights_handlers_and_contracts_name_the_same_members() -> None:
     loaded = contracts.load_contracts()
     objects = Objects(services, loaded)
     listing = Listing(objects, room)
-    handlers = build_handlers(services, loaded, objects, listing, lambda fds: None, lambda: None)
+    capabilities = CapabilityListing(services, lambda *_: room())
+    handlers = build_handlers(services, loaded, objects, listing, lambda fds: None, capabilities, room)
     members = {name: set(contract.methods) for name, contract in loaded.items()}
     assert {name: set(some) for name, some in ACCESS.items()} == members
     assert {name: set(some) for name, some in handlers.items()} == members

@@ -143,9 +143,9 @@ async def test_what_a_sentence_quotes_cannot_break_the_connection(raw: RawClient
     answer = await ask(raw, method_call(ROOT, MANAGER, "Plan", "sa{sv}", "{}", {}))
     assert answer.body == ["name 'a\N{REPLACEMENT CHARACTER}b?\n' is no name"]
     services.world.failure = None
-    services.can["reason\0"] = "\udcff"
+    services.cannot["reason\0"] = "\udcff"
     answer = await ask(raw, method_call(ROOT, contracts.PROPERTIES, "GetAll", "s", MANAGER))
-    assert answer.body[0]["Capabilities"].value["reason\N{REPLACEMENT CHARACTER}"].value == "?"
+    assert answer.body[0]["Capabilities"].value["reason\N{REPLACEMENT CHARACTER}"].value == [False, "?"]
 
 
 async def test_long_sentence_is_cut(raw: RawClient, services: FakeServices) -> None:

@@ -34,7 +34,8 @@ async def test_values_are_those_of_the_services(bus: PrivateBus, server: BusServ
     assert await get(bus, paths[contracts.BINDING], contracts.BINDING, "Parameters") == 'a{sv} 1 "IP" as 1 "192.0.2.1"'
     assert await get(bus, "/org/vnetd1", contracts.MANAGER, "Version") == f's "{__version__}"'
     capabilities = await get(bus, "/org/vnetd1", contracts.MANAGER, "Capabilities")
-    assert '"nat" b true' in capabilities and '"sr-iov" s "no device of this host' in capabilities
+    assert '"dnsmasq" (bs) true "2.90"' in capabilities
+    assert '"sr-iov" (bs) false "no device of this host' in capabilities
 
 
 async def test_autostart_is_set(bus: PrivateBus, server: BusServer, services: FakeServices) -> None:

@@ -161,10 +161,14 @@ async def test_capabilities_that_changed_are_announced_by_the_next_pass(
     services: FakeServices, signals: list[Signal], client: MessageBus
 ) -> None:
     call = {"destination": "org.vnetd1", "path": "/org/vnetd1", "interface": contracts.MANAGER, "member": "Reconcile"}
-    services.can["nat"] = False
+    await client.call(Message(**call))
+    assert signals == [], "nobody asked yet"
+    read = {**call, "interface": contracts.PROPERTIES, "member": "Get", "signature": "ss"}
+    await client.call(Message(**read, body=[contracts.MANAGER, "Capabilities"]))
+    services.cannot["nat"] = services.can.pop("nat") + "none"
     await client.call(Message(**call))
     path, _, (interface, changed, _) = await one(signals)
-    assert (path, interface, changed["Capabilities"]["nat"]) == ("/org/vnetd1", contracts.MANAGER, False)
+    assert (path, interface, changed["Capabilities"]["nat"]) == ("/org/vnetd1", contracts.MANAGER, [False, "none"])
     await client.call(Message(**call))
     assert signals == []
 

@@ -272,9 +272,18 @@ async def test_status_counts_and_names_what_is_not_well(vnetctl: Vnetctl, servic
     text = (await vnetctl.ok("status")).out
     assert "2, 1 active, not well: bad" in text
     assert "bad: virbr9 is fought over by systemd-networkd" in text
-    assert "sr-iov: no device of this host has virtual functions" in text
     facts = (await vnetctl.ok("status", "--json")).json
     assert (facts["networks"], facts["active"], facts["degraded"], facts["ports"]) == (2, 1, ["bad"], 1)
+
+
+async def test_capabilities_are_listed_with_the_reason_of_each_no(vnetctl: Vnetctl, services: FakeServices) -> None:
+    lines = (await vnetctl.ok("status", "--capabilities")).out.splitlines()
+    assert "dnsmasq         yes   2.90" in lines
+    assert "sr-iov          no    no device of this host has virtual functions" in lines
+    listed = {row["name"]: row for row in (await vnetctl.ok("status", "--capabilities", "--json")).json}
+    assert listed["nat"] == {"name": "nat", "ok": True, "reason": ""}
+    assert listed["polkit"]["ok"] is False, "the test's bus has nobody else"
+    assert "org.freedesktop.PolicyKit1" in listed["polkit"]["reason"]
 
 
 async def test_reconcile_waits_for_the_daemon(vnetctl: Vnetctl, services: FakeServices) -> None:

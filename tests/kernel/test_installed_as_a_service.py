@@ -5,7 +5,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from support.client import Client
+from support.client import MANAGER, ROOT, Client
 from support.daemon import Daemon
 from support.netns import Lab, Namespace
 from support.private_bus import PrivateBus
@@ -38,6 +38,9 @@ async def test_the_daemon_does_its_work_with_the_capabilities_the_unit_leaves(
             guest = lab.namespace("guest")
             await client.attach("waited for", {"kind": "veth", "netns": guest.name})
             assert guest.link("eth0") is not None
+            found = await client.get(ROOT, MANAGER, "Capabilities")
+            assert not [name for name, (_, reason) in found.items() if "could not be tried" in reason]
+            assert [found[name][0] for name in ("bridge", "veth", "tap", "dnsmasq", "nft-masquerade")] == [True] * 5
             await client.stop(network)
     assert host_ns.link("virbr0") is None
 

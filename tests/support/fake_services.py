@@ -9,6 +9,7 @@ from typing import Any
 from uuid import UUID, uuid5
 
 from vnetd.bus.objects import object_path
+from vnetd.model.capability import Capability
 from vnetd.model.errors import Busy, Exists, Invalid, NotFound
 from vnetd.service.api import Option, Options
 from vnetd.service.views import (
@@ -273,7 +274,8 @@ class FakeServices:
         self.networks = FakeNetworks(self.world)
         self.filters = FakeFilters(self.world)
         self.ports = FakePorts(self.world)
-        self.can: dict[str, str | bool] = {"nat": True, "sr-iov": "no device of this host has virtual functions"}
+        self.can = {"nat": "", "dnsmasq": "2.90"}
+        self.cannot = {"sr-iov": "no device of this host has virtual functions"}
 
     def subscribe(self, listener: Callable[[Notice], None]) -> None:
         self.world.listeners.append(listener)
@@ -281,8 +283,9 @@ class FakeServices:
     async def reconcile(self, caller: Caller) -> None:
         self.world.record("reconcile", caller)
 
-    def capabilities(self) -> Mapping[str, str | bool]:
-        return self.can
+    async def capabilities(self) -> tuple[Capability, ...]:
+        able = [Capability(name, True, version) for name, version in self.can.items()]
+        return (*able, *(Capability(name, False, reason) for name, reason in self.cannot.items()))
 
 
 async def one_of_each(services: FakeServices) -> dict[str, str]:

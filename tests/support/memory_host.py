@@ -24,6 +24,7 @@ from support.memory_store import MemoryStore
 from support.memory_taps import MemoryTaps
 
 from vnetd.host.events import HostEvent
+from vnetd.model.capability import ABILITIES, Capability
 from vnetd.model.errors import HostError, NotFound
 from vnetd.plan.kernel import AddAddress, AddRoute, KernelRoute, Link, Operation, SetLink
 from vnetd.reconcile.desired import Surroundings
@@ -83,6 +84,24 @@ class MemoryNamespaces:
         self.raised.append(name)
 
 
+class MemoryCapabilities:
+    """A host that can do everything but what a test puts into ``lacking``, with the reason."""
+
+    def __init__(self) -> None:
+        self.lacking: dict[str, str] = {}
+        self._known: tuple[Capability, ...] = ()
+
+    async def all(self) -> tuple[Capability, ...]:
+        """What was there at the first question."""
+        if not self._known:
+            self._known = tuple(Capability(n, n not in self.lacking, self.lacking.get(n, "")) for n in ABILITIES)
+        return self._known
+
+    def forget(self) -> None:
+        """Look anew at the next question."""
+        self._known = ()
+
+
 class Seam:
     """One protocol of the host: every call passes the host's ``before`` and gives way to other tasks."""
 
@@ -127,6 +146,7 @@ class MemoryHost:
         self.taps: Any = Seam(self, "taps", self.tap_devices)
         self.namespaces: Any = Seam(self, "namespaces", self.guests)
         self.dnsmasq: Any = Seam(self, "dnsmasq", self.processes)
+        self.capabilities = MemoryCapabilities()
         self.store: Any = Seam(self, "store", self.files)
         self.events = self
 

@@ -1,10 +1,11 @@
 """From a message to a reply: look up the member, authorise, decode, call, encode; every failure has one way out."""
 
+import asyncio
 import logging
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from dataclasses import dataclass
 from inspect import iscoroutinefunction
-from typing import Any, Protocol, cast
+from typing import Any, Protocol
 
 from vnetd.bus.authorization import Access, Authorization, Request
 from vnetd.bus.calls import Call, Handler, Handlers, Reply
@@ -70,12 +71,32 @@ class Dispatcher:
             access = self._authorization.access(target.interface, frame.member)
             if access is Access.READ and not iscoroutinefunction(target.handler):
                 call = self._decoded(frame, target, Caller(NOBODY, name=frame.sender))
-                self._answer(frame, target.method, cast(Reply, target.handler(call)))
+                self._answer_now_or_later(frame, target, target.handler(call))
             else:
                 self._hold(frame)
                 self._spawn(self._run(frame, target, access))
         except Exception as error:
             self._refuse(frame, error)
+
+    def _answer_now_or_later(self, frame: Frame, target: _Target, reply: Reply | Awaitable[Reply]) -> None:
+        """Some reads have to wait for the host, depending on what they ask for."""
+        if isinstance(reply, Reply):
+            self._answer(frame, target.method, reply)
+            return
+        try:
+            self._hold(frame)
+        except ProtocolError:
+            asyncio.ensure_future(reply).cancel()
+            raise
+        self._spawn(self._wait(frame, target, reply))
+
+    async def _wait(self, frame: Frame, target: _Target, reply: Awaitable[Reply]) -> None:
+        try:
+            self._answer(frame, target.method, await reply)
+        except Exception as error:
+            self._refuse(frame, error)
+        finally:
+            self._release(frame)
 
     async def _run(self, frame: Frame, target: _Target, access: Access) -> None:
         """A caller that leaves meanwhile changes nothing: what it began is finished."""
@@ -89,8 +110,11 @@ class Dispatcher:
         except Exception as error:
             self._refuse(frame, error)
         finally:
-            self._calls -= 1
-            self._held -= len(frame.body)
+            self._release(frame)
+
+    def _release(self, frame: Frame) -> None:
+        self._calls -= 1
+        self._held -= len(frame.body)
 
     def _hold(self, frame: Frame) -> None:
         if self._calls >= MOST_CALLS or self._held + len(frame.body) > MOST_HELD:

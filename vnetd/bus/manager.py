@@ -1,6 +1,6 @@
 """``org.vnetd1.Manager``: define, look up, list, attach."""
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 from vnetd.bus.calls import DONE, Call, Handlers, Reply
@@ -23,7 +23,7 @@ class Manager:
         services: Services,
         listing: Listing,
         discard: Callable[[tuple[int, ...]], None],
-        announce_capabilities: Callable[[], None],
+        announce_capabilities: Callable[[], Awaitable[None]],
     ) -> None:
         self._services = services
         self._listing = listing
@@ -120,7 +120,7 @@ class Manager:
 
     async def reconcile(self, call: Call) -> Reply:
         await self._services.reconcile(call.caller)
-        self._announce_capabilities()
+        await self._announce_capabilities()
         return DONE
 
 

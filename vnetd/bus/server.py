@@ -2,12 +2,13 @@
 
 import asyncio
 import logging
-from collections.abc import Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any
 
 from vnetd.bus import contracts as names
 from vnetd.bus.authorization import Authority, Authorization, GroupAuthority
 from vnetd.bus.calls import Handlers
+from vnetd.bus.capabilities import CapabilityListing
 from vnetd.bus.connection import Connection, connect
 from vnetd.bus.contracts import Contract, load_contracts
 from vnetd.bus.dispatch import Dispatcher
@@ -108,11 +109,18 @@ class BusServer:
     async def _build(self, connection: Connection) -> None:
         objects = Objects(self._services, self._contracts)
         listing = Listing(objects, connection.room)
-        self._signals = Signals(self._services, objects, self._contracts, connection.send_signal)
+        capabilities = CapabilityListing(self._services, connection.ask)
+        self._signals = Signals(objects, self._contracts, capabilities, connection.send_signal)
         self._services.subscribe(self._announce)
         self._authorization = Authorization(connection.ask, self._authority)
         handlers = build_handlers(
-            self._services, self._contracts, objects, listing, connection.discard, self._signals.announce_capabilities
+            self._services,
+            self._contracts,
+            objects,
+            listing,
+            connection.discard,
+            capabilities,
+            self._signals.announce_capabilities,
         )
         await listing.warm()
         self._dispatcher = Dispatcher(self._contracts, handlers, objects, self._authorization, connection, self._spawn)
@@ -150,7 +158,8 @@ def build_handlers(
     objects: Objects,
     listing: Listing,
     discard: Callable[[tuple[int, ...]], None],
-    announce_capabilities: Callable[[], None],
+    capabilities: CapabilityListing,
+    announce_capabilities: Callable[[], Awaitable[None]],
 ) -> dict[str, Handlers]:
     """The handlers of every interface, by interface and member."""
     return {
@@ -159,7 +168,7 @@ def build_handlers(
         names.FILTER: FilterMembers(services.filters).handlers(),
         names.PORT: PortMembers(services.ports).handlers(),
         names.BINDING: BindingMembers(services.filters).handlers(),
-        names.PROPERTIES: PropertiesMembers(services, objects, contracts).handlers(),
+        names.PROPERTIES: PropertiesMembers(services, objects, contracts, capabilities).handlers(),
         names.INTROSPECTABLE: IntrospectableMembers(objects, contracts).handlers(),
         names.PEER: PeerMembers().handlers(),
         names.OBJECT_MANAGER: ObjectManagerMembers(listing).handlers(),

@@ -6,10 +6,10 @@ from uuid import UUID
 
 from dbus_next.signature import Variant
 
+from vnetd.bus.capabilities import CapabilityListing
 from vnetd.bus.contracts import MANAGER, NETWORK, OBJECT_MANAGER, PROPERTIES, Contract
 from vnetd.bus.objects import INTERFACES, KINDS, ROOT, Objects, lease_row, object_path
 from vnetd.bus.values import encode_plain
-from vnetd.service.api import Services
 from vnetd.service.views import (
     Added,
     Changed,
@@ -31,15 +31,16 @@ class Signals:
     ``send`` takes path, interface, member, signature and values (``Connection.send_signal``).
     """
 
-    def __init__(self, services: Services, objects: Objects, contracts: Mapping[str, Contract], send: Send) -> None:
-        self._services = services
+    def __init__(
+        self, objects: Objects, contracts: Mapping[str, Contract], capabilities: CapabilityListing, send: Send
+    ) -> None:
         self._objects = objects
         self._contracts = contracts
         self._send = send
         self._announced: dict[tuple[ObjectKind, UUID], View] = {
             (kind, view.uuid): view for kind in KINDS for view in objects.all(kind)
         }
-        self._capabilities = dict(services.capabilities())
+        self._capabilities = capabilities
 
     def announce(self, notice: Notice) -> None:
         """Send the signals for one notice, if it shows in any."""
@@ -60,12 +61,10 @@ class Signals:
             case LifecycleEvent(event, kind, uuid, name, details):
                 self._event(event, object_path(kind, uuid), name, details)
 
-    def announce_capabilities(self) -> None:
-        """Send ``PropertiesChanged`` if the host can do something else now than when last looked at."""
-        now = dict(self._services.capabilities())
-        if now != self._capabilities:
-            self._capabilities = now
-            self._properties_changed(ROOT, MANAGER, {"Capabilities": Variant("a{sv}", encode_plain(now))})
+    async def announce_capabilities(self) -> None:
+        """Send ``PropertiesChanged`` if the host can do something else now than when last asked, if ever."""
+        if (now := await self._capabilities.changed()) is not None:
+            self._properties_changed(ROOT, MANAGER, {"Capabilities": now})
 
     def _added(self, kind: ObjectKind, view: View) -> None:
         self._announced[kind, view.uuid] = view

@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
 
 from vnetd.host.events import HostEvent
+from vnetd.model.capability import Capability
 from vnetd.plan.dnsmasq import DnsmasqState, Instance
 from vnetd.plan.kernel import HostRoute, Link, LinkView, Operation
 from vnetd.plan.rules import Element, Family, Fragment, TableContents
@@ -173,6 +174,18 @@ class Store(Protocol):
         ...
 
 
+class Capabilities(Protocol):
+    """What this host can do."""
+
+    async def all(self) -> tuple[Capability, ...]:
+        """Every ability, found out at the first question and known from then on. Never fails: a no has a reason."""
+        ...
+
+    def forget(self) -> None:
+        """Find out anew at the next question: programs and modules may have come or gone."""
+        ...
+
+
 class Events(Protocol):
     """What the host reports."""
 
@@ -198,3 +211,5 @@ class Host(Protocol):
     def store(self) -> Store: ...
     @property
     def events(self) -> Events: ...
+    @property
+    def capabilities(self) -> Capabilities: ...

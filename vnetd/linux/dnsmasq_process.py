@@ -16,9 +16,9 @@ from vnetd.linux.dnsmasq_files import Account
 from vnetd.model.errors import Unsupported
 
 # An administrator's own dnsmasq goes before the distribution's; a daemon's PATH may lack sbin.
-_SEARCH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+SEARCH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 # dnsmasq converts international names by the locale; C.UTF-8 is in every glibc of Debian, and else means C.
-_ENVIRONMENT = {"PATH": _SEARCH, "LC_ALL": "C.UTF-8"}
+_ENVIRONMENT = {"PATH": SEARCH, "LC_ALL": "C.UTF-8"}
 # An ignored signal stays ignored in what is started.
 _IGNORED_BY_PYTHON = (signal.SIGPIPE, signal.SIGXFSZ)
 # dnsmasq(8), EXIT CODES
@@ -28,6 +28,7 @@ _EXIT: Mapping[int, str] = {
     3: "a file or directory is missing or may not be accessed",
     4: "out of memory",
 }
+NOT_INSTALLED = "it is not installed: install it (package dnsmasq-base on Debian, dnsmasq elsewhere)"
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,11 +50,10 @@ class Live:
 
 def find_binary(name: str = "dnsmasq") -> str:
     """Path of the program. Raises ``Unsupported`` if it is not installed."""
-    found = shutil.which(name, path=_SEARCH)
+    found = shutil.which(name, path=SEARCH)
     if found is None:
         raise Unsupported(
-            f"this network needs the program {name} for DHCP or DNS, and it is not installed on this host: "
-            "install it (package dnsmasq-base on Debian, dnsmasq elsewhere)"
+            f"this network needs the program {name} for DHCP or DNS, which this host has not: {NOT_INSTALLED}"
         )
     return found
 

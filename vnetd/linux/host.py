@@ -5,6 +5,7 @@ from contextlib import AsyncExitStack
 from pathlib import Path
 
 from vnetd.host.events import HostEvent
+from vnetd.linux.capabilities import LinuxCapabilities
 from vnetd.linux.dnsmasq import DnsmasqHost
 from vnetd.linux.kernel import LinuxKernel
 from vnetd.linux.netns import Namespaces
@@ -44,6 +45,7 @@ class LinuxHost:
         self.namespaces = Namespaces()
         self.store = FileStore(root)
         self.dnsmasq = DnsmasqHost(root, events.announce)
+        self.capabilities = LinuxCapabilities(nft.exclusively)
         self._stack = AsyncExitStack()
 
     @classmethod

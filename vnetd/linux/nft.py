@@ -10,18 +10,20 @@ import json
 import os
 import socket
 import stat
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from nftables import Nftables
 
 from vnetd.linux.nft_events import NETLINK_NETFILTER
-from vnetd.linux.nft_json import FAMILIES, OWNED, TABLE, Command, contents, rewriting, table, transaction
+from vnetd.linux.nft_json import FAMILIES, OWNED, TABLE, Command, contents, reason, rewriting, table, transaction
 from vnetd.linux.threads import Worker
 from vnetd.model.errors import HostError
 from vnetd.plan.rules import EMPTY, Element, Family, Fragment, Set, TableContents
+
+T = TypeVar("T")
 
 PROBE = "vnetd-probe"
 """A table that lives for the moment in which it is tried whether tables can be owned."""
@@ -95,6 +97,10 @@ class LinuxNft:
         """See ``host.Nft``."""
         listed = await self._worker.run(self._set, family, name)
         return listed.sets[name] if listed else None
+
+    async def exclusively(self, function: Callable[[], T]) -> T:
+        """Run something that uses libnftables by itself while nobody else does: its contexts share state."""
+        return await self._worker.run(function)
 
     def _open(self) -> None:
         before = _netfilter_sockets()
@@ -193,14 +199,8 @@ class LinuxNft:
         assert self._library is not None, "open() comes first"
         code, output, errors = self._library.cmd(json.dumps({"nftables": commands}))
         if code:
-            raise HostError(operation, subject, _reason(errors))
+            raise HostError(operation, subject, reason(errors))
         return list(json.loads(output)["nftables"]) if output.strip() else []
-
-
-def _reason(errors: str) -> str:
-    """libnftables' own words: what stands behind its made-up file positions, once each."""
-    lines = (line.split("Error: ", 1)[-1].strip() for line in errors.splitlines())
-    return "; ".join(dict.fromkeys(line for line in lines if line.strip("^~ "))) or "libnftables gives no reason"
 
 
 def _words(remove: Fragment, add: Fragment) -> str:

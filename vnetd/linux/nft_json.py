@@ -224,3 +224,9 @@ def _without_state(name: str, value: Json) -> Json:
     if name == "quota" and isinstance(value, dict):
         value = {key: one for key, one in value.items() if not key.startswith("used")}
     return _stateless(value)
+
+
+def reason(errors: str) -> str:
+    """libnftables' own words: what stands behind its made-up file positions, once each."""
+    lines = (line.split("Error: ", 1)[-1].strip() for line in errors.splitlines())
+    return "; ".join(dict.fromkeys(line for line in lines if line.strip("^~ "))) or "libnftables gives no reason"

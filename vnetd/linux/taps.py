@@ -31,7 +31,7 @@ class LinuxTaps:
 
         Raises ``HostError`` (EBUSY if a link has the name, E2BIG for too many queues).
         """
-        return await self._opener.run(_open, name, queues, vnet_hdr, discard=_close)
+        return await self._opener.run(open_tap, name, queues, vnet_hdr, discard=_close)
 
     async def create_persistent(self, name: str, owner: int, group: int, vnet_hdr: bool) -> None:
         """Make a tap that stays; -1 for no owner or no group. Raises ``HostError``."""
@@ -47,7 +47,8 @@ class LinuxTaps:
         await self._closer.close()
 
 
-def _open(name: str, queues: int, vnet_hdr: bool) -> list[int]:
+def open_tap(name: str, queues: int, vnet_hdr: bool) -> list[int]:
+    """What ``LinuxTaps.open`` does, on the calling thread and in its network namespace."""
     with _reporting("create tap", name):
         if not 1 <= queues <= MOST_QUEUES:
             raise OSError(errno.E2BIG, os.strerror(errno.E2BIG))

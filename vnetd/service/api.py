@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
 from uuid import UUID
 
+from vnetd.model.capability import Capability
 from vnetd.service.views import (
     Attached,
     BindingView,
@@ -89,6 +90,6 @@ class Services(Protocol):
         """A full pass now; returns when it is done."""
         ...
 
-    def capabilities(self) -> Mapping[str, str | bool]:
+    async def capabilities(self) -> tuple[Capability, ...]:
         """What this host can do, with a reason for each thing it cannot."""
         ...

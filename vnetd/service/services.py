@@ -2,11 +2,12 @@
 
 import asyncio
 import logging
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Coroutine
 from dataclasses import replace
 from uuid import UUID
 
 from vnetd.host.protocols import Host
+from vnetd.model.capability import Capability
 from vnetd.reconcile.desired import Surroundings
 from vnetd.reconcile.loop import Loop
 from vnetd.service.filters import FilterService
@@ -53,6 +54,7 @@ class ServiceRoot:
     async def reconcile(self, caller: Caller) -> None:
         """Compare everything with the host now."""
         log.info("full pass asked for by uid %d (pid %d)", caller.uid, caller.pid)
+        self._loop.host.capabilities.forget()
         await self.full_pass()
 
     async def full_pass(self) -> None:
@@ -60,9 +62,9 @@ class ServiceRoot:
         self._loop.routes.changed()
         await self._loop.healer.sweep()
 
-    def capabilities(self) -> Mapping[str, str | bool]:
-        """What this host can do."""
-        return {"modes": "nat route open isolated", "ports": "veth tap tap-fd existing"}
+    async def capabilities(self) -> tuple[Capability, ...]:
+        """See ``service.api.Services``."""
+        return await self._loop.host.capabilities.all()
 
     def healed(self, key: str, repaired: tuple[str, ...], cause: str) -> None:
         """Count and announce repairs with the network or port they were made for."""
