@@ -61,6 +61,12 @@ class Daemon:
         """Call a method of vnetd: its one result without variants, a list of several, or None."""
         return await self._call(NAME, path, interface, member, signature, body)
 
+    async def open_tap(self, network: str, spec: Mapping[str, Variant]) -> int:
+        """A tap with one queue in this network; the caller owns the descriptor. Needs ``connected(descriptors=True)``."""
+        reply = await self._message(NAME, ROOT, MANAGER, "OpenTap", "sa{sv}", (network, spec))
+        (tap,) = reply.unix_fds
+        return int(tap)
+
     async def call_bus(self, member: str, signature: str = "", *body: object) -> Any:
         """Call a method of the message bus itself."""
         return await self._call(BUS, BUS_PATH, BUS, member, signature, body)
@@ -82,6 +88,14 @@ class Daemon:
     async def _call(
         self, destination: str, path: str, interface: str, member: str, signature: str, body: tuple[object, ...]
     ) -> Any:
+        reply = await self._message(destination, path, interface, member, signature, body)
+        values = [plain(value) for value in reply.body]
+        return values[0] if len(values) == 1 else values or None
+
+    async def _message(
+        self, destination: str, path: str, interface: str, member: str, signature: str, body: tuple[object, ...]
+    ) -> Message:
+        """The reply to a call, if it is no error."""
         _refuse_unsendable(body)
         message = Message(
             destination=destination,
@@ -101,18 +115,20 @@ class Daemon:
         if reply.message_type is MessageType.ERROR:
             text = reply.body[0] if reply.signature.startswith("s") else ""
             raise from_bus(reply.error_name, text, self.label)
-        values = [plain(value) for value in reply.body]
-        return values[0] if len(values) == 1 else values or None
+        return reply
 
 
 @asynccontextmanager
-async def connected(bus: str) -> AsyncIterator[Daemon]:
-    """A connection to ``system``, ``session`` or the bus at a D-Bus address. Raises ``NoAnswer``."""
+async def connected(bus: str, *, descriptors: bool = False) -> AsyncIterator[Daemon]:
+    """A connection to ``system``, ``session`` or the bus at a D-Bus address. Raises ``NoAnswer``.
+
+    With ``descriptors`` replies may carry file descriptors.
+    """
     # The library logs what it then also raises; the user gets one line.
     logging.getLogger().addHandler(logging.NullHandler())
     label = f"{bus} bus" if bus in {"system", "session"} else f"bus at {bus}"
     try:
-        connection: Any = _bus(bus)
+        connection: Any = _bus(bus, descriptors)
         await asyncio.wait_for(connection.connect(), TIMEOUT)
     except (OSError, EOFError, TimeoutError, AuthError) as error:
         raise NoAnswer(f"cannot reach the {label}: {_reason(error)}") from None
@@ -125,12 +141,12 @@ async def connected(bus: str) -> AsyncIterator[Daemon]:
         connection.disconnect()
 
 
-def _bus(bus: str) -> MessageBus:
+def _bus(bus: str, descriptors: bool) -> MessageBus:
     if bus == "system":
-        return _Bus(bus_type=BusType.SYSTEM)
+        return _Bus(bus_type=BusType.SYSTEM, negotiate_unix_fd=descriptors)
     if bus == "session":
-        return _Bus(bus_type=BusType.SESSION)
-    return _Bus(bus_address=bus)
+        return _Bus(bus_type=BusType.SESSION, negotiate_unix_fd=descriptors)
+    return _Bus(bus_address=bus, negotiate_unix_fd=descriptors)
 
 
 def _reason(error: BaseException) -> str:
