@@ -62,7 +62,10 @@ class Daemon:
         return await self._call(NAME, path, interface, member, signature, body)
 
     async def open_tap(self, network: str, spec: Mapping[str, Variant]) -> int:
-        """A tap with one queue in this network; the caller owns the descriptor. Needs ``connected(descriptors=True)``."""
+        """A tap with one queue in this network; the caller owns the descriptor.
+
+        Needs a connection that was made with ``descriptors``.
+        """
         reply = await self._message(NAME, ROOT, MANAGER, "OpenTap", "sa{sv}", (network, spec))
         (tap,) = reply.unix_fds
         return int(tap)
@@ -106,7 +109,7 @@ class Daemon:
             body=list(body),
         )
         try:
-            reply = await asyncio.wait_for(self._bus.call(message), TIMEOUT)
+            reply: Message | None = await asyncio.wait_for(self._bus.call(message), TIMEOUT)
         except TimeoutError:
             raise NoAnswer(f"vnetd did not answer {member} within {TIMEOUT:.0f} s") from None
         except (OSError, EOFError):
