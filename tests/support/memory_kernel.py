@@ -21,6 +21,7 @@ from vnetd.plan.kernel import (
     AddRoute,
     BridgeState,
     CreateBridge,
+    CreateMacvlan,
     CreateVeth,
     DeleteAddress,
     DeleteLink,
@@ -92,6 +93,7 @@ class MemoryKernel:
         self.values: dict[Path, str] = {IP_FORWARD: "0"}
         self.done: list[Operation] = []
         self.refuse: dict[type, int] = {}
+        self.modes: dict[int, str] = {}
         self._listeners: list[Callable[[HostEvent], None]] = []
         self._indexes = count(1)
         for name in ("all", "default"):
@@ -173,14 +175,16 @@ class MemoryKernel:
         """Take a link away; ports of a bridge stay without one."""
         name = self.entries.pop(index).link.name
         self.values = {path: value for path, value in self.values.items() if path[2:4] != ("conf", name)}
-        for entry in self.entries.values():
+        for entry in tuple(self.entries.values()):
             if entry.link.master == index:
                 self._change(entry, master=0, isolated=False)
+            if entry.link.lower == index:
+                self.remove(entry.link.index, cause)
         self._emit(LinkEvent(index, name, cause))
 
     def _execute(self, operation: Operation, cause: str) -> None:
         match operation:
-            case CreateBridge() | CreateVeth():
+            case CreateBridge() | CreateVeth() | CreateMacvlan():
                 self._create(operation, cause)
             case SetLink():
                 self._set_link(operation, cause)
@@ -220,7 +224,9 @@ class MemoryKernel:
         elif not operation.optional:
             raise HostError(*_words(operation), errno.ENOENT)
 
-    def _create(self, want: CreateBridge | CreateVeth, cause: str) -> None:
+    def _create(self, want: CreateBridge | CreateVeth | CreateMacvlan, cause: str) -> None:
+        if isinstance(want, CreateMacvlan):
+            return self._create_macvlan(want, cause)
         if self.find(want.name) is not None:
             raise HostError(*_words(want), errno.EEXIST)
         delay = want.forward_delay if isinstance(want, CreateBridge) else SMALLEST_DELAY
@@ -229,6 +235,17 @@ class MemoryKernel:
         entry = self.entries[self.create(want.name, kind, want.mac, want.mtu, cause)]
         bridge = BridgeState(stp, max(delay, SMALLEST_DELAY) if stp else delay) if kind == "bridge" else None
         self._change(entry, cause, alias=want.alias, bridge=bridge)
+
+    def _create_macvlan(self, want: CreateMacvlan, cause: str) -> None:
+        lower = self._entry(want, want.lower).link
+        above = {e.link.index: self.modes[e.link.index] for e in self.entries.values() if e.link.lower == lower.index}
+        if self.find(want.name) is not None:
+            raise HostError(*_words(want), errno.EEXIST)
+        if "passthrough" in above.values() or (above and want.mode == "passthrough"):
+            raise HostError(*_words(want), errno.EINVAL)
+        entry = self.entries[self.create(want.name, want.kind, want.mac, lower.mtu, cause)]
+        self.modes[entry.link.index] = want.mode
+        self._change(entry, cause, alias=want.alias, lower=lower.index)
 
     def _set_link(self, want: SetLink, cause: str) -> None:
         entry = self._entry(want, want.name)
@@ -363,6 +380,8 @@ def _words(operation: Operation) -> tuple[str, str]:
         return f"set {', '.join(changed)} of", operation.name
     if isinstance(operation, RenameLink):
         return "rename", f"{operation.name} to {operation.new}"
+    if isinstance(operation, CreateMacvlan):
+        return f"create {operation.kind}", f"{operation.name} on {operation.lower}"
     verb = WORDS[type(operation)]
     match operation:
         case AddAddress(link, address) | DeleteAddress(link, address):

@@ -64,6 +64,13 @@ class ProcessEvent:
 
 
 @dataclass(frozen=True, slots=True)
+class PasstEvent:
+    """The supervised passt of the port with this UUID ended."""
+
+    port: str
+
+
+@dataclass(frozen=True, slots=True)
 class FileEvent:
     """A file of the network with this UUID was written or removed; ``name`` is its base name.
 
@@ -81,4 +88,6 @@ class Overflow:
     source: Literal["rtnetlink", "nftables", "inotify"]
 
 
-HostEvent = LinkEvent | AddressEvent | RouteEvent | SysctlEvent | RulesEvent | ProcessEvent | FileEvent | Overflow
+HostEvent = (
+    LinkEvent | AddressEvent | RouteEvent | SysctlEvent | RulesEvent | ProcessEvent | PasstEvent | FileEvent | Overflow
+)

@@ -17,8 +17,9 @@ from pathlib import Path
 from vnetd.linux.capabilities_links import probe_links
 from vnetd.linux.capabilities_nft import probe_nft
 from vnetd.linux.capabilities_tc import probe_tc
-from vnetd.linux.dnsmasq_process import NOT_INSTALLED, SEARCH
+from vnetd.linux.dnsmasq_process import NOT_INSTALLED
 from vnetd.linux.netns import CLONE_NEWNET
+from vnetd.linux.processes import SEARCH
 from vnetd.linux.threads import Worker
 from vnetd.model.capability import ABILITIES, Capability
 

@@ -23,6 +23,7 @@ from vnetd.linux import dnsmasq_process as process
 from vnetd.linux.dnsmasq_files import Paths, paths_of
 from vnetd.linux.dnsmasq_netlink import spare
 from vnetd.linux.dnsmasq_process import Launched, Live
+from vnetd.linux.processes import is_alive
 from vnetd.linux.threads import Worker
 from vnetd.linux.watch import Watch
 from vnetd.model.errors import HostError
@@ -257,7 +258,7 @@ class DnsmasqHost:
         found = self._find(paths) if running is None else None
         current = running or found
         texts = files.read_rendered(paths)
-        if current is None or not process.is_alive(current.live.pidfd):
+        if current is None or not is_alive(current.live.pidfd):
             return DnsmasqState(0, None, texts), found
         started_with = current.started_with if paths.leases.exists() else None
         return DnsmasqState(current.live.pid, started_with, texts), found

@@ -5,7 +5,6 @@ is only a hint: the process must also run with our configuration file and as dns
 """
 
 import os
-import select
 import shutil
 import signal
 from collections.abc import Collection, Mapping
@@ -13,14 +12,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from vnetd.linux.dnsmasq_files import Account
+from vnetd.linux.processes import IGNORED_BY_PYTHON, SEARCH, command_line, effective_uid, is_alive
 from vnetd.model.errors import Unsupported
 
-# An administrator's own dnsmasq goes before the distribution's; a daemon's PATH may lack sbin.
-SEARCH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 # dnsmasq converts international names by the locale; C.UTF-8 is in every glibc of Debian, and else means C.
 _ENVIRONMENT = {"PATH": SEARCH, "LC_ALL": "C.UTF-8"}
-# An ignored signal stays ignored in what is started.
-_IGNORED_BY_PYTHON = (signal.SIGPIPE, signal.SIGXFSZ)
 # dnsmasq(8), EXIT CODES
 _EXIT: Mapping[int, str] = {
     1: "a problem with the configuration",
@@ -74,7 +70,7 @@ def launch(binary: str, configuration: Path, account: Account) -> Launched:
             ],
             setsid=True,
             setsigmask=(),
-            setsigdef=_IGNORED_BY_PYTHON,
+            setsigdef=IGNORED_BY_PYTHON,
         )
     except BaseException:
         os.close(reading)
@@ -124,13 +120,6 @@ def _verdict(code: int, status: int) -> str:
     return _EXIT.get(status, f"it ended with status {status}")
 
 
-def is_alive(pidfd: int) -> bool:
-    """Whether the process still runs; a zombie does not."""
-    poller = select.poll()
-    poller.register(pidfd, select.POLLIN)
-    return not poller.poll(0)
-
-
 def open_live(pid: int, configuration: Path, uids: Collection[int]) -> Live | None:
     """The process ``pid`` if it is a live dnsmasq that was started with ``configuration``; caller owns the pidfd."""
     try:
@@ -157,29 +146,11 @@ def running_with(configurations: Collection[Path]) -> list[tuple[Path, int]]:
     """Every process whose command line names one of these files: what lost its pid file is found so."""
     wanted = {os.fsencode(f"--conf-file={path}"): path for path in configurations}
     pids = [int(name) for name in os.listdir("/proc") if name.isdigit()]
-    return [(wanted[word], pid) for pid in pids for word in _command_line(pid) if word in wanted]
+    return [(wanted[word], pid) for pid in pids for word in command_line(pid) if word in wanted]
 
 
 def _is_ours(pid: int, configuration: Path, uids: Collection[int]) -> bool:
-    words = _command_line(pid)
+    words = command_line(pid)
     if len(words) < 2 or os.path.basename(words[0]) != b"dnsmasq":
         return False
-    return os.fsencode(f"--conf-file={configuration}") in words and _uid(pid) in uids
-
-
-def _command_line(pid: int) -> list[bytes]:
-    try:
-        return Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
-    except OSError:
-        return []
-
-
-def _uid(pid: int) -> int:
-    """Effective user id, -1 if unknown. Not the owner of /proc/PID: that is root once a process changed its user."""
-    try:
-        for line in Path(f"/proc/{pid}/status").read_text().splitlines():
-            if line.startswith("Uid:"):
-                return int(line.split()[2])
-    except (OSError, ValueError):
-        pass
-    return -1
+    return os.fsencode(f"--conf-file={configuration}") in words and effective_uid(pid) in uids

@@ -7,7 +7,7 @@ from vnetd.linux import netlink
 from vnetd.linux.netlink import Attributes, ReadSocket, attribute, attributes, encode, nested
 from vnetd.plan.kernel import BridgeState, Link
 
-IFLA_ADDRESS, IFLA_IFNAME, IFLA_MTU, IFLA_MASTER = 1, 3, 4, 10
+IFLA_ADDRESS, IFLA_IFNAME, IFLA_MTU, IFLA_LINK, IFLA_MASTER = 1, 3, 4, 5, 10
 IFLA_LINKINFO, IFLA_IFALIAS, IFLA_GROUP, IFLA_EXT_MASK, IFLA_CARRIER = 18, 20, 27, 29, 33
 IFLA_INFO_KIND, IFLA_INFO_DATA, IFLA_INFO_SLAVE_KIND, IFLA_INFO_SLAVE_DATA = 1, 2, 4, 5
 IFLA_BR_FORWARD_DELAY, IFLA_BR_STP_STATE, IFLA_BR_VLAN_FILTERING = 1, 5, 7
@@ -70,6 +70,7 @@ def parse_link(data: bytes, start: int, end: int) -> Link:
         bridge=_bridge(nested(info.get(IFLA_INFO_DATA))) if kind == "bridge" else None,
         isolated=_isolated(info),
         carrier=bool(_number(found, IFLA_CARRIER)),
+        lower=_number(found, IFLA_LINK),
     )
 
 

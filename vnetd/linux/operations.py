@@ -15,6 +15,7 @@ from vnetd.model.errors import HostError
 from vnetd.plan.kernel import (
     AddConnectedRoute,
     AddRoute,
+    CreateMacvlan,
     CreateVeth,
     DeleteAddress,
     DeleteRoute,
@@ -57,6 +58,8 @@ def execute(route: IPRoute, operation: Operation) -> None:
     match operation:
         case CreateVeth():
             _create_veth(route, operation)
+        case CreateMacvlan():
+            _create_macvlan(route, operation)
         case SetLink():
             _set_link(route, operation)
         case DeleteAddress(link, address):
@@ -90,6 +93,13 @@ def _create_veth(route: IPRoute, want: CreateVeth) -> None:
     peer = {"ifname": want.peer_name, "address": want.peer_mac, "mtu": want.mtu, "net_ns_fd": want.peer_netns}
     with reporting("create veth", want.name):
         route.link("add", ifname=want.name, kind="veth", address=want.mac, mtu=want.mtu, peer=peer)
+        _finish(route, want.name, lambda: route.link("set", ifname=want.name, ifalias=want.alias))
+
+
+def _create_macvlan(route: IPRoute, want: CreateMacvlan) -> None:
+    mode = {f"{want.kind}_mode": "passthru" if want.mode == "passthrough" else want.mode}
+    with reporting(f"create {want.kind}", f"{want.name} on {want.lower}"):
+        route.link("add", ifname=want.name, kind=want.kind, link=index_of(want.lower), address=want.mac, **mode)
         _finish(route, want.name, lambda: route.link("set", ifname=want.name, ifalias=want.alias))
 
 

@@ -1,9 +1,15 @@
-"""Names of processes, as hints for people about who changed something."""
+"""Processes: what is known of one from outside, and the names of others as hints about who changed something."""
 
 import os
+import select
+import signal
 from pathlib import Path
 
 PID_BITS = 0x3FFFFF
+# An administrator's own program goes before the distribution's; a daemon's PATH may lack sbin.
+SEARCH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+# An ignored signal stays ignored in what is started.
+IGNORED_BY_PYTHON = (signal.SIGPIPE, signal.SIGXFSZ)
 
 
 def process_name(pid: int) -> str:
@@ -25,3 +31,29 @@ def port_owner(port: int) -> str:
     if port <= 0 or port >= 1 << 31 or pid in {0, os.getpid()}:
         return ""
     return process_name(pid)
+
+
+def is_alive(pidfd: int) -> bool:
+    """Whether the process still runs; a zombie does not."""
+    poller = select.poll()
+    poller.register(pidfd, select.POLLIN)
+    return not poller.poll(0)
+
+
+def command_line(pid: int) -> list[bytes]:
+    """The words a process was started with, none if it is gone."""
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
+    except OSError:
+        return []
+
+
+def effective_uid(pid: int) -> int:
+    """Effective user id, -1 if unknown. Not the owner of /proc/PID: that is root once a process changed its user."""
+    try:
+        for line in Path(f"/proc/{pid}/status").read_text().splitlines():
+            if line.startswith("Uid:"):
+                return int(line.split()[2])
+    except (OSError, ValueError):
+        pass
+    return -1

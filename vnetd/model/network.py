@@ -113,7 +113,7 @@ class Network(Value):
     virtualport: VirtualPort | None = None
     portgroups: tuple[PortGroup, ...] = ()
     dnsmasq_options: tuple[Word, ...] = ()
-    host_access: bool = True
+    host_access: bool | None = None
     forwards: tuple[PortForward, ...] = ()
     access: Access | None = None
 

@@ -52,12 +52,29 @@ def check_mode(network: "Network") -> None:
         raise breach(f"source translation (nat) goes with mode nat only, this network has mode {mode}", "nat")
     if not mode.has_bridge:
         for path in _VIRTUAL_ONLY:
-            if _given(network, path):
+            if _given(network, path) and not (path == ("addresses", 0) and _has_host_side(network)):
                 raise breach(f"a network of mode {mode} cannot have this ({_words(path)})", *path)
     if network.isolated_ports and mode not in {Mode.BRIDGE} and not mode.has_bridge:
         raise breach(f"ports of a network of mode {mode} cannot be isolated", "isolated_ports")
-    if not network.host_access and not mode.has_bridge:
+    check_host_access(network)
+
+
+def check_host_access(network: "Network") -> None:
+    """It can be closed where vnetd has the bridge; with macvtap it is closed unless the host gets its own device."""
+    mode, wanted = network.mode, network.host_access
+    if wanted is False and not mode.has_bridge and mode is not Mode.MACVTAP:
         raise breach(f"access to the host cannot be closed in mode {mode}", "host_access")
+    if not (wanted and mode is Mode.MACVTAP):
+        return
+    if network.macvtap_mode not in {MacvtapMode.BRIDGE, MacvtapMode.VEPA} or not network.devices.interfaces:
+        raise breach("the host reaches macvtap guests in modes bridge and vepa, over an interface", "host_access")
+    for index, address in enumerate(network.addresses):
+        if address.dhcp or address.tftp_root or address.local_ptr is not None:
+            raise breach("the host's address beside macvtap guests serves neither DHCP nor DNS", "addresses", index)
+
+
+def _has_host_side(network: "Network") -> bool:
+    return network.mode is Mode.MACVTAP and bool(network.host_access)
 
 
 def check_bridge(network: "Network") -> None:

@@ -5,6 +5,7 @@ Nothing here acts: ``host.Kernel`` executes operations, in order, and names the 
 """
 
 from dataclasses import dataclass
+from typing import Literal
 
 from vnetd.model.base import IPAddress, IPInterface, IPNetwork
 
@@ -34,6 +35,8 @@ class Link:
     bridge: BridgeState | None = None
     isolated: bool = False
     carrier: bool = False
+    lower: int = 0
+    """Index of the link this one lies on (macvtap, macvlan), or of a veth's other end."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +98,21 @@ class CreateVeth:
     peer_mac: str
     peer_netns: int
     mtu: int
+    alias: str
+
+
+@dataclass(frozen=True, slots=True)
+class CreateMacvlan:
+    """Make a device of ``kind`` on top of the link ``lower``; it is left down and has its MTU.
+
+    ``mode``: private, vepa, bridge or passthrough, the last of which takes the lower device for itself alone.
+    """
+
+    name: str
+    kind: Literal["macvlan", "macvtap"]
+    lower: str
+    mode: str
+    mac: str
     alias: str
 
 
@@ -200,6 +218,7 @@ class DisableTxChecksum:
 Operation = (
     CreateBridge
     | CreateVeth
+    | CreateMacvlan
     | SetLink
     | RenameLink
     | DeleteLink

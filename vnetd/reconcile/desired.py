@@ -36,14 +36,14 @@ def alias_of(kind: str, uuid: str) -> str:
 
 def refuse_unrealised(network: Network) -> None:
     """Raise ``Unsupported`` naming what of ``network`` this version cannot realise."""
-    if network.mode is Mode.MACVTAP:
-        raise Unsupported(f"network {network.name}: mode macvtap ({network.macvtap_mode}) is not supported yet")
-    if not network.mode.has_bridge:
+    if network.mode in {Mode.MACVTAP, Mode.HOSTDEV, Mode.USER}:
         raise Unsupported(f"network {network.name}: mode {network.mode} is not supported yet")
     default = [group for group in network.portgroups if group.default]
     for present, what in (
         (network.forwards, "port forwards (forwards)"),
         (network.access, "access lists (access)"),
+        (network.virtualport, f"a virtual port of type {network.virtualport and network.virtualport.type}"),
+        (network.mode is Mode.BRIDGE and network.vlan, "VLANs of ports (<vlan>)"),
         (network.bandwidth, "bandwidth limits (<bandwidth>)"),
         (any(group.bandwidth for group in default), "bandwidth limits of every port (<portgroup default='yes'>)"),
         (network.bridge.zone, "a firewalld zone (<bridge zone>)"),

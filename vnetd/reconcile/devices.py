@@ -7,6 +7,7 @@ class Devices:
     def __init__(self) -> None:
         self._names: dict[str, str] = {}
         self._indexes: dict[int, str] = {}
+        self._watchers: dict[str, set[str]] = {}
 
     def claim(self, name: str, key: str) -> None:
         """The device ``name`` belongs to ``key`` from now on, whether it exists or not."""
@@ -18,8 +19,20 @@ class Devices:
             self._forget_index(key)
             self._indexes[index] = key
 
+    def watch(self, name: str, key: str) -> None:
+        """What happens to the device ``name``, whoever it belongs to, concerns ``key`` too."""
+        self._watchers.setdefault(name, set()).add(key)
+
+    def watchers(self, name: str) -> frozenset[str]:
+        """Whom the device of this name concerns besides its owner."""
+        return frozenset(self._watchers.get(name, ()))
+
     def release(self, key: str) -> None:
-        """Forget all devices of ``key``."""
+        """Forget all devices of ``key``, and what it watches."""
+        for name, keys in tuple(self._watchers.items()):
+            keys.discard(key)
+            if not keys:
+                del self._watchers[name]
         self._names = {name: owner for name, owner in self._names.items() if owner != key}
         self._forget_index(key)
 

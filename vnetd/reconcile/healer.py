@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import Protocol
 
 from vnetd.model.errors import VnetError
+from vnetd.reconcile.absent import Absent
 from vnetd.reconcile.backoff import WINDOW, Fights
 
 log = logging.getLogger(__name__)
@@ -119,6 +120,8 @@ class Healer:
         cause = self._causes.pop(key, "")
         try:
             repaired = await target.converge()
+        except Absent as error:
+            self._reporter.problem(key, str(error))
         except VnetError as error:
             log.warning("cannot repair %s: %s", key, error)
             self._reporter.problem(key, str(error))

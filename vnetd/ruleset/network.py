@@ -41,7 +41,7 @@ def network_fragment(network: Network, bridge: str) -> Fragment:
     """Everything ``network``, whose bridge is ``bridge``, needs of table ``inet vnetd``; nothing for ``open``."""
     if not network.mode.has_bridge:
         return EMPTY
-    closed = () if network.host_access else (_element("no_host", bridge),)
+    closed = () if network.host_access is not False else (_element("no_host", bridge),)
     if network.mode is Mode.OPEN:
         return _with_base((), frozenset(closed)) if closed else EMPTY
     elements = {_element("intra", bridge, bridge), _element("guarded", bridge), *closed, *_services(network, bridge)}

@@ -5,6 +5,7 @@ import logging
 from vnetd.model.base import IPNetwork
 from vnetd.model.errors import Busy, InUse, NotFound, VnetError
 from vnetd.model.network import Mode, Network
+from vnetd.reconcile.borrowed import BorrowedTarget, desired_borrowed
 from vnetd.reconcile.desired import Surroundings, desired_network, refuse_unrealised
 from vnetd.reconcile.forwarding import Need
 from vnetd.reconcile.loop import Loop
@@ -13,6 +14,8 @@ from vnetd.service.network_object import RUNNING, NetworkObject
 from vnetd.service.registry import Registry
 
 log = logging.getLogger(__name__)
+
+AnyTarget = NetworkTarget | BorrowedTarget
 
 
 class Activation:
@@ -32,7 +35,7 @@ class Activation:
         """Realise ``network`` as the live form of ``known``; on failure nothing is left and the error is raised."""
         refuse_unrealised(network)
         await self.refuse_clash(network)
-        target = NetworkTarget(self._loop, desired_network(network, self.around))
+        target = self._target(network)
         target.remains = known.remains
         known.live, known.state, known.problem = network, "starting", ""
         try:
@@ -49,25 +52,37 @@ class Activation:
     async def resume(self, known: NetworkObject) -> None:
         """Take over a network an earlier run of the daemon left active: repair what differs, change nothing else."""
         assert known.live is not None
-        target = NetworkTarget(self._loop, desired_network(known.live, self.around))
+        target = self._target(known.live)
         self._claim(target)
         self._watch(known, target)
+
+    def _target(self, network: Network) -> AnyTarget:
+        if network.mode.has_bridge:
+            return NetworkTarget(self._loop, desired_network(network, self.around))
+        return BorrowedTarget(self._loop, desired_borrowed(network))
+
+    async def _become(self, target: AnyTarget, network: Network) -> None:
+        """Turn what is there into this form; with the target locked."""
+        async with target.lock:
+            if isinstance(target, BorrowedTarget):
+                await target.change(desired_borrowed(network))
+            else:
+                await target.change(desired_network(network, self.around))
 
     async def change(self, known: NetworkObject, network: Network) -> None:
         """Turn the running network into this form, guests attached; raises and stays as it was if that fails."""
         target, before = known.target, known.live
         assert target is not None and before is not None
-        if (network.bridge.name, network.mode.has_bridge) != (before.bridge.name, True):
+        if _fixed(network) != _fixed(before):
             raise Busy(f"network {known.name} is active: stop it to change its bridge name or to mode {network.mode}")
         refuse_unrealised(network)
         await self.refuse_missing_uplink(network)
         await self.refuse_clash(network, apart_from=known)
-        desired = desired_network(network, self.around)
+        self.check(network)
         known.live = network
         try:
             await self.record(known)
-            async with target.lock:
-                await target.change(desired)
+            await self._become(target, network)
             await self._need(target, network)
         except BaseException as failure:
             known.live = before
@@ -103,16 +118,20 @@ class Activation:
         await self._loop.host.store.save(RUNNING, str(known.uuid), document)
 
     async def refuse_missing_uplink(self, network: Network) -> None:
-        """Raise ``NotFound`` naming the device a network is to forward to, if there is none of that name."""
-        for name in network.devices.interfaces if network.mode.has_bridge else ():
+        """Raise ``NotFound`` naming a device of the host's the network needs, if there is none of that name."""
+        needed = [("forwards to", name) for name in (*network.devices.interfaces, *_given(network.devices.pf))]
+        if network.mode is Mode.BRIDGE:
+            needed += [("is on bridge", str(network.bridge.name))]
+        for verb, name in needed:
             if await self._loop.host.kernel.link(name) is None:
                 raise NotFound(
-                    f"network {network.name} forwards to {name}, but there is no such network device: "
-                    "name one that exists or none"
+                    f"network {network.name} {verb} {name}, but there is no such network device: name one that exists"
                 )
 
     async def refuse_clash(self, network: Network, apart_from: NetworkObject | None = None) -> None:
         """Raise ``InUse`` if a subnet or route overlaps one of the host or of another active network."""
+        if not network.mode.has_bridge:
+            return  # addresses beside macvtap guests are of the subnet the lower device is in
         subnets = [address.address.network for address in network.addresses]
         subnets += [route.destination for route in network.routes if route.destination.prefixlen]
         await self._loop.routes.refuse_clash(subnets)
@@ -126,7 +145,7 @@ class Activation:
         for known in tuple(self._objects):
             if target := known.target:
                 async with target.lock:
-                    if known.target is target and known.state == "active":
+                    if known.target is target and known.state == "active" and isinstance(target, NetworkTarget):
                         await self._follow(known, target)
 
     async def _follow(self, known: NetworkObject, target: NetworkTarget) -> None:
@@ -141,20 +160,23 @@ class Activation:
             log.warning("network %s cannot follow the host's name servers: %s", known.name, error)
             self._loop.healer.touch(target.key)
 
-    def _claim(self, target: NetworkTarget) -> None:
-        self._loop.devices.claim(target.desired.bridge.name, target.key)
+    def _claim(self, target: AnyTarget) -> None:
+        if isinstance(target, NetworkTarget):
+            self._loop.devices.claim(target.desired.bridge.name, target.key)
 
-    def _watch(self, known: NetworkObject, target: NetworkTarget) -> None:
+    def _watch(self, known: NetworkObject, target: AnyTarget) -> None:
         known.target, known.state, known.remains = target, "active", False
         self._loop.healer.add(target)
+        if isinstance(target, BorrowedTarget):
+            self._loop.healer.touch(target.key)  # to be told of what it lacks
 
-    async def _need(self, target: NetworkTarget, network: Network) -> None:
+    async def _need(self, target: AnyTarget, network: Network) -> None:
         if need := need_of(network):
             await self._loop.forwarding.require(target.key, need)
         else:
             await self._loop.forwarding.release(target.key)
 
-    async def _give_up(self, known: NetworkObject, target: NetworkTarget, failure: BaseException) -> None:
+    async def _give_up(self, known: NetworkObject, target: AnyTarget, failure: BaseException) -> None:
         known.state, known.problem, known.remains = "failed", str(failure), target.remains
         self._loop.devices.release(target.key)
         try:
@@ -168,22 +190,28 @@ class Activation:
         finally:
             known.live = None
 
-    async def _go_back(
-        self, known: NetworkObject, target: NetworkTarget, before: Network, failure: BaseException
-    ) -> None:
+    async def _go_back(self, known: NetworkObject, target: AnyTarget, before: Network, failure: BaseException) -> None:
         try:
-            async with target.lock:
-                await target.change(desired_network(before, self.around))
+            await self._become(target, before)
             await self._need(target, before)
             await self.record(known)
         except VnetError as error:
             failure.add_note(f"and going back failed: {error}")
 
 
+def _fixed(network: Network) -> tuple[object, ...]:
+    """What cannot change while a network runs."""
+    return network.bridge.name, network.mode.has_bridge or network.mode, network.macvtap_mode
+
+
+def _given(name: str | None) -> tuple[str, ...]:
+    return (name,) if name else ()
+
+
 def need_of(network: Network) -> Need | None:
     """What a network needs forwarded; nothing if it is isolated."""
     versions = frozenset(address.address.version for address in network.addresses)
-    if network.mode is Mode.ISOLATED or not versions:
+    if network.mode is Mode.ISOLATED or not network.mode.has_bridge or not versions:
         return None
     return Need(versions, network.devices.interfaces[0] if network.devices.interfaces else "")
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from uuid import UUID
 
 from vnetd.model.network import Network
+from vnetd.reconcile.borrowed import BorrowedTarget
 from vnetd.reconcile.desired import DEFAULT_MTU
 from vnetd.reconcile.network import NetworkTarget
 from vnetd.service.views import NetworkView
@@ -30,7 +31,7 @@ class NetworkObject:
     rules_problem: str = ""
     remains: bool = False
     healed: int = 0
-    target: NetworkTarget | None = None
+    target: NetworkTarget | BorrowedTarget | None = None
     ports: tuple[UUID, ...] = ()
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
 
@@ -49,11 +50,15 @@ class NetworkObject:
     @property
     def bridge(self) -> str:
         """The bridge its ports join, "" if they join none."""
+        if isinstance(self.target, BorrowedTarget):
+            return self.target.desired.bridge
         return self.target.desired.bridge.name if self.target else ""
 
     @property
     def mtu(self) -> int:
         """What its ports get."""
+        if isinstance(self.target, BorrowedTarget):
+            return self.target.mtu
         return self.target.desired.bridge.mtu if self.target else DEFAULT_MTU
 
     def view(self) -> NetworkView:

@@ -8,6 +8,7 @@ from uuid import UUID, uuid4
 
 from vnetd.model.errors import Busy, Exists, HostError, InUse, Invalid, NotFound, VnetError
 from vnetd.model.network import Network
+from vnetd.reconcile.borrowed import desired_borrowed
 from vnetd.reconcile.desired import Surroundings, desired_network, refuse_unrealised
 from vnetd.reconcile.loop import Loop
 from vnetd.service.activation import Activation
@@ -17,7 +18,7 @@ from vnetd.service.leases import LeaseBook
 from vnetd.service.naming import BRIDGE_TEMPLATE, free_name, random_mac
 from vnetd.service.network_object import DEFINITIONS, NetworkObject
 from vnetd.service.notices import Notices
-from vnetd.service.preview import preview
+from vnetd.service.preview import preview, preview_borrowed
 from vnetd.service.registry import Registry
 from vnetd.service.views import Added, Caller, Changed, LeaseView, LifecycleEvent, NetworkView, Removed
 from vnetd.xmlcodec.documents import network_to_json, network_to_xml, parse_network
@@ -203,6 +204,8 @@ class NetworkService:
         self.activation.check(network)
         if not (known and known.active):
             await self.activation.refuse_clash(network)
+        if not network.mode.has_bridge:
+            return preview_borrowed(known, desired_borrowed(network))
         return await preview(self._loop, known, desired_network(network, self.activation.around))
 
     def describe(self, uuid: UUID, format: str, options: Options) -> str:

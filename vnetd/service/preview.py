@@ -1,11 +1,13 @@
 """What a change would do, without doing it."""
 
 import json
+from collections.abc import Sequence
 from dataclasses import fields, is_dataclass
 
 from vnetd.model.errors import InUse
 from vnetd.plan.dnsmasq import DnsmasqState
-from vnetd.plan.network import DesiredNetwork, ForeignLink, KernelStep, ObservedNetwork, Step, plan
+from vnetd.plan.network import DesiredNetwork, ForeignLink, KernelStep, ObservedNetwork, Phase, Step, plan
+from vnetd.reconcile.borrowed import BorrowedTarget, DesiredBorrowed
 from vnetd.reconcile.loop import Loop
 from vnetd.service.network_object import NetworkObject
 
@@ -16,6 +18,7 @@ async def preview(loop: Loop, known: NetworkObject | None, desired: DesiredNetwo
     Raises ``InUse`` if the bridge's name is taken by a device vnetd did not make.
     """
     target = known.target if known else None
+    assert not isinstance(target, BorrowedTarget)  # a network that runs keeps its kind of mode
     if target:
         observed = await target.observe()
     else:
@@ -25,10 +28,22 @@ async def preview(loop: Loop, known: NetworkObject | None, desired: DesiredNetwo
         steps = plan(desired, observed, target.desired if target else None)
     except ForeignLink as error:
         raise InUse(f"bridge {error} exists and is not vnetd's: choose another bridge name") from None
-    active = target is not None
+    return _plan(desired.uuid, target is not None, steps)
+
+
+def preview_borrowed(known: NetworkObject | None, desired: DesiredBorrowed) -> str:
+    """The same for a network over devices of the host's: at most the host's own device is made."""
+    active, side = known is not None and known.active, desired.host_side
+    steps: list[Step] = []
+    if side and not active:
+        steps.append(KernelStep(Phase.LINK, f"device {side.device.name}", side.device))
+    return _plan(desired.uuid, active, steps)
+
+
+def _plan(network: str, active: bool, steps: Sequence[Step]) -> str:
     return json.dumps(
         {
-            "network": desired.uuid,
+            "network": network,
             "active": active,
             "steps": [_describe(step) for step in steps],
             "disturbs_guests": active and any(_disturbs(step) for step in steps),

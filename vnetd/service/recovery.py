@@ -19,6 +19,7 @@ from vnetd.model.port import BindingRecord, PortRecord
 from vnetd.plan.kernel import DeleteLink, SetLink
 from vnetd.plan.rules import Fragment
 from vnetd.reconcile.loop import Loop
+from vnetd.reconcile.network import NetworkTarget
 from vnetd.service import filters as filter_service
 from vnetd.service.activation import need_of
 from vnetd.service.filters import FilterObject, FilterService, binding_owner, filter_uuid
@@ -150,7 +151,7 @@ class Recovery:
         made = [
             (bridge.name, bridge.mac, bridge.alias)
             for network in self._networks.objects
-            if network.target and (bridge := network.target.desired.bridge)
+            if isinstance(network.target, NetworkTarget) and (bridge := network.target.desired.bridge)
         ]
         made += [
             (port.name, host_side_mac(port.record.mac), port.target.desired.alias)

@@ -87,7 +87,9 @@ class ServiceRoot:
                     network.rules_problem = text
                     self._notices.tell(Changed("network", network.view()))
         elif (one := self._object(key)) and isinstance(one, NetworkObject) and one.problem != text:
-            one.problem = text
+            returned, one.problem = not text, text
+            if returned:
+                self.ports.touch(one)  # they may have waited for what was away
             self._notices.tell(Changed("network", one.view()))
 
     def _healed_one(self, key: str, repaired: tuple[str, ...], cause: str) -> None:

@@ -20,7 +20,7 @@ NATIVE: Final = "urn:org.vnetd1:network"
 class NativePart(Value):
     """The fields XML has no words for; DHCP options stand in the order of the addresses they belong to."""
 
-    host_access: bool = True
+    host_access: bool | None = None
     forwards: tuple[PortForward, ...] = ()
     access: Access | None = None
     dhcp_options: tuple[tuple[DhcpOption, ...], ...] = ()
