@@ -140,6 +140,7 @@ async def test_a_change_the_host_refuses_is_no_change() -> None:
         async with running(host_with_uplink()) as daemon:
             await raised(daemon)
             port = (await tap(daemon)).port
+            await daemon.looked()  # a look that is under way would be refused in place of the change
             before = daemon.host.state()
             daemon.host.before = refusal = Refusal(verb(step))
             with pytest.raises(HostError):

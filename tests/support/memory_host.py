@@ -22,6 +22,7 @@ from support.memory_kernel import MemoryKernel
 from support.memory_nft import MemoryNft
 from support.memory_store import MemoryStore
 from support.memory_taps import MemoryTaps
+from support.waiting import eventually
 
 from vnetd.host.events import HostEvent
 from vnetd.model.capability import ABILITIES, Capability
@@ -286,6 +287,11 @@ class Running:
     def told(self, kind: type) -> list[Any]:
         """Notices of a kind."""
         return [notice for notice in self.notices if isinstance(notice, kind)]
+
+    async def looked(self) -> None:
+        """Return when everything that was touched has been looked at."""
+        healer = self.services._loop.healer
+        await eventually(lambda: not healer._timers and not healer._tasks, "all looks are done")
 
 
 @asynccontextmanager
