@@ -12,13 +12,19 @@ from dataclasses import dataclass, field, replace
 from ipaddress import ip_network
 from itertools import count
 
+from support.memory_bridges import BridgeOperation, change_bridge
+from support.memory_bridges import words as bridge_words
+from support.memory_possessions import PossessionOperation, perform, possessions
+from support.memory_possessions import words as possession_words
+
 from vnetd.host.events import AddressEvent, HostEvent, LinkEvent, RouteEvent, SysctlEvent
-from vnetd.model.base import IPInterface, IPNetwork
+from vnetd.model.base import IPAddress, IPInterface, IPNetwork
 from vnetd.model.errors import HostError
 from vnetd.plan.kernel import (
     AddAddress,
     AddConnectedRoute,
     AddRoute,
+    BridgeOptions,
     BridgeState,
     CreateBridge,
     CreateMacvlan,
@@ -32,18 +38,21 @@ from vnetd.plan.kernel import (
     Link,
     LinkView,
     Operation,
+    PortVlan,
     RenameLink,
     SetLink,
     WriteSysctl,
 )
+from vnetd.plan.possessions import HeldAddress, HeldRoute, Possessions
 
 PROTO_KERNEL, PROTO_STATIC, TABLE_MAIN = 2, 4, 254
 IP_FORWARD = ("net", "ipv4", "ip_forward")
+BOOT_ID = ("kernel", "random", "boot_id")
 IPV6_METRIC = 1024
 SMALLEST_DELAY = 200
 """1/100 s: the forward delay the kernel insists on with STP on (IEEE 802.1D)."""
 PER_LINK = {
-    "ipv4": {"forwarding": "0", "rp_filter": "0", "arp_ignore": "0"},
+    "ipv4": {"forwarding": "0", "rp_filter": "0", "arp_ignore": "0", "promote_secondaries": "0"},
     "ipv6": {
         "forwarding": "0",
         "disable_ipv6": "0",
@@ -79,6 +88,10 @@ class Entry:
     cut: set[IPNetwork] = field(default_factory=set)
     """Subnets whose connected route somebody deleted."""
     tx_checksum: bool = True
+    details: dict[IPInterface, HeldAddress] = field(default_factory=dict)
+    """More about addresses of which more was said."""
+    proxies: list[IPAddress] = field(default_factory=list)
+    vlans: dict[int, PortVlan] = field(default_factory=dict)
 
 
 class MemoryKernel:
@@ -90,16 +103,19 @@ class MemoryKernel:
 
     def __init__(self) -> None:
         self.entries: dict[int, Entry] = {}
-        self.values: dict[Path, str] = {IP_FORWARD: "0"}
+        self.values: dict[Path, str] = {IP_FORWARD: "0", BOOT_ID: "first boot"}
         self.done: list[Operation] = []
         self.refuse: dict[type, int] = {}
         self.modes: dict[int, str] = {}
+        self.further_routes: list[HeldRoute] = []
+        """Routes of which more is said than a ``KernelRoute`` can."""
+        self.knows_vlans = True
         self._listeners: list[Callable[[HostEvent], None]] = []
         self._indexes = count(1)
         for name in ("all", "default"):
             self._add_sysctls(name)
         lo = self.create("lo", "")
-        self._change(self.entries[lo], up=True, carrier=True)
+        self.change(self.entries[lo], up=True, carrier=True)
 
     def subscribe(self, listener: Callable[[HostEvent], None]) -> None:
         """Call ``listener`` for every event from now on."""
@@ -130,6 +146,18 @@ class MemoryKernel:
     async def host_routes(self) -> tuple[HostRoute, ...]:
         """Static routes, and those of the subnets of links that are up."""
         return tuple(route for entry in self.entries.values() for route in _host_routes(entry))
+
+    async def possessions(self, name: str) -> Possessions | None:
+        """What belongs to the host on a link."""
+        entry = self.find(name)
+        return possessions(self, entry) if entry else None
+
+    async def port_vlans(self, name: str) -> frozenset[PortVlan]:
+        """VLANs of a bridge port or of a bridge."""
+        entry = self.find(name)
+        if entry is None:
+            raise HostError("read", f"VLANs of {name}", errno.ENODEV)
+        return frozenset(entry.vlans.values())
 
     async def sysctls(self, paths: Sequence[Path]) -> Mapping[Path, str | None]:
         """Values, ``None`` for what does not exist."""
@@ -171,18 +199,42 @@ class MemoryKernel:
         self._emit(LinkEvent(index, name, cause))
         return index
 
+    def emit(self, event: HostEvent) -> None:
+        """Report an event."""
+        self._emit(event)
+
+    def drop_address(self, entry: Entry, address: IPInterface, cause: str = "") -> None:
+        """Take an address away if it is there; with the last of IPv4 go the link's routes."""
+        if address not in entry.addresses:
+            return
+        last = address.version == 4 and not any(a.version == 4 for a in entry.addresses - {address})
+        self._drop(entry, [address], [r for r in entry.routes if last and r.destination.version == 4], cause)
+        entry.details.pop(address, None)
+        if last:
+            name = entry.link.name
+            self.further_routes = [r for r in self.further_routes if r.destination.version == 6 or not r.uses(name)]
+
     def remove(self, index: int, cause: str = "") -> None:
         """Take a link away; ports of a bridge stay without one."""
         name = self.entries.pop(index).link.name
+        self.further_routes = [route for route in self.further_routes if not route.uses(name)]
         self.values = {path: value for path, value in self.values.items() if path[2:4] != ("conf", name)}
         for entry in tuple(self.entries.values()):
             if entry.link.master == index:
-                self._change(entry, master=0, isolated=False)
+                self.change(entry, master=0, isolated=False)
             if entry.link.lower == index:
                 self.remove(entry.link.index, cause)
         self._emit(LinkEvent(index, name, cause))
 
     def _execute(self, operation: Operation, cause: str) -> None:
+        if isinstance(operation, PossessionOperation):
+            perform(self, operation, cause)
+        elif isinstance(operation, BridgeOperation):
+            change_bridge(self, operation, cause)
+        else:
+            self._execute_common(operation, cause)
+
+    def _execute_common(self, operation: Operation, cause: str) -> None:
         match operation:
             case CreateBridge() | CreateVeth() | CreateMacvlan():
                 self._create(operation, cause)
@@ -211,7 +263,7 @@ class MemoryKernel:
         for path, value in moved.items():
             del self.values[path]
             self.values[(*path[:3], operation.new, *path[4:])] = value
-        self._change(entry, cause, name=operation.new)
+        self.change(entry, cause, name=operation.new)
 
     def _delete_link(self, operation: DeleteLink, cause: str) -> None:
         entry = self.find(operation.name)
@@ -234,7 +286,13 @@ class MemoryKernel:
         kind = "bridge" if isinstance(want, CreateBridge) else "veth"
         entry = self.entries[self.create(want.name, kind, want.mac, want.mtu, cause)]
         bridge = BridgeState(stp, max(delay, SMALLEST_DELAY) if stp else delay) if kind == "bridge" else None
-        self._change(entry, cause, alias=want.alias, bridge=bridge)
+        self.change(entry, cause, alias=want.alias, bridge=bridge)
+        if isinstance(want, CreateBridge) and want.options != BridgeOptions():
+            try:
+                change_bridge(self, want, cause)
+            except HostError:
+                self.remove(entry.link.index, cause)
+                raise
 
     def _create_macvlan(self, want: CreateMacvlan, cause: str) -> None:
         lower = self._entry(want, want.lower).link
@@ -245,7 +303,7 @@ class MemoryKernel:
             raise HostError(*_words(want), errno.EINVAL)
         entry = self.entries[self.create(want.name, want.kind, want.mac, lower.mtu, cause)]
         self.modes[entry.link.index] = want.mode
-        self._change(entry, cause, alias=want.alias, lower=lower.index)
+        self.change(entry, cause, alias=want.alias, lower=lower.index)
 
     def _set_link(self, want: SetLink, cause: str) -> None:
         entry = self._entry(want, want.name)
@@ -256,7 +314,7 @@ class MemoryKernel:
             changes["bridge"] = _bridge(entry.link, want)
         if want.isolated is not None and not (changes["master"] or entry.link.master):
             raise HostError(*_words(want), errno.EOPNOTSUPP)
-        self._change(entry, cause, **{key: value for key, value in changes.items() if value is not None})
+        self.change(entry, cause, **{key: value for key, value in changes.items() if value is not None})
         if want.up is False:
             self._drop(entry, [a for a in entry.addresses if a.version == 6], list(entry.routes), cause)
 
@@ -269,9 +327,8 @@ class MemoryKernel:
         address = operation.address
         if isinstance(operation, DeleteAddress):
             entry = self.find(operation.link)
-            if entry and address in entry.addresses:
-                last = address.version == 4 and not any(a.version == 4 for a in entry.addresses - {address})
-                self._drop(entry, [address], [r for r in entry.routes if last and r.destination.version == 4], cause)
+            if entry:
+                self.drop_address(entry, address, cause)
             return
         entry = self._entry(operation, operation.link)
         if address in entry.addresses:
@@ -340,7 +397,7 @@ class MemoryKernel:
             raise HostError(*_words(operation), errno.ENODEV)
         return entry
 
-    def _change(self, entry: Entry, cause: str = "", **changes: object) -> None:
+    def change(self, entry: Entry, cause: str = "", **changes: object) -> None:
         entry.link = replace(entry.link, **changes)  # type: ignore[arg-type]
         self._emit(LinkEvent(entry.link.index, entry.link.name, cause))
 
@@ -359,7 +416,7 @@ def _bridge(link: Link, want: SetLink) -> BridgeState:
     have = link.bridge or BridgeState(stp=False, forward_delay=0)
     stp = have.stp if want.stp is None else want.stp
     delay = have.forward_delay if want.forward_delay is None else want.forward_delay
-    return BridgeState(stp, max(delay, SMALLEST_DELAY) if stp else delay, have.vlan_filtering)
+    return replace(have, stp=stp, forward_delay=max(delay, SMALLEST_DELAY) if stp else delay)
 
 
 def _host_routes(entry: Entry) -> Iterator[HostRoute]:
@@ -382,6 +439,10 @@ def _words(operation: Operation) -> tuple[str, str]:
         return "rename", f"{operation.name} to {operation.new}"
     if isinstance(operation, CreateMacvlan):
         return f"create {operation.kind}", f"{operation.name} on {operation.lower}"
+    if isinstance(operation, PossessionOperation):
+        return possession_words(operation)
+    if isinstance(operation, BridgeOperation):
+        return bridge_words(operation)
     verb = WORDS[type(operation)]
     match operation:
         case AddAddress(link, address) | DeleteAddress(link, address):

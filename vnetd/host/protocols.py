@@ -10,7 +10,8 @@ from typing import Protocol
 from vnetd.host.events import HostEvent
 from vnetd.model.capability import Capability
 from vnetd.plan.dnsmasq import DnsmasqState, Instance
-from vnetd.plan.kernel import HostRoute, Link, LinkView, Operation
+from vnetd.plan.kernel import HostRoute, Link, LinkView, Operation, PortVlan
+from vnetd.plan.possessions import Possessions
 from vnetd.plan.rules import Element, Family, Fragment, TableContents
 
 
@@ -35,6 +36,17 @@ class Kernel(Protocol):
 
     async def host_routes(self) -> tuple[HostRoute, ...]:
         """Unicast routes of both families in every table (not local, broadcast, multicast or loopback ones)."""
+        ...
+
+    async def possessions(self, name: str) -> Possessions | None:
+        """What hangs on the link ``name`` and belongs to the host, ``None`` if there is no such link.
+
+        That includes routes through other links that come from one of its addresses, for they go with the address.
+        """
+        ...
+
+    async def port_vlans(self, name: str) -> frozenset[PortVlan]:
+        """The VLANs the bridge port ``name``, or the bridge itself, takes part in. ``HostError`` if there is none."""
         ...
 
     async def sysctls(self, paths: Sequence[tuple[str, ...]]) -> Mapping[tuple[str, ...], str | None]:

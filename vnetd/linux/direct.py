@@ -8,6 +8,7 @@ import errno
 from ipaddress import IPv4Interface
 
 from vnetd.linux import netlink
+from vnetd.linux.bridges import bridge_options
 from vnetd.linux.links import (
     IFF_UP,
     IFLA_ADDRESS,
@@ -50,6 +51,7 @@ def execute_directly(sock: ReadSocket, operation: Operation) -> bool:
 def create_bridge(sock: ReadSocket, want: CreateBridge) -> None:
     """Make a bridge with its options and its alias; it is left down. Raises ``HostError``."""
     data = encode(IFLA_BR_FORWARD_DELAY, U32.pack(want.forward_delay)) + encode(IFLA_BR_STP_STATE, U32.pack(want.stp))
+    data += bridge_options(want.options)
     options = encode(IFLA_INFO_KIND, b"bridge") + encode(IFLA_INFO_DATA, data)
     body = (
         _link(0)

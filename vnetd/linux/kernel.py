@@ -7,16 +7,19 @@ from itertools import groupby
 from typing import TypeVar
 
 from vnetd.linux.addresses import read_addresses, read_host_routes, read_routes
+from vnetd.linux.bridges import execute_on_bridge, read_port_vlans
 from vnetd.linux.deletion import Deletions
 from vnetd.linux.direct import execute_directly
 from vnetd.linux.links import read_link, read_link_at, read_links
 from vnetd.linux.netlink import DumpInterrupted, ReadSocket
 from vnetd.linux.operations import execute
+from vnetd.linux.possessions import execute_possession, read_possessions
 from vnetd.linux.pyroute2_lean import IPRoute
 from vnetd.linux.sysctl import read_sysctl
 from vnetd.linux.threads import Worker, ended
 from vnetd.model.errors import HostError
-from vnetd.plan.kernel import DeleteLink, HostRoute, Link, LinkView, Operation
+from vnetd.plan.kernel import DeleteLink, HostRoute, Link, LinkView, Operation, PortVlan
+from vnetd.plan.possessions import Possessions
 
 T = TypeVar("T")
 
@@ -90,6 +93,14 @@ class LinuxKernel:
         """Unicast routes of both families and every table, one a next hop, without those of loopback."""
         return await self._read("routes", lambda sock: tuple(read_host_routes(sock)))
 
+    async def possessions(self, name: str) -> Possessions | None:
+        """What hangs on a link and belongs to the host."""
+        return await self._read(f"link {name}", lambda sock: read_possessions(sock, name))
+
+    async def port_vlans(self, name: str) -> frozenset[PortVlan]:
+        """VLANs of a bridge port or of a bridge itself."""
+        return await self._read(f"VLANs of {name}", lambda sock: read_port_vlans(sock, name))
+
     async def sysctls(self, paths: Sequence[tuple[str, ...]]) -> Mapping[tuple[str, ...], str | None]:
         """Values below /proc/sys, ``None`` for what does not exist."""
         return await self._worker.run(lambda: {path: read_sysctl(path) for path in paths})
@@ -110,8 +121,9 @@ class LinuxKernel:
                 await self._worker.run(self._execute, tuple(run))
 
     def _execute(self, operations: Sequence[Operation]) -> None:
+        sock = self._sockets.read
         for operation in operations:
-            if not execute_directly(self._sockets.read, operation):
+            if not any(direct(sock, operation) for direct in (execute_directly, execute_on_bridge, execute_possession)):
                 execute(self._sockets.write, operation)
 
     async def _delete(self, operations: Sequence[DeleteLink]) -> None:

@@ -10,7 +10,8 @@ from vnetd.plan.kernel import BridgeState, Link
 IFLA_ADDRESS, IFLA_IFNAME, IFLA_MTU, IFLA_LINK, IFLA_MASTER = 1, 3, 4, 5, 10
 IFLA_LINKINFO, IFLA_IFALIAS, IFLA_GROUP, IFLA_EXT_MASK, IFLA_CARRIER = 18, 20, 27, 29, 33
 IFLA_INFO_KIND, IFLA_INFO_DATA, IFLA_INFO_SLAVE_KIND, IFLA_INFO_SLAVE_DATA = 1, 2, 4, 5
-IFLA_BR_FORWARD_DELAY, IFLA_BR_STP_STATE, IFLA_BR_VLAN_FILTERING = 1, 5, 7
+IFLA_BR_FORWARD_DELAY, IFLA_BR_HELLO_TIME, IFLA_BR_MAX_AGE, IFLA_BR_AGEING_TIME, IFLA_BR_STP_STATE = 1, 2, 3, 4, 5
+IFLA_BR_PRIORITY, IFLA_BR_VLAN_FILTERING, IFLA_BR_MCAST_SNOOPING, IFLA_BR_VLAN_DEFAULT_PVID = 6, 7, 23, 39
 IFLA_BRPORT_ISOLATED = 33
 RTEXT_FILTER_SKIP_STATS = 1 << 3
 IFF_UP = 1
@@ -79,6 +80,12 @@ def _bridge(data: Attributes) -> BridgeState:
         stp=bool(_number(data, IFLA_BR_STP_STATE)),
         forward_delay=_number(data, IFLA_BR_FORWARD_DELAY),
         vlan_filtering=bool(_number(data, IFLA_BR_VLAN_FILTERING)),
+        priority=_number(data, IFLA_BR_PRIORITY),
+        hello_time=_number(data, IFLA_BR_HELLO_TIME),
+        max_age=_number(data, IFLA_BR_MAX_AGE),
+        ageing_time=_number(data, IFLA_BR_AGEING_TIME),
+        multicast_snooping=bool(_number(data, IFLA_BR_MCAST_SNOOPING)),
+        default_pvid=_number(data, IFLA_BR_VLAN_DEFAULT_PVID) if IFLA_BR_VLAN_DEFAULT_PVID in data else None,
     )
 
 

@@ -8,15 +8,50 @@ from dataclasses import dataclass
 from typing import Literal
 
 from vnetd.model.base import IPAddress, IPInterface, IPNetwork
+from vnetd.plan.possessions import HeldAddress, HeldRoute
 
 
 @dataclass(frozen=True, slots=True)
 class BridgeState:
-    """Options of a bridge as the kernel shows them; ``forward_delay`` in 1/100 s."""
+    """Options of a bridge as the kernel shows them; times in 1/100 s.
+
+    ``default_pvid`` is ``None`` on kernels whose bridges cannot filter by VLAN.
+    """
 
     stp: bool
     forward_delay: int
     vlan_filtering: bool = False
+    priority: int = 32768
+    hello_time: int = 200
+    max_age: int = 2000
+    ageing_time: int = 30000
+    multicast_snooping: bool = True
+    default_pvid: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class BridgeOptions:
+    """Options of a bridge beyond those every network's has; ``None`` leaves one as it is. Times in 1/100 s."""
+
+    priority: int | None = None
+    hello_time: int | None = None
+    max_age: int | None = None
+    ageing_time: int | None = None
+    multicast_snooping: bool | None = None
+    default_pvid: int | None = None
+    vlan_filtering: bool | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class PortVlan:
+    """A VLAN a bridge port, or the bridge itself, takes part in.
+
+    ``pvid``: frames that come in without a tag belong to it; ``untagged``: its frames leave without one.
+    """
+
+    id: int
+    pvid: bool = False
+    untagged: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +118,92 @@ class CreateBridge:
     stp: bool
     forward_delay: int
     alias: str
+    options: BridgeOptions = BridgeOptions()
+
+
+@dataclass(frozen=True, slots=True)
+class SetBridge:
+    """Change options of a bridge. EOPNOTSUPP where the kernel's bridges cannot filter by VLAN and shall."""
+
+    name: str
+    options: BridgeOptions
+
+
+@dataclass(frozen=True, slots=True)
+class CreateVlan:
+    """Make ``name``, the part of ``parent`` with this VLAN's tag (802.1Q); it is left down.
+
+    EEXIST if the name is taken or the parent has such a part, EOPNOTSUPP if the kernel knows no VLANs.
+    """
+
+    name: str
+    parent: str
+    vlan: int
+    alias: str
+
+
+@dataclass(frozen=True, slots=True)
+class AddPortVlan:
+    """Let a bridge port take part in a VLAN, or change how it does; ``own`` means the bridge ``name`` itself."""
+
+    name: str
+    vlan: PortVlan
+    own: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class DeletePortVlan:
+    """Take a bridge port out of a VLAN; one it is not in is no error."""
+
+    name: str
+    vlan: int
+    own: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class GiveAddress:
+    """Add an address with all its attributes, IPv6 without duplicate detection; one that is there is no error."""
+
+    link: str
+    address: HeldAddress
+
+
+@dataclass(frozen=True, slots=True)
+class TakeAddress:
+    """Remove an address found by itself and its peer; one that is gone already is no error."""
+
+    link: str
+    address: HeldAddress
+
+
+@dataclass(frozen=True, slots=True)
+class GiveRoute:
+    """Add a route beside others to the same destination; the very same one being there is no error."""
+
+    route: HeldRoute
+
+
+@dataclass(frozen=True, slots=True)
+class TakeRoute:
+    """Remove exactly this route; one that is gone already is no error."""
+
+    route: HeldRoute
+
+
+@dataclass(frozen=True, slots=True)
+class GiveProxy:
+    """Answer neighbours of ``link`` for an address; being done already is no error."""
+
+    link: str
+    address: IPAddress
+
+
+@dataclass(frozen=True, slots=True)
+class TakeProxy:
+    """Answer for it no more; not being done is no error."""
+
+    link: str
+    address: IPAddress
 
 
 @dataclass(frozen=True, slots=True)
@@ -219,6 +340,16 @@ Operation = (
     CreateBridge
     | CreateVeth
     | CreateMacvlan
+    | CreateVlan
+    | SetBridge
+    | AddPortVlan
+    | DeletePortVlan
+    | GiveAddress
+    | TakeAddress
+    | GiveRoute
+    | TakeRoute
+    | GiveProxy
+    | TakeProxy
     | SetLink
     | RenameLink
     | DeleteLink

@@ -1,0 +1,186 @@
+"""What belongs to the host on a device is read whole and can be made again elsewhere: in memory and on the kernel."""
+
+import errno
+from collections.abc import AsyncIterator
+from dataclasses import replace
+from ipaddress import IPv6Interface, ip_address, ip_interface, ip_network
+from typing import Any
+
+import pytest
+from support.memory_kernel import MemoryKernel
+
+from vnetd.host.protocols import Kernel
+from vnetd.linux.kernel import LinuxKernel
+from vnetd.model.errors import HostError
+from vnetd.plan.kernel import (
+    BridgeOptions,
+    BridgeState,
+    CreateBridge,
+    GiveAddress,
+    GiveProxy,
+    GiveRoute,
+    Operation,
+    SetBridge,
+    SetLink,
+    TakeAddress,
+    TakeProxy,
+    TakeRoute,
+)
+from vnetd.plan.possessions import FOREVER, SCOPE_LINK, HeldAddress, HeldRoute, NextHop, Possessions
+
+NOPREFIXROUTE = 0x200
+NEAR, FAR = "nic0", "br0"
+PLAIN = HeldAddress(ip_interface("192.0.2.2/24"), broadcast=ip_address("192.0.2.255"))
+RICH = HeldAddress(
+    ip_interface("198.51.100.7/25"),
+    broadcast=ip_address("198.51.100.127"),
+    flags=NOPREFIXROUTE,
+    label="nic0:web",
+    metric=70,
+    valid=5000,
+    preferred=4000,
+)
+SIX = HeldAddress(ip_interface("2001:db8::2/64"))
+GATEWAY = ip_address("192.0.2.1")
+DEFAULT = HeldRoute(ip_network("0.0.0.0/0"), (NextHop(NEAR, GATEWAY),), protocol=3, metric=100)
+POLICY = HeldRoute(
+    ip_network("10.0.0.0/8"),
+    (NextHop(NEAR, GATEWAY),),
+    table=1007,
+    protocol=16,
+    tos=0x10,
+    source=ip_address("192.0.2.2"),
+)
+DIRECT = HeldRoute(ip_network("203.0.113.0/24"), (NextHop(NEAR),), scope=SCOPE_LINK)
+BALANCED = HeldRoute(
+    ip_network("10.99.0.0/16"),
+    (NextHop(NEAR, GATEWAY, 2), NextHop(NEAR, ip_address("192.0.2.9"), 0, onlink=True)),
+)
+ROUTE6 = HeldRoute(ip_network("2001:db8:7::/48"), (NextHop(NEAR, ip_address("2001:db8::1")),), metric=512, preference=0)
+ROUTES = (DEFAULT, POLICY, DIRECT, BALANCED, ROUTE6)
+
+
+@pytest.fixture(params=["memory", pytest.param("linux", marks=pytest.mark.kernel)])
+async def kernel(request: pytest.FixtureRequest) -> AsyncIterator[Kernel]:
+    if request.param == "memory":
+        yield MemoryKernel()
+        return
+    linux = await LinuxKernel.start()
+    yield linux
+    await linux.close()
+
+
+def bridge(name: str, mac: str) -> tuple[Operation, ...]:
+    return CreateBridge(name, mac, 1500, stp=False, forward_delay=0, alias=""), SetLink(name, up=True)
+
+
+@pytest.fixture
+async def near(kernel: Kernel) -> Kernel:
+    """With two devices that are up."""
+    await kernel.apply([*bridge(NEAR, "52:54:00:00:00:01"), *bridge(FAR, "52:54:00:00:00:02")])
+    return kernel
+
+
+async def held(kernel: Kernel, name: str = NEAR) -> Possessions:
+    found = await kernel.possessions(name)
+    assert found is not None
+    return found
+
+
+async def refused(kernel: Kernel, *operations: Operation) -> HostError:
+    with pytest.raises(HostError) as refusal:
+        await kernel.apply(operations)
+    return refusal.value
+
+
+async def test_a_device_that_is_not_there_has_no_possessions(kernel: Kernel) -> None:
+    assert await kernel.possessions("nosuch") is None
+
+
+async def test_a_new_device_has_nothing_that_would_have_to_move(near: Kernel) -> None:
+    assert not await held(near)
+
+
+@pytest.mark.parametrize("address", [PLAIN, RICH, SIX], ids=["plain", "rich", "ipv6"])
+async def test_an_address_is_read_as_it_was_given(near: Kernel, address: HeldAddress) -> None:
+    await near.apply([GiveAddress(NEAR, address)])
+    (found,) = (await held(near)).addresses
+    assert replace(found, valid=FOREVER, preferred=FOREVER) == replace(address, valid=FOREVER, preferred=FOREVER)
+    if address.valid != FOREVER:
+        assert (4900 < found.valid <= 5000, 3900 < found.preferred <= 4000) == (True, True)
+
+
+async def test_an_address_that_is_there_is_no_error_nor_is_one_that_is_gone(near: Kernel) -> None:
+    await near.apply([GiveAddress(NEAR, PLAIN), GiveAddress(NEAR, PLAIN)])
+    assert [one.address for one in (await held(near)).addresses] == [PLAIN.address]
+    await near.apply([TakeAddress(NEAR, PLAIN), TakeAddress(NEAR, PLAIN)])
+    assert not await held(near)
+
+
+@pytest.mark.parametrize("route", ROUTES, ids=lambda route: str(route.destination))
+async def test_a_route_is_read_as_it_was_given_and_taken_exactly(near: Kernel, route: HeldRoute) -> None:
+    await near.apply([GiveAddress(NEAR, PLAIN), GiveAddress(NEAR, SIX)])
+    before = await held(near)
+    await near.apply([GiveRoute(route), GiveRoute(route)])
+    assert set((await held(near)).routes) - set(before.routes) == {route}
+    await near.apply([TakeRoute(route), TakeRoute(route)])
+    assert set((await held(near)).routes) == set(before.routes)
+
+
+async def test_a_route_stands_beside_the_same_one_through_another_device(near: Kernel) -> None:
+    away = DEFAULT.through(NEAR, FAR)
+    await near.apply([GiveAddress(NEAR, PLAIN), GiveAddress(FAR, PLAIN), GiveRoute(DEFAULT), GiveRoute(away)])
+    assert (DEFAULT in (await held(near)).routes, away in (await held(near, FAR)).routes) == (True, True)
+    await near.apply([TakeRoute(DEFAULT)])
+    assert (DEFAULT in (await held(near)).routes, away in (await held(near, FAR)).routes) == (False, True)
+
+
+async def test_a_route_through_another_device_counts_if_it_comes_from_an_address_here(near: Kernel) -> None:
+    elsewhere = HeldRoute(ip_network("10.5.0.0/16"), (NextHop(FAR),), scope=SCOPE_LINK, source=ip_address("192.0.2.2"))
+    await near.apply([GiveAddress(NEAR, PLAIN), GiveRoute(elsewhere)])
+    assert elsewhere in (await held(near)).routes
+
+
+async def test_a_route_whose_gateway_is_nowhere_near_is_refused_by_name(near: Kernel) -> None:
+    error = await refused(near, GiveRoute(DEFAULT))
+    assert (error.errno, str(error)) == (errno.ENETUNREACH, "add route 0.0.0.0/0 on nic0: Network is unreachable")
+
+
+@pytest.mark.parametrize("address", ["192.0.2.77", "2001:db8::77"])
+async def test_neighbour_proxies_come_and_go(near: Kernel, address: str) -> None:
+    proxied = ip_address(address)
+    await near.apply([GiveProxy(NEAR, proxied), GiveProxy(NEAR, proxied)])
+    assert ((await held(near)).proxies, (await held(near, FAR)).proxies) == ((proxied,), ())
+    await near.apply([TakeProxy(NEAR, proxied), TakeProxy(NEAR, proxied)])
+    assert not await held(near)
+
+
+async def test_link_local_addresses_stay_with_their_device(near: Kernel) -> None:
+    await near.apply([GiveAddress(NEAR, HeldAddress(IPv6Interface("fe80::77/64")))])
+    assert not await held(near)
+
+
+OPTIONS: dict[str, Any] = {
+    "priority": 4096,
+    "hello_time": 300,
+    "max_age": 1500,
+    "ageing_time": 10000,
+    "multicast_snooping": False,
+}
+
+
+async def test_a_bridge_is_born_with_its_options(kernel: Kernel) -> None:
+    await kernel.apply([CreateBridge("br1", "52:54:00:00:00:03", 1500, True, 400, "x", BridgeOptions(**OPTIONS))])
+    link = await kernel.link("br1")
+    assert link is not None and link.bridge is not None
+    assert replace(link.bridge, default_pvid=None) == BridgeState(stp=True, forward_delay=400, **OPTIONS)
+
+
+@pytest.mark.parametrize("name", OPTIONS)
+async def test_every_option_can_be_changed_alone(near: Kernel, name: str) -> None:
+    before = await near.link(FAR)
+    await near.apply([SetBridge(FAR, BridgeOptions(**{name: OPTIONS[name]}))])
+    after = await near.link(FAR)
+    assert before and after and before.bridge and after.bridge
+    assert after.bridge == replace(before.bridge, **{name: OPTIONS[name]})
+    assert getattr(before.bridge, name) != OPTIONS[name]

@@ -1,0 +1,161 @@
+"""What belongs to the host on devices in memory: addresses with all their attributes, routes of any table, proxies."""
+
+import errno
+from collections.abc import Iterator
+from ipaddress import ip_network
+from typing import TYPE_CHECKING
+
+from vnetd.host.events import AddressEvent, RouteEvent
+from vnetd.model.errors import HostError
+from vnetd.plan.kernel import (
+    GiveAddress,
+    GiveProxy,
+    GiveRoute,
+    KernelRoute,
+    TakeAddress,
+    TakeProxy,
+    TakeRoute,
+)
+from vnetd.plan.possessions import (
+    PROTO_KERNEL,
+    SCOPE_LINK,
+    HeldAddress,
+    HeldRoute,
+    NextHop,
+    Possessions,
+    is_portable,
+)
+
+if TYPE_CHECKING:
+    from support.memory_kernel import Entry, MemoryKernel
+
+PossessionOperation = GiveAddress | TakeAddress | GiveRoute | TakeRoute | GiveProxy | TakeProxy
+CONNECTED_METRIC6 = 256
+
+
+def words(operation: PossessionOperation) -> tuple[str, str]:
+    """Operation and object as the real kernel's errors name them."""
+    verb = "add" if isinstance(operation, GiveAddress | GiveRoute | GiveProxy) else "delete"
+    match operation:
+        case GiveAddress(link, address) | TakeAddress(link, address):
+            return f"{verb} address", f"{address.address} on {link}"
+        case GiveRoute(route) | TakeRoute(route):
+            return f"{verb} route", f"{route.destination} on {', '.join(hop.device for hop in route.hops)}"
+        case GiveProxy(link, proxied) | TakeProxy(link, proxied):
+            return f"{verb} neighbour proxy", f"{proxied} on {link}"
+
+
+def possessions(kernel: "MemoryKernel", entry: "Entry") -> Possessions:
+    """What hangs on a link, and the routes elsewhere that come from its addresses."""
+    addresses = tuple(_held(entry, address) for address in sorted(entry.addresses, key=str) if is_portable(address))
+    sources = {held.address.ip for held in addresses}
+    routes = [
+        route for route in _routes(kernel) if route.uses(entry.link.name) or (route.source and route.source in sources)
+    ]
+    return Possessions(addresses, tuple(sorted(routes, key=str)), tuple(entry.proxies))
+
+
+def perform(kernel: "MemoryKernel", operation: PossessionOperation, cause: str) -> None:
+    """Do one operation. Raises ``HostError`` as the kernel would."""
+    match operation:
+        case GiveAddress(link, address):
+            _give_address(kernel, _entry(kernel, operation, link), address, cause)
+        case TakeAddress(link, address):
+            if entry := kernel.find(link):
+                kernel.drop_address(entry, address.address, cause)
+        case GiveRoute(route):
+            _give_route(kernel, operation, route, cause)
+        case TakeRoute(route):
+            _take_route(kernel, route, cause)
+        case GiveProxy(link, proxied):
+            entry = _entry(kernel, operation, link)
+            entry.proxies = [*(one for one in entry.proxies if one != proxied), proxied]
+        case TakeProxy(link, proxied):
+            if entry := kernel.find(link):
+                entry.proxies = [one for one in entry.proxies if one != proxied]
+
+
+def _held(entry: "Entry", address: object) -> HeldAddress:
+    found = entry.details.get(address)  # type: ignore[call-overload]
+    return found if found else HeldAddress(address)  # type: ignore[arg-type]
+
+
+def _routes(kernel: "MemoryKernel") -> Iterator[HeldRoute]:
+    for entry in kernel.entries.values():
+        if entry.link.name != "lo" and entry.link.up:
+            yield from (_static(entry.link.name, route) for route in entry.routes)
+            yield from _connected(entry)
+    yield from kernel.further_routes
+
+
+def _static(device: str, route: KernelRoute) -> HeldRoute:
+    direct = route.destination.version == 4 and route.gateway is None
+    return HeldRoute(
+        route.destination,
+        (NextHop(device, route.gateway),),
+        metric=route.metric,
+        scope=SCOPE_LINK if direct else 0,
+    )
+
+
+def _connected(entry: "Entry") -> Iterator[HeldRoute]:
+    for address in entry.addresses:
+        network = ip_network(address.network)
+        if network not in entry.cut and is_portable(address) and network.prefixlen < network.max_prefixlen:
+            hops = (NextHop(entry.link.name),)
+            if address.version == 4:
+                yield HeldRoute(network, hops, protocol=PROTO_KERNEL, scope=SCOPE_LINK, source=address.ip)
+            else:
+                yield HeldRoute(network, hops, protocol=PROTO_KERNEL, metric=CONNECTED_METRIC6)
+
+
+def _give_address(kernel: "MemoryKernel", entry: "Entry", held: HeldAddress, cause: str) -> None:
+    if held.address in entry.addresses:
+        return
+    entry.addresses.add(held.address)
+    entry.details[held.address] = held
+    kernel.emit(AddressEvent(entry.link.index, cause, entry.link.name))
+
+
+def _give_route(kernel: "MemoryKernel", operation: GiveRoute, route: HeldRoute, cause: str) -> None:
+    for hop in route.hops:
+        entry = _entry(kernel, operation, hop.device)
+        if not entry.link.up:
+            raise HostError(*words(operation), errno.ENETDOWN)
+        near = any(hop.gateway in address.network for address in entry.addresses) if hop.gateway else True
+        if hop.gateway and not (near or hop.onlink or hop.gateway.is_link_local):
+            raise HostError(*words(operation), errno.ENETUNREACH)
+    if any(route.identity == one.identity for one in _routes(kernel)):
+        return
+    (first, *_) = route.hops
+    entry = _entry(kernel, operation, first.device)
+    plain = KernelRoute(route.destination, first.gateway, route.metric)
+    if route == _static(first.device, plain):
+        entry.routes.add(plain)
+    elif route.protocol == PROTO_KERNEL and route.destination in entry.cut:
+        entry.cut.discard(route.destination)
+    else:
+        kernel.further_routes.append(route)
+    kernel.emit(RouteEvent(entry.link.index, cause, entry.link.name))
+
+
+def _take_route(kernel: "MemoryKernel", route: HeldRoute, cause: str) -> None:
+    entry = kernel.find(route.hops[0].device)
+    if entry is None or not any(route.identity == one.identity for one in _routes(kernel)):
+        return
+    plain = KernelRoute(route.destination, route.hops[0].gateway, route.metric)
+    kept = [one for one in kernel.further_routes if one.identity != route.identity]
+    if len(kept) != len(kernel.further_routes):
+        kernel.further_routes = kept
+    elif plain in entry.routes:
+        entry.routes.discard(plain)
+    else:
+        entry.cut.add(route.destination)
+    kernel.emit(RouteEvent(entry.link.index, cause, entry.link.name))
+
+
+def _entry(kernel: "MemoryKernel", operation: PossessionOperation, name: str) -> "Entry":
+    entry = kernel.find(name)
+    if entry is None:
+        raise HostError(*words(operation), errno.ENODEV)
+    return entry

@@ -1,0 +1,107 @@
+"""What hangs on a network device and belongs to the host, not to vnetd: addresses, routes, neighbour proxies.
+
+An uplink's possessions move to its bridge and back. They are kept with everything the kernel would need to have them
+made again: scope, flags, label, lifetimes, table, protocol, metric, every next hop.
+"""
+
+from dataclasses import dataclass, replace
+from ipaddress import IPv6Network
+
+from vnetd.model.base import IPAddress, IPInterface, IPNetwork
+
+FOREVER = 0xFFFFFFFF
+"""Seconds of a lifetime that never ends."""
+PROTO_KERNEL = 2
+SCOPE_LINK = 253
+LINK_LOCAL6 = IPv6Network("fe80::/10")
+
+
+@dataclass(frozen=True, slots=True)
+class HeldAddress:
+    """An address with all that was said when it was added; ``valid`` and ``preferred`` in seconds from now.
+
+    ``flags`` are those a user can set (rtnetlink's ``IFA_F_…``). ``label`` is IPv4's; "" is the device's own name.
+    """
+
+    address: IPInterface
+    peer: IPAddress | None = None
+    broadcast: IPAddress | None = None
+    scope: int = 0
+    flags: int = 0
+    label: str = ""
+    metric: int = 0
+    protocol: int = 0
+    valid: int = FOREVER
+    preferred: int = FOREVER
+
+    @property
+    def identity(self) -> tuple[IPInterface, IPAddress | None]:
+        """What the kernel tells addresses of one device apart by."""
+        return self.address, self.peer
+
+
+@dataclass(frozen=True, slots=True)
+class NextHop:
+    """One way a route goes; ``weight`` as rtnetlink counts it, from 0."""
+
+    device: str
+    gateway: IPAddress | None = None
+    weight: int = 0
+    onlink: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class HeldRoute:
+    """A unicast route of any table; ``metrics`` are its path metrics (MTU, window …) as rtnetlink encodes them.
+
+    ``expires`` in seconds from now, 0 for never. ``origin`` is the source prefix it is for (IPv6).
+    """
+
+    destination: IPNetwork
+    hops: tuple[NextHop, ...]
+    table: int = 254
+    protocol: int = 4
+    scope: int = 0
+    tos: int = 0
+    metric: int = 0
+    source: IPAddress | None = None
+    origin: IPNetwork | None = None
+    preference: int | None = None
+    expires: int = 0
+    metrics: bytes = b""
+
+    @property
+    def identity(self) -> "HeldRoute":
+        """The route without what changes as time goes by."""
+        return replace(self, expires=0)
+
+    def through(self, before: str, now: str) -> "HeldRoute":
+        """The same route with every hop through device ``before`` through ``now`` instead."""
+        hops = tuple(replace(hop, device=now) if hop.device == before else hop for hop in self.hops)
+        return replace(self, hops=hops)
+
+    def uses(self, device: str) -> bool:
+        """Whether one of its hops is this device."""
+        return any(hop.device == device for hop in self.hops)
+
+
+@dataclass(frozen=True, slots=True)
+class Possessions:
+    """Everything of one device, in the kernel's order: of IPv4 addresses of a subnet the first is the primary one.
+
+    ``routes`` go through the device or come from one of its addresses; ``proxies`` are addresses it answers
+    neighbours for. ``unportable`` names what is there and cannot be made again, for errors.
+    """
+
+    addresses: tuple[HeldAddress, ...] = ()
+    routes: tuple[HeldRoute, ...] = ()
+    proxies: tuple[IPAddress, ...] = ()
+    unportable: tuple[str, ...] = ()
+
+    def __bool__(self) -> bool:
+        return bool(self.addresses or self.routes or self.proxies)
+
+
+def is_portable(address: IPInterface) -> bool:
+    """Whether an address moves: IPv6 link-local ones belong to each device itself."""
+    return not (address.version == 6 and address.ip in LINK_LOCAL6)
