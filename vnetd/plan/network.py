@@ -7,50 +7,43 @@ it is up. Rules go by the bridge's name and need no bridge, so they may be writt
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from enum import IntEnum
 from ipaddress import IPv6Interface
 
 from vnetd.model.base import IPInterface
+from vnetd.plan.bridge import plan_bridge, plan_sysctls
 from vnetd.plan.dnsmasq import DnsmasqState, Instance
 from vnetd.plan.kernel import (
     AddAddress,
     AddConnectedRoute,
     AddRoute,
-    BridgeState,
     CreateBridge,
     DeleteAddress,
     DeleteLink,
     DeleteRoute,
     DisableTxChecksum,
     KernelRoute,
-    Link,
     LinkView,
-    Operation,
-    SetLink,
-    WriteSysctl,
 )
 from vnetd.plan.rules import EMPTY, Fragment
+from vnetd.plan.steps import ForeignLink, KernelStep, Phase, Sysctl
 
-
-class Phase(IntEnum):
-    """Order in which a network comes into being."""
-
-    REMOVE = 0
-    RULES = 1
-    LINK = 2
-    ADDRESSES = 3
-    UP = 4
-    ROUTES = 5
-    DNSMASQ = 6
-
-
-@dataclass(frozen=True, slots=True)
-class KernelStep:
-    """One kernel operation; ``what`` names the object in words for people."""
-
-    phase: Phase
-    what: str
-    operation: Operation
+__all__ = [
+    "DesiredNetwork",
+    "ForeignLink",
+    "KernelStep",
+    "ObservedNetwork",
+    "Phase",
+    "ReloadDnsmasq",
+    "RulesStep",
+    "StartDnsmasq",
+    "Step",
+    "StopDnsmasq",
+    "Sysctl",
+    "link_local",
+    "network_owner",
+    "plan",
+    "plan_removal",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,15 +87,6 @@ Step = KernelStep | RulesStep | StartDnsmasq | ReloadDnsmasq | StopDnsmasq
 
 
 @dataclass(frozen=True, slots=True)
-class Sysctl:
-    """A sysctl and its value; ``optional`` ones need not exist."""
-
-    path: tuple[str, ...]
-    value: str
-    optional: bool = False
-
-
-@dataclass(frozen=True, slots=True)
 class DesiredNetwork:
     """One network in kernel terms, normalised to what the kernel will show."""
 
@@ -130,10 +114,6 @@ class ObservedNetwork:
     ours: bool = False
 
 
-class ForeignLink(Exception):
-    """A link with the bridge's name exists that vnetd did not make."""
-
-
 def plan(desired: DesiredNetwork, observed: ObservedNetwork, previous: DesiredNetwork | None = None) -> list[Step]:
     """Steps that turn ``observed`` into ``desired``, in order.
 
@@ -141,8 +121,9 @@ def plan(desired: DesiredNetwork, observed: ObservedNetwork, previous: DesiredNe
     somebody else and stay. Raises ``ForeignLink`` if the bridge's name is taken by a link that is not ours.
     """
     steps: list[Step] = [
-        *_plan_link(desired.bridge, observed, desired.complete_checksums),
-        *_plan_sysctls(desired, observed),
+        *plan_bridge(desired.bridge, observed.view.link if observed.view else None, observed.ours),
+        *_plan_checksums(desired, observed),
+        *plan_sysctls(desired.sysctls, observed.sysctls, observed.view is not None),
         *_plan_rules(desired, observed),
         *_plan_addresses(desired, observed.view, previous),
         *_plan_dnsmasq(desired, observed),
@@ -171,44 +152,10 @@ def link_local(mac: str) -> IPv6Interface:
     return IPv6Interface((b"\xfe\x80" + bytes(6) + identifier, 64))
 
 
-def _plan_link(want: CreateBridge, observed: ObservedNetwork, complete_checksums: bool) -> Iterator[Step]:
-    what, view = f"bridge {want.name}", observed.view
-    if view is None:
-        yield KernelStep(Phase.LINK, what, want)
-        if complete_checksums:
-            yield KernelStep(Phase.LINK, what, DisableTxChecksum(want.name))
-    elif view.link.alias != want.alias and not observed.ours:
-        raise ForeignLink(want.name)
-    else:
-        for change in _bridge_changes(want, view.link):
-            yield KernelStep(Phase.LINK, what, change)
-    if view is None or not view.link.up:
-        yield KernelStep(Phase.UP, what, SetLink(want.name, up=True))
-
-
-def _bridge_changes(want: CreateBridge, have: Link) -> Iterator[SetLink]:
-    state = have.bridge or BridgeState(stp=want.stp, forward_delay=want.forward_delay)
-    if state.stp and not want.stp:
-        # In one request the kernel would take the delay first, and none below 2 s while STP is on.
-        yield SetLink(want.name, stp=False)
-    change = SetLink(
-        want.name,
-        mac=want.mac if have.mac != want.mac else None,
-        mtu=want.mtu if have.mtu != want.mtu else None,
-        alias=want.alias if have.alias != want.alias else None,
-        stp=True if want.stp and not state.stp else None,
-        forward_delay=want.forward_delay if state.forward_delay != want.forward_delay else None,
-    )
-    if change != SetLink(want.name):
-        yield change
-
-
-def _plan_sysctls(desired: DesiredNetwork, observed: ObservedNetwork) -> Iterator[Step]:
-    for sysctl in desired.sysctls:
-        have = observed.sysctls.get(sysctl.path)
-        if have != sysctl.value and not (have is None and sysctl.optional and observed.view is not None):
-            what = f"sysctl {'/'.join(sysctl.path)}"
-            yield KernelStep(Phase.LINK, what, WriteSysctl(sysctl.path, sysctl.value, sysctl.optional))
+def _plan_checksums(desired: DesiredNetwork, observed: ObservedNetwork) -> Iterator[Step]:
+    if observed.view is None and desired.complete_checksums:
+        name = desired.bridge.name
+        yield KernelStep(Phase.LINK, f"bridge {name}", DisableTxChecksum(name))
 
 
 def _plan_rules(desired: DesiredNetwork, observed: ObservedNetwork) -> Iterator[Step]:

@@ -1,0 +1,148 @@
+"""A move's plan leads from any state to everything being on the other device, and nothing being lost on the way."""
+
+from dataclasses import replace
+from ipaddress import ip_address, ip_interface, ip_network
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from support.memory_kernel import MemoryKernel
+from support.memory_possessions import possessions
+
+from vnetd.model.base import IPAddress
+from vnetd.plan.kernel import GiveAddress, GiveProxy, GiveRoute, SetLink, TakeAddress, TakeRoute, WriteSysctl
+from vnetd.plan.migration import aged, guarded, plan_move, renamed, united
+from vnetd.plan.possessions import FOREVER, SCOPE_LINK, HeldAddress, HeldRoute, NextHop, Possessions
+
+NIC, BRIDGE = "nic0", "br0"
+ADDRESSES = tuple(
+    HeldAddress(ip_interface(text), label=label, valid=valid)
+    for text, label, valid in (
+        ("192.0.2.2/24", "", FOREVER),
+        ("192.0.2.3/24", "nic0:x", FOREVER),
+        ("10.0.0.9/8", "", 3600),
+        ("2001:db8::2/64", "", FOREVER),
+        ("2001:db8::3/64", "", 900),
+    )
+)
+PROXIES: tuple[IPAddress, ...] = (ip_address("192.0.2.77"), ip_address("2001:db8::77"))
+
+
+def route(destination: str, *gateways: str, **fields: object) -> HeldRoute:
+    network = ip_network(destination)
+    hops = tuple(NextHop(NIC, ip_address(one)) for one in gateways) or (NextHop(NIC),)
+    scope = 0 if gateways or network.version == 6 else SCOPE_LINK
+    return replace(HeldRoute(network, hops, scope=scope), **fields)  # type: ignore[arg-type]
+
+
+ROUTES = (
+    route("0.0.0.0/0", "192.0.2.1", metric=100, protocol=3),
+    route("172.16.0.0/12", "192.0.2.1", "192.0.2.9"),
+    route("10.20.0.0/16", "192.0.2.1", table=7, source=ip_address("192.0.2.3")),
+    route("203.0.113.0/24"),
+    route("::/0", "2001:db8::1", metric=1024, protocol=9, expires=1800),
+)
+
+held_things = st.builds(
+    Possessions,
+    addresses=st.permutations(ADDRESSES).map(tuple),
+    routes=st.lists(st.sampled_from(ROUTES), unique=True).map(tuple),
+    proxies=st.lists(st.sampled_from(PROXIES), unique=True).map(tuple),
+)
+
+
+def host(held: Possessions) -> MemoryKernel:
+    """A host with these things on a NIC, and a bridge with nothing."""
+    kernel = MemoryKernel()
+    for name, kind in ((NIC, ""), (BRIDGE, "bridge")):
+        kernel.create(name, kind)
+        kernel.foreign(SetLink(name, up=True))
+    kernel.foreign(*(GiveAddress(NIC, address) for address in held.addresses))
+    kernel.foreign(*(GiveRoute(one) for one in held.routes), *(GiveProxy(NIC, one) for one in held.proxies))
+    return kernel
+
+
+def seen(kernel: MemoryKernel, name: str) -> Possessions:
+    entry = kernel.find(name)
+    assert entry is not None
+    return possessions(kernel, entry)
+
+
+def things(held: Possessions) -> tuple[set[object], set[object], set[object]]:
+    return {a.identity for a in held.addresses}, {r.identity for r in held.routes}, set(held.proxies)
+
+
+@given(held_things)
+@settings(deadline=None)
+def test_everything_moves_and_comes_back_exactly(held: Possessions) -> None:
+    kernel = host(held)
+    before = seen(kernel, NIC)
+    kernel.foreign(*plan_move(before, NIC, BRIDGE, before, seen(kernel, BRIDGE)))
+    assert (bool(seen(kernel, NIC)), things(seen(kernel, BRIDGE))) == (False, things(renamed(before, NIC, BRIDGE)))
+    assert set(seen(kernel, BRIDGE).addresses) == set(before.addresses), "with labels and lifetimes"
+    moved = seen(kernel, BRIDGE)
+    kernel.foreign(*plan_move(moved, BRIDGE, NIC, moved, seen(kernel, NIC)))
+    assert (bool(seen(kernel, BRIDGE)), things(seen(kernel, NIC))) == (False, things(before))
+
+
+@given(held_things, st.data())
+@settings(deadline=None)
+def test_wherever_a_move_breaks_off_it_can_be_ended_and_taken_back(held: Possessions, data: st.DataObject) -> None:
+    kernel = host(held)
+    before = seen(kernel, NIC)
+    operations = plan_move(before, NIC, BRIDGE, before, seen(kernel, BRIDGE))
+    done = data.draw(st.integers(0, len(operations)))
+    kernel.foreign(*operations[:done])
+    back = data.draw(st.booleans())
+    source, target = (BRIDGE, NIC) if back else (NIC, BRIDGE)
+    wanted = renamed(before, NIC, target)
+    kernel.foreign(*plan_move(renamed(before, NIC, source), source, target, seen(kernel, source), seen(kernel, target)))
+    assert (bool(seen(kernel, source)), things(seen(kernel, target))) == (False, things(wanted))
+    assert not plan_move(renamed(before, NIC, source), source, target, seen(kernel, source), seen(kernel, target)), (
+        "planning again gives nothing"
+    )
+
+
+def test_a_subnets_first_address_goes_last_and_comes_first() -> None:
+    held = Possessions(ADDRESSES[:2])
+    operations = plan_move(held, NIC, BRIDGE, held, Possessions())
+    assert operations == [
+        TakeAddress(NIC, ADDRESSES[1]),
+        TakeAddress(NIC, ADDRESSES[0]),
+        GiveAddress(BRIDGE, ADDRESSES[0]),
+        GiveAddress(BRIDGE, ADDRESSES[1]),
+    ]
+
+
+def test_a_subnets_other_addresses_are_kept_meanwhile_by_the_sysctl_which_gets_its_value_back() -> None:
+    path = ("net", "ipv4", "conf", NIC, "promote_secondaries")
+    take = TakeAddress(NIC, ADDRESSES[0])
+    assert guarded([take], NIC, "0") == [WriteSysctl(path, "1"), take, WriteSysctl(path, "0")]
+    assert (guarded([take], NIC, "1"), guarded([], NIC, "0")) == ([take], [])
+
+
+def test_only_the_hops_through_the_device_change() -> None:
+    other = NextHop("wan2", ip_address("198.51.100.1"), weight=4)
+    both = replace(ROUTES[0], hops=(*ROUTES[0].hops, other))
+    (given_back,) = renamed(Possessions(routes=(both,)), NIC, BRIDGE).routes
+    assert given_back.hops == (NextHop(BRIDGE, ip_address("192.0.2.1")), other)
+
+
+def test_a_route_elsewhere_that_comes_from_a_moving_address_is_not_taken_but_given_again() -> None:
+    elsewhere = replace(ROUTES[3], hops=(NextHop("wan2"),), source=ip_address("192.0.2.2"))
+    held = Possessions(ADDRESSES[:1], (elsewhere,))
+    operations = plan_move(held, NIC, BRIDGE, held, Possessions())
+    assert not any(isinstance(one, TakeRoute) for one in operations)
+    assert operations[-1] == GiveRoute(elsewhere)
+
+
+def test_lifetimes_go_on_while_things_are_on_record() -> None:
+    old = aged(Possessions(ADDRESSES, ROUTES), 600)
+    assert [one.valid for one in old.addresses] == [FOREVER, FOREVER, 3000, FOREVER, 300]
+    assert [one.expires for one in old.routes] == [0, 0, 0, 0, 1200]
+    assert aged(Possessions(ADDRESSES), 7200).addresses[2].valid == 1, "never said to be for ever, nor over"
+
+
+def test_what_is_there_now_counts_more_than_what_is_on_record() -> None:
+    now, then = replace(ADDRESSES[2], valid=50), ADDRESSES[2]
+    both = united(Possessions((now,), ROUTES[:1]), Possessions((ADDRESSES[0], then), ROUTES[:2], PROXIES))
+    assert both == Possessions((now, ADDRESSES[0]), ROUTES[:2], PROXIES)

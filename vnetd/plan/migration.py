@@ -1,0 +1,111 @@
+"""How a device's possessions come to hang on another one: what is where, to operations.
+
+``plan_move`` is pure and total, and planning again after its operations were executed gives none, so the same function
+moves, takes a move back that failed half-way, and ends one that the end of the daemon interrupted.
+"""
+
+from collections.abc import Iterator
+from dataclasses import replace
+
+from vnetd.plan.kernel import (
+    GiveAddress,
+    GiveProxy,
+    GiveRoute,
+    Operation,
+    TakeAddress,
+    TakeProxy,
+    TakeRoute,
+    WriteSysctl,
+)
+from vnetd.plan.possessions import FOREVER, PROTO_KERNEL, HeldRoute, Possessions
+
+
+def plan_move(
+    held: Possessions, source: str, target: str, at_source: Possessions, at_target: Possessions
+) -> list[Operation]:
+    """Operations after which ``held`` hangs on ``target`` and on ``source`` no more; routes in it name ``source``.
+
+    Order: what needs something goes before it and comes after it. Routes need addresses, routes with a gateway need
+    those without; of IPv4 addresses in a subnet the kernel deletes all with the first.
+    """
+    return [
+        *_taken(held, source, target, at_source),
+        *_given(held, source, target, at_target),
+    ]
+
+
+def guarded(operations: list[Operation], source: str, promote: str | None) -> list[Operation]:
+    """The operations, and while they run the kernel keeps the other addresses of a subnet whose first is deleted.
+
+    ``promote`` is the sysctl's value before, which it gets back; ``None``: the host has no such sysctl.
+    """
+    if not operations or promote in {None, "1"}:
+        return operations
+    path = ("net", "ipv4", "conf", source, "promote_secondaries")
+    return [WriteSysctl(path, "1"), *operations, WriteSysctl(path, str(promote))]
+
+
+def united(one: Possessions, other: Possessions) -> Possessions:
+    """Both, each thing once and as ``one`` has it; the order of ``one`` first."""
+    known = {held.identity for held in one.addresses}
+    routes = {route.identity for route in one.routes}
+    return Possessions(
+        (*one.addresses, *(a for a in other.addresses if a.identity not in known)),
+        (*one.routes, *(route for route in other.routes if route.identity not in routes)),
+        (*one.proxies, *(proxy for proxy in other.proxies if proxy not in one.proxies)),
+        (*one.unportable, *other.unportable),
+    )
+
+
+def aged(held: Possessions, seconds: int) -> Possessions:
+    """The same after this time: lifetimes are shorter, at least one second."""
+    if seconds <= 0:
+        return held
+    return replace(
+        held,
+        addresses=tuple(
+            replace(one, valid=_less(one.valid, seconds), preferred=_less(one.preferred, seconds))
+            for one in held.addresses
+        ),
+        routes=tuple(
+            replace(route, expires=max(route.expires - seconds, 1)) if route.expires else route for route in held.routes
+        ),
+    )
+
+
+def _less(lifetime: int, seconds: int) -> int:
+    return lifetime if lifetime == FOREVER else max(lifetime - seconds, 1)
+
+
+def renamed(held: Possessions, source: str, target: str) -> Possessions:
+    """The same possessions, with routes through ``target`` instead of ``source``."""
+    return replace(held, routes=tuple(route.through(source, target) for route in held.routes))
+
+
+def _taken(held: Possessions, source: str, target: str, at_source: Possessions) -> Iterator[Operation]:
+    routes = {route.identity for route in at_source.routes}
+    moving = [route for route in held.routes if route.uses(source) and route.identity in routes]
+    yield from (TakeRoute(route) for route in sorted(moving, key=_need, reverse=True))
+    present = {address.identity for address in at_source.addresses}
+    yield from (TakeAddress(source, one) for one in reversed(held.addresses) if one.identity in present)
+    yield from (TakeProxy(source, proxied) for proxied in held.proxies if proxied in at_source.proxies)
+
+
+def _given(held: Possessions, source: str, target: str, at_target: Possessions) -> Iterator[Operation]:
+    present = {address.identity for address in at_target.addresses}
+    missing = [address for address in held.addresses if address.identity not in present]
+    yield from (GiveAddress(target, address) for address in missing)
+    routes = {route.identity for route in at_target.routes}
+    wanted = [route.through(source, target) for route in held.routes]
+    # Routes elsewhere that come from an address go when that goes: they are given again with it.
+    coming = [route for route in wanted if route.identity not in routes or (missing and not route.uses(target))]
+    yield from (GiveRoute(route) for route in sorted(coming, key=_need))
+    yield from (GiveProxy(target, proxied) for proxied in held.proxies if proxied not in at_target.proxies)
+
+
+def _need(route: HeldRoute) -> tuple[bool, bool, int]:
+    """Routes that need others sort after them: the kernel's own, then those without a gateway, then the rest.
+
+    A gateway may itself be reached through a gateway's route; narrower routes first makes the usual case hold.
+    """
+    return route.protocol != PROTO_KERNEL, any(hop.gateway for hop in route.hops), -route.destination.prefixlen
