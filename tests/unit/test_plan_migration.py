@@ -72,7 +72,7 @@ def things(held: Possessions) -> tuple[set[object], set[object], set[object]]:
 
 
 @given(held_things)
-@settings(deadline=None)
+@settings(deadline=None, max_examples=60)
 def test_everything_moves_and_comes_back_exactly(held: Possessions) -> None:
     kernel = host(held)
     before = seen(kernel, NIC)
@@ -85,7 +85,7 @@ def test_everything_moves_and_comes_back_exactly(held: Possessions) -> None:
 
 
 @given(held_things, st.data())
-@settings(deadline=None)
+@settings(deadline=None, max_examples=60)
 def test_wherever_a_move_breaks_off_it_can_be_ended_and_taken_back(held: Possessions, data: st.DataObject) -> None:
     kernel = host(held)
     before = seen(kernel, NIC)
