@@ -12,7 +12,7 @@ from vnetd.host.protocols import Kernel, Taps
 from vnetd.linux.kernel import LinuxKernel
 from vnetd.linux.taps import LinuxTaps
 from vnetd.model.errors import HostError
-from vnetd.plan.kernel import DeleteLink, SetLink
+from vnetd.plan.kernel import DeleteLink, SetLink, TunState
 
 
 @dataclass
@@ -53,8 +53,6 @@ async def test_a_name_that_is_taken_is_refused_and_its_link_left_alone(host: Hos
             errno.EBUSY,
             f"create tap {taken}: Device or resource busy",
         )
-        with pytest.raises(HostError, match=f"create tap {taken}: Device or resource busy"):
-            await host.taps.create_persistent(taken, -1, -1, True)
     assert await host.kernel.link("vnet0") is not None
     await host.taps.close(fds)
 
@@ -75,9 +73,11 @@ async def test_a_name_that_is_none_is_refused(host: Host, name: str) -> None:
 
 
 async def test_a_persistent_tap_stays_until_it_is_deleted(host: Host) -> None:
-    await host.taps.create_persistent("vnet0", 1000, 1001, True)
+    fds = await host.taps.open("vnet0", 1, True, 1000)
     await host.kernel.apply([SetLink("vnet0", alias="ours")])
-    assert await host.kernel.link("vnet0") is not None
+    await host.taps.keep("vnet0", fds, 1001)
+    link = await host.kernel.link("vnet0")
+    assert link is not None and link.tun == TunState(persist=True, owner=1000, group=1001, queues=None)
     await host.kernel.apply([DeleteLink("vnet0", "ours")])
     assert await host.kernel.link("vnet0") is None
 
@@ -88,3 +88,39 @@ async def test_closing_what_is_not_open_is_an_error_and_the_rest_is_closed(host:
     with pytest.raises(HostError) as refusal:
         await host.taps.close(fds)
     assert refusal.value.errno == errno.EBADF
+
+
+async def test_a_tap_tells_its_owner_and_its_queues(host: Host) -> None:
+    for owner in (0, 65534, -1):
+        fds = await host.taps.open("vnet0", 3, True, owner)
+        for queues in (3, 2, 1):
+            link = await host.kernel.link("vnet0")
+            assert link is not None and link.tun == TunState(persist=False, owner=owner, group=-1, queues=queues)
+            await host.taps.close([fds.pop()])
+        assert await host.kernel.link("vnet0") is None
+
+
+async def test_a_tap_of_one_queue_is_reclaimed_once_nobody_has_that(host: Host) -> None:
+    fds = await host.taps.open("vnet0", 1, True)
+    other = await host.taps.open("vnet1", 1, True)
+    await host.taps.keep("vnet1", other, -1)
+    assert not await host.taps.reclaim("vnet0")
+    assert await host.kernel.link("vnet0") is not None
+    assert await host.taps.reclaim("vnet1")
+    assert await host.kernel.link("vnet1") is None
+    await host.taps.close(fds)
+
+
+@pytest.mark.parametrize(("owner", "group"), [((1 << 32) - 1, -1), (-2, -1), (-1, 1 << 32), (-1, (1 << 32) - 1)])
+async def test_a_tap_that_cannot_be_kept_so_goes_with_its_fds(host: Host, owner: int, group: int) -> None:
+    fds: list[int] = []
+    with pytest.raises(HostError, match=r"(create|keep) tap vnet0: Invalid argument"):
+        fds = await host.taps.open("vnet0", 2, True, owner)
+        await host.taps.keep("vnet0", fds, group)
+    await host.taps.close(fds)
+    assert await host.kernel.link("vnet0") is None
+
+
+async def test_only_taps_have_queues(host: Host) -> None:
+    link = await host.kernel.link("lo")
+    assert link is not None and link.tun is None

@@ -74,8 +74,8 @@ async def test_a_tap_passes_frames_between_its_holder_and_the_bridge(taps: Linux
 
 async def test_a_persistent_tap_has_its_owner_and_group(taps: LinuxTaps, inside_host: Namespace) -> None:
     made = LinuxTaps()  # its threads start here, in the namespace that has a name
-    await made.create_persistent("vnet0", 54321, 3 << 30, True)
-    await made.create_persistent("vnet1", -1, -1, False)
+    await made.keep("vnet0", await made.open("vnet0", 2, True, 54321), 3 << 30)
+    await made.keep("vnet1", await made.open("vnet1", 1, False, -1), -1)
     owned, free = inside_host.link("vnet0"), inside_host.link("vnet1")
     assert owned is not None and free is not None
     data = owned["linkinfo"]["info_data"]
@@ -83,11 +83,12 @@ async def test_a_persistent_tap_has_its_owner_and_group(taps: LinuxTaps, inside_
     assert (str(data["user"]), str(data["group"])) == ("54321", str(3 << 30))
     assert "user" not in free["linkinfo"]["info_data"] and "group" not in free["linkinfo"]["info_data"]
     assert free["linkinfo"]["info_data"]["vnet_hdr"] is False
+    assert (data["multi_queue"], free["linkinfo"]["info_data"]["multi_queue"]) == (True, False)
     await made.stop()
 
 
 async def test_a_persistent_tap_that_somebody_left_is_not_joined(taps: LinuxTaps) -> None:
-    await taps.create_persistent("vnet0", -1, -1, True)
+    await taps.keep("vnet0", await taps.open("vnet0", 1, True), -1)
     with pytest.raises(HostError) as refusal:
         await taps.open("vnet0", 1, True)
     assert refusal.value.errno == errno.EBUSY
@@ -96,9 +97,9 @@ async def test_a_persistent_tap_that_somebody_left_is_not_joined(taps: LinuxTaps
 async def test_a_refused_tap_leaves_no_fd_and_no_link(taps: LinuxTaps) -> None:
     kernel = await LinuxKernel.start()
     before = _open_taps()
-    for owner, group in (((1 << 32) - 1, -1), (-1, 1 << 32), (-2, -1)):
+    for owner in ((1 << 32) - 1, 1 << 32, -2):
         with pytest.raises(HostError, match="create tap vnet0: Invalid argument"):
-            await taps.create_persistent("vnet0", owner, group, True)
+            await taps.open("vnet0", 2, True, owner)
     assert (_open_taps(), await kernel.link("vnet0")) == (before, None)
     await kernel.close()
 

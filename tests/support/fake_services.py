@@ -249,6 +249,9 @@ class FakePorts:
         self.world.record("detach", caller, uuid)
         self.world.remove("port", uuid)
 
+    async def set_link(self, caller: Caller, uuid: UUID, up: bool) -> None:
+        self.world.record("set_link", caller, uuid, up)
+
     async def set_filter(
         self, caller: Caller, uuid: UUID, filter: str, parameters: Mapping[str, Sequence[str]]
     ) -> None:

@@ -41,6 +41,7 @@ from vnetd.plan.kernel import (
     PortVlan,
     RenameLink,
     SetLink,
+    TunState,
     WriteSysctl,
 )
 from vnetd.plan.possessions import HeldAddress, HeldRoute, Possessions
@@ -190,11 +191,19 @@ class MemoryKernel:
         """The entry of a link by name."""
         return next((entry for entry in self.entries.values() if entry.link.name == name), None)
 
-    def create(self, name: str, kind: str, mac: str = "00:00:00:00:00:00", mtu: int = 1500, cause: str = "") -> int:
+    def create(
+        self,
+        name: str,
+        kind: str,
+        mac: str = "00:00:00:00:00:00",
+        mtu: int = 1500,
+        cause: str = "",
+        tun: TunState | None = None,
+    ) -> int:
         """Make a link, down, and return its index."""
         index = next(self._indexes)
         bridge = BridgeState(stp=False, forward_delay=1500) if kind == "bridge" else None
-        self.entries[index] = Entry(Link(index, name, kind, mac, mtu, up=False, bridge=bridge))
+        self.entries[index] = Entry(Link(index, name, kind, mac, mtu, up=False, bridge=bridge, tun=tun))
         self._add_sysctls(name)
         self._emit(LinkEvent(index, name, cause))
         return index
@@ -213,6 +222,12 @@ class MemoryKernel:
         if last:
             name = entry.link.name
             self.further_routes = [r for r in self.further_routes if r.destination.version == 6 or not r.uses(name)]
+
+    def change_tun(self, name: str, **changes: object) -> None:
+        """What the holder of a queue does to a tap."""
+        entry = self.find(name)
+        assert entry is not None and entry.link.tun is not None
+        self._change(entry, tun=replace(entry.link.tun, **changes))  # type: ignore[arg-type]
 
     def remove(self, index: int, cause: str = "") -> None:
         """Take a link away; ports of a bridge stay without one."""

@@ -7,43 +7,66 @@ from collections.abc import Sequence
 from support.memory_kernel import MemoryKernel
 
 from vnetd.model.errors import HostError
+from vnetd.plan.kernel import TunState
+
+LARGEST_ID = (1 << 32) - 2
 
 
 class MemoryTaps:
-    """Taps that exist as long as an fd is open, or for good if persistent; ``owners`` has those by name."""
+    """Taps that exist as long as an fd is open, or for good if persistent."""
 
     def __init__(self, kernel: MemoryKernel) -> None:
         self._kernel = kernel
         self._queues: dict[int, int] = {}
-        self.owners: dict[str, tuple[int, int]] = {}
 
-    async def open(self, name: str, queues: int, vnet_hdr: bool) -> list[int]:
+    async def open(self, name: str, queues: int, vnet_hdr: bool, owner: int = 0) -> list[int]:
         """Make a tap with one fd a queue."""
         if not 1 <= queues <= 256:
             raise HostError("create tap", name, errno.E2BIG)
-        index = self._create(name)
+        if not 1 <= len(name.encode()) <= 15 or "%" in name or not -1 <= owner <= LARGEST_ID:
+            raise HostError("create tap", name, errno.EINVAL)
+        if self._kernel.find(name) is not None:
+            raise HostError("create tap", name, errno.EBUSY)
+        index = self._kernel.create(name, "tun", tun=TunState(False, owner, -1, queues if queues > 1 else None))
         fds = [os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC) for _ in range(queues)]
         self._queues |= dict.fromkeys(fds, index)
         return fds
 
-    async def create_persistent(self, name: str, owner: int, group: int, vnet_hdr: bool) -> None:
-        """Make a tap that stays."""
-        self._create(name)
-        self.owners[name] = (owner, group)
+    async def keep(self, name: str, fds: Sequence[int], group: int) -> None:
+        """Have a tap stay."""
+        if not -1 <= group <= LARGEST_ID:
+            raise HostError("keep tap", name, errno.EINVAL)
+        self.tamper(name, persist=True, group=group)
+        await self.close(fds)
 
     async def close(self, fds: Sequence[int]) -> None:
-        """Close fds; a tap goes with its last one."""
+        """Close fds; a tap goes with its last one, unless it is persistent."""
         for fd in fds:
             index = self._queues.pop(fd, None)
             if index is None:
                 raise HostError("close", "tap", errno.EBADF)
             os.close(fd)
-            if index not in self._queues.values():
-                self._kernel.remove(index)
+            self._lose_queue(index)
 
-    def _create(self, name: str) -> int:
-        if not 1 <= len(name.encode()) <= 15 or "%" in name:
-            raise HostError("create tap", name, errno.EINVAL)
-        if self._kernel.find(name) is not None:
-            raise HostError("create tap", name, errno.EBUSY)
-        return self._kernel.create(name, "tun")
+    def tamper(self, name: str, **changes: object) -> None:
+        """What whoever holds a queue can do: change ``TunState``."""
+        self._kernel.change_tun(name, **changes)
+
+    async def reclaim(self, name: str) -> bool:
+        """Delete it if nobody holds it."""
+        entry = self._kernel.find(name)
+        if entry is None or entry.link.index in self._queues.values():
+            return False
+        self._kernel.remove(entry.link.index)
+        return True
+
+    def _lose_queue(self, index: int) -> None:
+        entry = self._kernel.entries.get(index)
+        if entry is None:
+            return
+        tap, left = entry.link, list(self._queues.values()).count(index)
+        assert tap.tun is not None
+        if not left and not tap.tun.persist:
+            self._kernel.remove(index)
+        else:
+            self._kernel.change_tun(tap.name, queues=None if tap.tun.queues is None else left)

@@ -69,6 +69,7 @@ ACCESS: Mapping[str, Mapping[str, Access]] = {
         "Detach": _CHANGE,
         "Move": _CHANGE,
         "SetFilter": _CHANGE,
+        "SetLink": _CHANGE,
         "SetBandwidth": _CHANGE,
         "GetAddresses": _READ,
     },

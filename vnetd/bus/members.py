@@ -85,6 +85,7 @@ class PortMembers:
             "Detach": self.detach,
             "Move": self.move,
             "SetFilter": self.set_filter,
+            "SetLink": self.set_link,
             "SetBandwidth": self.set_bandwidth,
             "GetAddresses": self.get_addresses,
         }
@@ -96,6 +97,10 @@ class PortMembers:
     async def set_filter(self, call: Call) -> Reply:
         name, parameters = call.values
         await self._ports.set_filter(call.caller, call.uuid, name, decode_parameters(parameters))
+        return DONE
+
+    async def set_link(self, call: Call) -> Reply:
+        await self._ports.set_link(call.caller, call.uuid, call.values[0])
         return DONE
 
     def move(self, _: Call) -> Reply:

@@ -45,6 +45,8 @@ PROPERTIES: Mapping[ObjectKind, Mapping[str, Callable[[Any], Any]]] = {
         "MAC": lambda v: v.mac,
         "Filter": lambda v: v.filter,
         "Owner": lambda v: v.owner,
+        "LinkUp": lambda v: v.link_up,
+        "Problems": lambda v: list(v.problems),
     },
     "binding": {
         "UUID": lambda v: str(v.uuid),

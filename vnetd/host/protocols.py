@@ -101,12 +101,19 @@ class Nft(Protocol):
 class Taps(Protocol):
     """Tap devices."""
 
-    async def open(self, name: str, queues: int, vnet_hdr: bool) -> list[int]:
-        """Make a tap and return one open fd a queue; it goes when the last is closed. The caller owns them."""
+    async def open(self, name: str, queues: int, vnet_hdr: bool, owner: int = 0) -> list[int]:
+        """Make a tap, down, and return one open fd a queue, which the caller owns; it goes when the last is closed.
+
+        Only ``owner`` (-1: the group it gets) may open it besides. It stays, with no queue, if a holder made it so.
+        """
         ...
 
-    async def create_persistent(self, name: str, owner: int, group: int, vnet_hdr: bool) -> None:
-        """Make a tap that stays; -1 for no owner or no group."""
+    async def keep(self, name: str, fds: Sequence[int], group: int) -> None:
+        """Have a tap stay, -1 for no group, and close its queues; if that fails they are still open."""
+        ...
+
+    async def reclaim(self, name: str) -> bool:
+        """Delete a persistent tap of one queue if nobody has that open; whether it did."""
         ...
 
     async def close(self, fds: Sequence[int]) -> None:

@@ -5,7 +5,7 @@ import sys
 
 from vnetd.linux import netlink
 from vnetd.linux.netlink import Attributes, ReadSocket, attribute, attributes, encode, nested
-from vnetd.plan.kernel import BridgeState, Link
+from vnetd.plan.kernel import BridgeState, Link, TunState
 
 IFLA_ADDRESS, IFLA_IFNAME, IFLA_MTU, IFLA_LINK, IFLA_MASTER = 1, 3, 4, 5, 10
 IFLA_LINKINFO, IFLA_IFALIAS, IFLA_GROUP, IFLA_EXT_MASK, IFLA_CARRIER = 18, 20, 27, 29, 33
@@ -13,6 +13,8 @@ IFLA_INFO_KIND, IFLA_INFO_DATA, IFLA_INFO_SLAVE_KIND, IFLA_INFO_SLAVE_DATA = 1, 
 IFLA_BR_FORWARD_DELAY, IFLA_BR_HELLO_TIME, IFLA_BR_MAX_AGE, IFLA_BR_AGEING_TIME, IFLA_BR_STP_STATE = 1, 2, 3, 4, 5
 IFLA_BR_PRIORITY, IFLA_BR_VLAN_FILTERING, IFLA_BR_MCAST_SNOOPING, IFLA_BR_VLAN_DEFAULT_PVID = 6, 7, 23, 39
 IFLA_BRPORT_ISOLATED = 33
+IFLA_TUN_OWNER, IFLA_TUN_GROUP, IFLA_TUN_PERSIST = 1, 2, 6
+IFLA_TUN_NUM_QUEUES, IFLA_TUN_NUM_DISABLED_QUEUES = 8, 9
 RTEXT_FILTER_SKIP_STATS = 1 << 3
 IFF_UP = 1
 
@@ -72,6 +74,7 @@ def parse_link(data: bytes, start: int, end: int) -> Link:
         isolated=_isolated(info),
         carrier=bool(_number(found, IFLA_CARRIER)),
         lower=_number(found, IFLA_LINK),
+        tun=_tun(nested(info.get(IFLA_INFO_DATA))) if kind == "tun" else None,
     )
 
 
@@ -87,6 +90,21 @@ def _bridge(data: Attributes) -> BridgeState:
         multicast_snooping=bool(_number(data, IFLA_BR_MCAST_SNOOPING)),
         default_pvid=_number(data, IFLA_BR_VLAN_DEFAULT_PVID) if IFLA_BR_VLAN_DEFAULT_PVID in data else None,
     )
+
+
+def _tun(data: Attributes) -> TunState:
+    return TunState(
+        persist=bool(_number(data, IFLA_TUN_PERSIST)),
+        owner=_number(data, IFLA_TUN_OWNER) if IFLA_TUN_OWNER in data else -1,
+        group=_number(data, IFLA_TUN_GROUP) if IFLA_TUN_GROUP in data else -1,
+        queues=_queues(data),
+    )
+
+
+def _queues(data: Attributes) -> int | None:
+    if IFLA_TUN_NUM_QUEUES not in data:
+        return None
+    return _number(data, IFLA_TUN_NUM_QUEUES) + _number(data, IFLA_TUN_NUM_DISABLED_QUEUES)
 
 
 def _isolated(info: Attributes) -> bool:

@@ -13,6 +13,7 @@ from vnetd.model.errors import HostError
 DEVICE = "/dev/net/tun"
 TUNSETIFF, TUNSETPERSIST, TUNSETOWNER, TUNSETGROUP = 0x400454CA, 0x400454CB, 0x400454CC, 0x400454CE
 IFF_TAP, IFF_MULTI_QUEUE, IFF_NO_PI, IFF_VNET_HDR, IFF_TUN_EXCL = 0x2, 0x100, 0x1000, 0x4000, 0x8000
+ROOT = 0
 MOST_QUEUES = 256
 """The kernel's MAX_TAP_QUEUES."""
 _IFREQ = struct.Struct("=16sH22x")
@@ -26,16 +27,24 @@ class LinuxTaps:
         self._opener = Worker("vnetd-tap")
         self._closer = Worker("vnetd-tap-close")
 
-    async def open(self, name: str, queues: int, vnet_hdr: bool) -> list[int]:
+    async def open(self, name: str, queues: int, vnet_hdr: bool, owner: int = ROOT) -> list[int]:
         """Make a tap, down, and return one fd a queue; it goes when the last is closed. The caller owns them.
 
-        Raises ``HostError`` (EBUSY if a link has the name, E2BIG for too many queues).
+        Of several queues more can be opened by its owner, -1 for whoever is in its group; the kernel lets everybody
+        do it to a tap with neither. Raises ``HostError`` (EBUSY if a link has the name, E2BIG for too many queues).
         """
-        return await self._opener.run(open_tap, name, queues, vnet_hdr, discard=_close)
+        return await self._opener.run(open_tap, name, queues, vnet_hdr, owner, discard=_close)
 
-    async def create_persistent(self, name: str, owner: int, group: int, vnet_hdr: bool) -> None:
-        """Make a tap that stays; -1 for no owner or no group. Raises ``HostError``."""
-        await self._opener.run(_create_persistent, name, owner, group, vnet_hdr)
+    async def keep(self, name: str, fds: Sequence[int], group: int) -> None:
+        """Have the tap ``name`` stay, -1 for no group, and close its queues; if that fails they are still open.
+
+        Raises ``HostError``.
+        """
+        await self._opener.run(_keep, name, tuple(fds), group)
+
+    async def reclaim(self, name: str) -> bool:
+        """Delete a persistent tap of one queue if nobody has that open; whether it did. Raises ``HostError``."""
+        return await self._opener.run(_reclaim, name)
 
     async def close(self, fds: Sequence[int]) -> None:
         """Close fds without the loop waiting for it. Raises ``HostError`` once all were tried."""
@@ -47,7 +56,7 @@ class LinuxTaps:
         await self._closer.close()
 
 
-def open_tap(name: str, queues: int, vnet_hdr: bool) -> list[int]:
+def open_tap(name: str, queues: int, vnet_hdr: bool, owner: int = ROOT) -> list[int]:
     """What ``LinuxTaps.open`` does, on the calling thread and in its network namespace."""
     with _reporting("create tap", name):
         if not 1 <= queues <= MOST_QUEUES:
@@ -60,22 +69,34 @@ def open_tap(name: str, queues: int, vnet_hdr: bool) -> list[int]:
                 undo.callback(os.close, fds[-1])
                 # Exclusive: the first queue must make the device, not join one that somebody left there.
                 _attach(fds[-1], name, flags if queue else flags | IFF_TUN_EXCL)
+            if owner != -1:
+                fcntl.ioctl(fds[0], TUNSETOWNER, _id(owner))
             undo.pop_all()
             return fds
 
 
-def _create_persistent(name: str, owner: int, group: int, vnet_hdr: bool) -> None:
-    with _reporting("create tap", name):
+def _keep(name: str, fds: Sequence[int], group: int) -> None:
+    with _reporting("keep tap", name):
+        if group != -1:
+            fcntl.ioctl(fds[0], TUNSETGROUP, _id(group))
+        fcntl.ioctl(fds[0], TUNSETPERSIST, 1)
+    _close(fds)
+
+
+def _reclaim(name: str) -> bool:
+    with _reporting("reclaim tap", name):
         fd = os.open(DEVICE, os.O_RDWR | os.O_CLOEXEC)
         try:
-            _attach(fd, name, _flags(vnet_hdr) | IFF_TUN_EXCL)
-            if owner != -1:
-                fcntl.ioctl(fd, TUNSETOWNER, _id(owner))
-            if group != -1:
-                fcntl.ioctl(fd, TUNSETGROUP, _id(group))
-            fcntl.ioctl(fd, TUNSETPERSIST, 1)
+            # Who gets its only queue knows that nobody else has it, and nobody else can get it until this is over.
+            _attach(fd, name, _flags(vnet_hdr=True))
+            fcntl.ioctl(fd, TUNSETPERSIST, 0)
+        except OSError as error:
+            if error.errno != errno.EBUSY:
+                raise
+            return False
         finally:
             os.close(fd)
+        return True
 
 
 def _close(fds: Sequence[int]) -> None:

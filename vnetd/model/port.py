@@ -22,9 +22,10 @@ class PortKind(StrEnum):
 class PortSpec(Value):
     """A wanted port. ``device`` may hold one ``%d``; ``netns`` is a name, an absolute path or a process id.
 
-    ``owner`` and ``group`` are the numeric ids that may open a persistent tap. ``mac`` is the guest's;
-    no two ports of a network have the same unless ``duplicate_mac``. ``portgroup`` names one of the network's, by
-    default its default one; ``isolated`` is the network's ``isolated_ports`` unless said.
+    ``owner`` and ``group`` are the numeric ids that may open a persistent tap, by default the caller's uid; whether it
+    has one queue or more is fixed when it is made. ``mac`` is the guest's; no two ports of a network have the same
+    unless ``duplicate_mac``. ``portgroup`` names one of the network's, by default its default one; ``isolated`` is the
+    network's ``isolated_ports`` unless said. ``link``: whether the guest's cable is plugged.
     """
 
     kind: PortKind
@@ -38,6 +39,7 @@ class PortSpec(Value):
     parameters: Parameters = Field(default_factory=dict)
     portgroup: Text | None = None
     isolated: bool | None = None
+    link: bool = True
     owner: Annotated[int, Field(ge=-1, le=2**31 - 1)] = -1
     group: Annotated[int, Field(ge=-1, le=2**31 - 1)] = -1
     queues: Annotated[int, Field(ge=1, le=64)] = 1
@@ -60,6 +62,11 @@ class PortRecord(Value):
     parameters: Parameters = Field(default_factory=dict)
     portgroup: Text | None = None
     isolated: bool | None = None
+    link: bool = True
+    blocked: Text = ""
+    """Why the port is down although its link is up."""
+    tampered: int = 0
+    """How often the holder of its tap changed what is not the holder's."""
     owner: int
 
 

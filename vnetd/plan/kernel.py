@@ -55,6 +55,20 @@ class PortVlan:
 
 
 @dataclass(frozen=True, slots=True)
+class TunState:
+    """What holders of a tap can change: ids are -1 for nobody.
+
+    ``queues`` are those somebody has open, whether in use or put aside; ``None`` for a tap that can have only one, of
+    which the kernel does not tell.
+    """
+
+    persist: bool
+    owner: int
+    group: int
+    queues: int | None
+
+
+@dataclass(frozen=True, slots=True)
 class Link:
     """A network device. ``kind`` is rtnetlink's (``bridge``, ``veth``, ``tun``) or ``""`` for hardware."""
 
@@ -72,6 +86,7 @@ class Link:
     carrier: bool = False
     lower: int = 0
     """Index of the link this one lies on (macvtap, macvlan), or of a veth's other end."""
+    tun: TunState | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,8 +6,8 @@ then it joins the bridge and is raised.
 
 import asyncio
 import logging
-from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import Protocol
 
 from vnetd.model.errors import HostError, InUse
 from vnetd.plan.kernel import DeleteLink, Link, Operation, SetLink
@@ -20,15 +20,34 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class DesiredPort:
-    """A port in kernel terms. ``alias`` is empty for a device vnetd did not make, which is never deleted."""
+    """A port in kernel terms. ``alias`` is empty for a device vnetd did not make, which is never deleted.
+
+    ``mac`` is that of the host's side, ``None`` if it is not vnetd's to set. A ``fleeting`` one is a tap that goes with
+    the last of its queues.
+    """
 
     uuid: str
     device: str
     bridge: str
     alias: str
+    mac: str | None
     mtu: int | None
     isolated: bool
     fragment: Fragment
+    up: bool = True
+    fleeting: bool = False
+
+
+class Watcher(Protocol):
+    """Who is told what became of a port."""
+
+    def ended(self, uuid: str) -> None:
+        """Its device is gone for good."""
+        ...
+
+    def tampered(self, uuid: str, text: str) -> None:
+        """Who holds its tap did what only a hostile holder does; the port was set down."""
+        ...
 
 
 def port_owner(uuid: str) -> str:
@@ -39,21 +58,25 @@ def port_owner(uuid: str) -> str:
 def plan_port(want: DesiredPort, have: Link, bridge: Link) -> list[tuple[str, SetLink]]:
     """Steps that put a port's device where it belongs; names of what is repaired beside them."""
     steps: list[tuple[str, SetLink]] = []
+    if have.up and not want.up:
+        steps.append((f"port {want.device}", SetLink(want.device, up=False)))
+    if want.mac is not None and have.mac != want.mac:
+        steps.append((f"MAC of port {want.device}", SetLink(want.device, mac=want.mac)))
     if want.mtu is not None and have.mtu != want.mtu:
         steps.append((f"MTU of port {want.device}", SetLink(want.device, mtu=want.mtu)))
     if have.master != bridge.index:
         steps.append((f"port {want.device}", SetLink(want.device, master=want.bridge)))
     if have.isolated != want.isolated or (want.isolated and have.master != bridge.index):
         steps.append((f"isolation of port {want.device}", SetLink(want.device, isolated=want.isolated)))
-    if not have.up:
+    if want.up and not have.up:
         steps.append((f"port {want.device}", SetLink(want.device, up=True)))
     return steps
 
 
 class PortTarget:
-    """Keeps one port in its bridge; ``ended`` is called when its device is gone for good."""
+    """Keeps one port in its bridge."""
 
-    def __init__(self, loop: Loop, desired: DesiredPort, ended: Callable[[str], None]) -> None:
+    def __init__(self, loop: Loop, desired: DesiredPort, watcher: Watcher) -> None:
         self.key = port_owner(desired.uuid)
         self.lock = asyncio.Lock()
         self.desired = desired
@@ -62,7 +85,7 @@ class PortTarget:
         self._host = loop.host
         self._rules = loop.rules
         self._devices = loop.devices
-        self._ended = ended
+        self._watcher = watcher
 
     async def converge(self) -> tuple[str, ...]:
         """Filter first, then the device: in the bridge, up, isolated as wanted."""
@@ -71,11 +94,12 @@ class PortTarget:
             await self._rules.put({self.key: self.desired.fragment})
             repaired.append("filter")
         device = await self._find(repaired)
-        if device is None:
+        if device is None or await self._deserted(device):
             self._gone()
             return ()
         self._index = device.index
         self._devices.seen(self.key, device.index)
+        self._look_for_tampering(device)
         bridge = await self._host.kernel.link(self.desired.bridge)
         if bridge is None:  # the network's own look brings it back and touches its ports
             return tuple(repaired)
@@ -112,8 +136,31 @@ class PortTarget:
             # A device of somebody else's, which may call it what he likes: but then our rules miss it.
             await kernel.apply([SetLink(renamed.name, master="")])
             log.warning("%s was renamed to %s and is no port any more: attach it anew", want.device, renamed.name)
-            self._ended(want.uuid)
+            self._watcher.ended(want.uuid)
         return device
+
+    async def _deserted(self, device: Link) -> bool:
+        """Delete a tap that outlived its last queue, as its holder made it persistent; whether it did."""
+        tun = device.tun
+        if not self.desired.fleeting or tun is None or not tun.persist or tun.queues:
+            return False
+        if tun.queues is None:
+            deserted = await self._host.taps.reclaim(device.name)
+        else:
+            await self._host.kernel.apply([DeleteLink(device.name, device.alias)])
+            deserted = True
+        if deserted:
+            log.warning("port %s was made persistent by its last holder, who is gone: it is deleted", device.name)
+        return deserted
+
+    def _look_for_tampering(self, device: Link) -> None:
+        """Have a port down whose holder gave the host's side another MAC: the bridge takes that for its own."""
+        if device.tun and self.desired.mac not in {None, device.mac}:
+            self.desired = replace(self.desired, up=False)
+            self._watcher.tampered(
+                self.desired.uuid,
+                f"the holder of {device.name} gave the host's side of it the MAC address {device.mac}",
+            )
 
     async def _enslaved(self) -> bool:
         device = await self._host.kernel.link(self.desired.device)
@@ -126,6 +173,6 @@ class PortTarget:
 
     def _gone(self) -> None:
         if self.desired.alias:
-            self._ended(self.desired.uuid)
+            self._watcher.ended(self.desired.uuid)
         elif not self._placed:
             raise HostError("attach", self.desired.device, "there is no such network device")

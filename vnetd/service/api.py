@@ -70,6 +70,7 @@ class Ports(Protocol):
     async def set_filter(
         self, caller: Caller, uuid: UUID, filter: str, parameters: Mapping[str, Sequence[str]]
     ) -> None: ...
+    async def set_link(self, caller: Caller, uuid: UUID, up: bool) -> None: ...
 
 
 class Services(Protocol):

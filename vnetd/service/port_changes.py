@@ -48,21 +48,23 @@ class PortChanges:
         return True
 
     async def _realise(self, port: PortObject, record: PortRecord) -> None:
-        desired, before = self._wishes.desired(record, port.network), port.target.desired
+        desired, before = self._wishes.desired(record, port.network), port.record
         await self._lifecycle.save(record)
-        port.target.desired = desired
+        port.record, port.target.desired = record, desired
         try:
             await port.target.converge()
         except BaseException as failure:
-            port.target.desired = before
-            await self._go_back(port, failure)
+            await self._go_back(port, before, failure)
             raise
-        port.record = record
         self._wishes.note_use(record)
 
-    async def _go_back(self, port: PortObject, failure: BaseException) -> None:
+    async def _go_back(self, port: PortObject, before: PortRecord, failure: BaseException) -> None:
+        if port.record.tampered != before.tampered:  # what its holder did meanwhile was done
+            done = {"tampered": port.record.tampered, "blocked": port.record.blocked}
+            before = before.model_copy(update=done)
+        port.record, port.target.desired = before, self._wishes.desired(before, port.network)
         try:
-            await self._lifecycle.save(port.record)
+            await self._lifecycle.save(before)
             await port.target.converge()
         except VnetError as error:
             failure.add_note(f"and going back failed: {error}")

@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import Sequence
+from collections.abc import Coroutine, Sequence
 from uuid import UUID
 
 from vnetd.model.errors import VnetError
@@ -19,11 +19,14 @@ from vnetd.service.port_object import PORTS, PortObject, PortTable
 from vnetd.service.port_wishes import PortWishes
 from vnetd.service.views import Changed, LifecycleEvent, Removed
 
+MOST_TAMPERING = 3
+"""How often the holder of a tap may do what only a hostile one does before the port is detached."""
+
 log = logging.getLogger(__name__)
 
 
 class PortLifecycle:
-    """Makes ports, takes them out, and forgets those whose device went."""
+    """Makes ports, takes them out, and forgets those whose device went. Implements ``reconcile.port.Watcher``."""
 
     def __init__(
         self, loop: Loop, notices: Notices, ports: PortTable, filters: FilterService, wishes: PortWishes
@@ -34,14 +37,14 @@ class PortLifecycle:
         self._ports = ports
         self._filters = filters
         self._wishes = wishes
-        self._endings: set[asyncio.Task[None]] = set()
+        self._tasks: set[asyncio.Task[None]] = set()
         self._closed = False
 
     def object(self, record: PortRecord, network: NetworkObject) -> PortObject:
         """The port of a record, its device claimed. Raises what its filter raises."""
         desired = self._wishes.desired(record, network)
         self._loop.devices.claim(record.device, port_owner(desired.uuid))
-        return PortObject(record, network, PortTarget(self._loop, desired, self._ended))
+        return PortObject(record, network, PortTarget(self._loop, desired, self))
 
     async def make(self, port: PortObject, spec: PortSpec) -> Made:
         """Filter, device and its place in the bridge; on failure nothing is left, on success the port is kept."""
@@ -83,7 +86,7 @@ class PortLifecycle:
     async def close(self) -> None:
         """Wait for ports that are being forgotten."""
         self._closed = True
-        await asyncio.gather(*self._endings, return_exceptions=True)
+        await asyncio.gather(*self._tasks, return_exceptions=True)
 
     def announce(self, network: NetworkObject) -> None:
         """Tell that the ports of a network are others now."""
@@ -132,15 +135,49 @@ class PortLifecycle:
         finally:
             self._drop(port)
 
-    def _ended(self, uuid: str) -> None:
+    def ended(self, uuid: str) -> None:
         """The port's device is gone, with the guest that held it."""
         port = self._ports.kept.by_uuid(UUID(uuid))
         if port is None or self._closed:
             return
         self._loop.healer.discard(port.target.key)
-        task = asyncio.get_running_loop().create_task(self._bury(port), name=f"forget port {port.name}")
-        self._endings.add(task)
-        task.add_done_callback(self._endings.discard)
+        self._spawn(self._bury(port))
+
+    def tampered(self, uuid: str, text: str) -> None:
+        """Note it; the port stays down until somebody who may plugs it in again. Whoever goes on is detached."""
+        port = self._ports.kept.by_uuid(UUID(uuid))
+        if port is None or self._closed:
+            return
+        times = port.record.tampered + 1
+        blocked = f"{text} ({times} of {MOST_TAMPERING} times): the port is down until its link is set up again"
+        port.record = port.record.model_copy(update={"blocked": blocked, "tampered": times})
+        log.error("port %s: %s", port.name, blocked)
+        self._spawn(self._expel(port) if times >= MOST_TAMPERING else self._note(port))
+
+    def _spawn(self, work: Coroutine[None, None, None]) -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _note(self, port: PortObject) -> None:
+        async with port.target.lock:
+            if self._ports.kept.by_uuid(port.uuid) is not port:
+                return
+            self._notices.tell(Changed("port", port.view()))
+            try:
+                await self.save(port.record)
+            except VnetError as error:
+                log.warning("what the holder of port %s did is not on record: %s", port.name, error)
+
+    async def _expel(self, port: PortObject) -> None:
+        async with port.network.lock:
+            if self._ports.kept.by_uuid(port.uuid) is not port:
+                return
+            log.error("port %s is detached: %s", port.name, port.record.blocked)
+            try:
+                await self.detach(port)
+            except VnetError as error:
+                log.error("port %s stays, and down: %s", port.name, error)
 
     async def _bury(self, port: PortObject) -> None:
         try:
@@ -149,6 +186,6 @@ class PortLifecycle:
             await self._forget(port)
         except VnetError as error:
             log.warning("port %s is gone but not forgotten yet: %s", port.name, error)
-            asyncio.get_running_loop().call_later(RETRY, self._ended, str(port.uuid))
+            asyncio.get_running_loop().call_later(RETRY, self.ended, str(port.uuid))
             return
         log.info("port %s of network %s ended: its device is gone", port.name, port.network.name)

@@ -16,7 +16,10 @@ PORTS = "run/ports"
 
 @dataclass(eq=False, slots=True)
 class PortObject:
-    """A port with its record, its network and its target; ``name`` is its device."""
+    """A port with its record, its network and its target; ``name`` is its device.
+
+    ``problem`` is why it is not as it should be.
+    """
 
     record: PortRecord
     network: NetworkObject
@@ -36,16 +39,19 @@ class PortObject:
     def view(self) -> PortView:
         """As callers see it."""
         record = self.record
+        problems = tuple(text for text in (record.blocked, self.problem) if text)
         return PortView(
             uuid=record.uuid,
             network=record.network,
             network_name=self.network.name,
             device=record.device,
             kind=str(record.kind),
-            state="degraded" if self.problem else "active",
+            state="degraded" if problems else "active",
             mac=record.mac,
             filter=record.filter or "",
             owner=record.owner,
+            link_up=record.link,
+            problems=problems,
         )
 
 

@@ -43,6 +43,7 @@ class PortRecords:
                 "filter": spec.filter,
                 "parameters": spec.parameters,
                 "isolated": spec.isolated,
+                "link": spec.link,
                 "portgroup": group.name if group else None,
                 "owner": caller.uid,
             },

@@ -3,9 +3,11 @@
 from vnetd.host.protocols import Host
 from vnetd.model.network import Network
 from vnetd.model.port import PortSpec
-from vnetd.plan.kernel import DeleteLink, SetLink
+from vnetd.plan.kernel import SetLink
 from vnetd.service.naming import host_side_mac
 from vnetd.service.port_making import Made, Making, silent
+
+NOBODY = -1
 
 
 class OpenedTap:
@@ -48,12 +50,15 @@ class PersistentTap:
     async def make(self, making: Making) -> Made:
         """Make it for its owner and group."""
         device, spec = making.record.device, making.spec
-        await self._host.taps.create_persistent(device, spec.owner, spec.group, spec.vnet_hdr)
+        # A tap of nobody could be opened by everybody.
+        owner = making.record.owner if spec.owner == spec.group == NOBODY else spec.owner
+        fds = await self._host.taps.open(device, min(spec.queues, 2), spec.vnet_hdr, owner)
         try:
             await tag(self._host, making)
+            # Only now, when it can be told to be ours: whatever ends the daemon before, the kernel cleans up.
+            await self._host.taps.keep(device, fds, spec.group)
         except BaseException:
-            # Made just now by nobody else, for a name that is taken is refused; later its tag would be asked for.
-            await self._host.kernel.apply([DeleteLink(device, "")])
+            await self._host.taps.close(fds)
             raise
         return Made()
 

@@ -5,6 +5,7 @@ from vnetd.plan.rules import EMPTY, Fragment
 from vnetd.reconcile.desired import alias_of
 from vnetd.reconcile.port import DesiredPort, port_owner
 from vnetd.service.filters import Bound, FilterService
+from vnetd.service.naming import host_side_mac
 from vnetd.service.network_object import NetworkObject
 
 
@@ -23,7 +24,10 @@ class PortWishes:
             device=record.device,
             bridge=network.bridge,
             alias="" if record.kind is PortKind.EXISTING else alias_of("port", str(record.uuid)),
+            mac=None if record.kind is PortKind.EXISTING else host_side_mac(record.mac),
             mtu=record.mtu,
+            up=record.link and not record.blocked,
+            fleeting=record.kind is PortKind.TAP_FD,
             isolated=bool(isolated),
             fragment=self._fragment(record),
         )

@@ -82,6 +82,10 @@ class PortService:
         values = {name: tuple(texts) for name, texts in parameters.items()}
         await self._changes.change(caller, self._ports.find(uuid), filter=filter or None, parameters=values)
 
+    async def set_link(self, caller: Caller, uuid: UUID, up: bool) -> None:
+        """Plug the guest's cable in or out. Plugging it in forgives what the holder of its tap did."""
+        await self._changes.change(caller, self._ports.find(uuid), link=up, **({"blocked": ""} if up else {}))
+
     async def detach_all(self, network: NetworkObject) -> tuple[str, ...]:
         """Take every port of a network out (it stops); called with the network's lock held.
 

@@ -17,7 +17,7 @@ from vnetd.service.notices import Notices
 from vnetd.service.port_object import PortObject
 from vnetd.service.ports import PortService
 from vnetd.service.recovery import Recovery
-from vnetd.service.views import Caller, Changed, Healed, Notice
+from vnetd.service.views import Caller, Changed, Healed, Notice, ObjectKind
 
 log = logging.getLogger(__name__)
 
@@ -80,17 +80,18 @@ class ServiceRoot:
             self._healed_one(key, repaired, cause)
 
     def problem(self, key: str, text: str) -> None:
-        """Show a problem with the networks it concerns; an empty text takes it back."""
+        """Show a problem with the networks or the port it concerns; an empty text takes it back."""
         if key in {self._loop.rules.key, self._loop.forwarding.key}:
             for network in self.networks.objects:
                 if network.active and network.rules_problem != text:
                     network.rules_problem = text
                     self._notices.tell(Changed("network", network.view()))
-        elif (one := self._object(key)) and isinstance(one, NetworkObject) and one.problem != text:
+        elif (one := self._object(key)) and one.problem != text:
             returned, one.problem = not text, text
-            if returned:
+            if returned and isinstance(one, NetworkObject):
                 self.ports.touch(one)  # they may have waited for what was away
-            self._notices.tell(Changed("network", one.view()))
+            kind: ObjectKind = "network" if isinstance(one, NetworkObject) else "port"
+            self._notices.tell(Changed(kind, one.view()))
 
     def _healed_one(self, key: str, repaired: tuple[str, ...], cause: str) -> None:
         one = self._object(key)

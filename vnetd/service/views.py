@@ -47,7 +47,10 @@ class FilterView:
 
 @dataclass(frozen=True, slots=True)
 class PortView:
-    """A port: one attachment to a network. ``kind``: veth tap tap-fd existing; ``owner`` is the uid that made it."""
+    """A port: one attachment to a network. ``kind`` as in ``model.port``; ``owner`` is the uid that made it.
+
+    ``state``: active, or degraded if there are ``problems``. ``link_up``: whether the guest's cable is plugged.
+    """
 
     uuid: UUID
     network: UUID
@@ -58,6 +61,8 @@ class PortView:
     mac: str
     filter: str
     owner: int
+    link_up: bool = True
+    problems: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
