@@ -227,7 +227,7 @@ class MemoryKernel:
         """What the holder of a queue does to a tap."""
         entry = self.find(name)
         assert entry is not None and entry.link.tun is not None
-        self._change(entry, tun=replace(entry.link.tun, **changes))  # type: ignore[arg-type]
+        self.change(entry, tun=replace(entry.link.tun, **changes))  # type: ignore[arg-type]
 
     def remove(self, index: int, cause: str = "") -> None:
         """Take a link away; ports of a bridge stay without one."""
