@@ -12,6 +12,7 @@ from support.netns import Lab
 from bench import libvirt_peer
 from bench.figures import Figure, against_the_kernel, loop_lag, milliseconds, own_figures
 from bench.job import Job, Measured
+from bench.ports import port_figures
 from bench.report import draw, save
 from bench.vnetd_peer import measure, running
 
@@ -23,6 +24,10 @@ async def _vnetd(job: Job, lab: Lab) -> tuple[Measured, list[Figure]]:
         figures.append(milliseconds("bind a filter", measured.bind, 5))
         figures.append(milliseconds("unbind it", measured.unbind, 5))
         figures += await own_figures(job, run, lab)
+    async with running(lab) as run:
+        for document in job.filters:
+            await run.client.define_filter(document)
+        figures += await port_figures(run, lab, job.port_rounds)
     figures.append(await loop_lag(job, lab))
     return measured, figures
 

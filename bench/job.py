@@ -20,6 +20,7 @@ class Job:
     rounds: int = 50
     peer_rounds: int = 20
     filter_rounds: int = 10
+    port_rounds: int = 200
     seconds: float = 2.0
 
     @cached_property

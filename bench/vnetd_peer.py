@@ -30,6 +30,11 @@ class Running:
     daemon: Daemon
     client: Client
 
+    @property
+    def daemon_bus(self) -> str:
+        """Address of the bus the daemon is on."""
+        return self.daemon.bus
+
 
 @asynccontextmanager
 async def running(lab: Lab, environment: Mapping[str, str] | None = None) -> AsyncIterator[Running]:

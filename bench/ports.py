@@ -1,0 +1,147 @@
+"""Ports: what attaching and detaching takes, alone and beside a thousand others."""
+
+import asyncio
+import os
+import resource
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from statistics import median
+from time import perf_counter
+
+from dbus_next.aio.message_bus import MessageBus
+from dbus_next.message import Message
+from pyroute2 import IPRoute
+from support.client import MANAGER, NAME, PORT, ROOT, plain, variant
+from support.netns import Lab, Namespace
+
+from bench.figures import Figure, milliseconds, native
+from bench.job import FILTER
+from bench.vnetd_peer import Running, seconds
+
+CROWD = 1000
+SUBNET = 902
+"""Number of the subnet, beyond those of other figures."""
+NETWORK = "ports"
+GROWTH = 1.25
+DEAREST = 5.0
+"""Milliseconds an attachment may take."""
+
+
+@dataclass(slots=True)
+class Took:
+    """Seconds of each attachment and detachment, and of the kernel's own deletion of such a device in between."""
+
+    attach: list[float] = field(default_factory=list)
+    detach: list[float] = field(default_factory=list)
+    kernel: list[float] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """A tap that was handed out; who holds it closes ``tap``."""
+
+    port: str
+    tap: int
+
+
+async def port_figures(run: Running, lab: Lab, rounds: int) -> list[Figure]:
+    """Taps and veths with a filter, in a network of their own, with none and with ``CROWD`` others present."""
+    _allow_descriptors(2 * CROWD + 256)
+    network = await run.client.define_network(native(NETWORK, SUBNET, bridge={"name": "virbr42", "stp": False}))
+    await run.client.start(network)
+    guest = lab.namespace("containers")
+    async with opening(run.daemon_bus) as open_tap:
+        alone = await _taps(run, open_tap, rounds), await _veths(run, guest, rounds)
+        began = perf_counter()
+        held = [await open_tap(f"52:54:01:00:{number >> 8:02x}:{number & 255:02x}") for number in range(CROWD)]
+        crowd = perf_counter() - began
+        beside = await _taps(run, open_tap, rounds), await _veths(run, guest, rounds)
+        await run.client.stop(network)
+        for one in held:
+            os.close(one.tap)
+    figures = [Figure(f"attach {CROWD} taps, one after another", crowd, "s", 5)]
+    for kind, few, many in zip(("tap", "veth"), alone, beside, strict=True):
+        figures += _compared(kind, few, many)
+    return figures
+
+
+def _compared(kind: str, few: Took, many: Took) -> list[Figure]:
+    kernel = median(few.kernel) * 1000
+    ratio = median(many.attach) / median(few.attach)
+    beside = f"{median(many.attach) * 1000:.2f} ms beside {CROWD}"
+    return [
+        milliseconds(f"attach a {kind}, filter included", few.attach, DEAREST),
+        Figure(f"attach a {kind} beside {CROWD} ports / alone", ratio, "x", GROWTH, beside),
+        milliseconds(f"detach a {kind}", few.detach, 1.3 * kernel, f"1.3 x the kernel's own {kernel:.1f} ms"),
+    ]
+
+
+def _allow_descriptors(number: int) -> None:
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (min(number, hard), hard))
+
+
+@asynccontextmanager
+async def opening(address: str) -> AsyncIterator[Callable[[str], Awaitable[Opened]]]:
+    """A client that asks for taps with the bench's filter; guests are told apart by their MAC address."""
+    bus = await MessageBus(address, negotiate_unix_fd=True).connect()
+
+    async def open_tap(mac: str) -> Opened:
+        spec = {key: variant(value) for key, value in _filtered(mac).items()}
+        reply = await bus.call(
+            Message(
+                destination=NAME, path=ROOT, interface=MANAGER, member="OpenTap", signature="sa{sv}",
+                body=[NETWORK, spec],
+            )
+        )  # fmt: skip
+        assert reply is not None and reply.unix_fds, reply and reply.body
+        return Opened(str(plain(reply.body)[0]), reply.unix_fds[0])
+
+    try:
+        yield open_tap
+    finally:
+        bus.disconnect()  # type: ignore[no-untyped-call]
+
+
+def _filtered(mac: str) -> dict[str, str]:
+    return {"mac": mac, "filter": FILTER, "parameter.IP": "192.168.222.7"}
+
+
+async def _taps(run: Running, open_tap: Callable[[str], Awaitable[Opened]], rounds: int) -> Took:
+    took = Took()
+    for number in range(rounds):
+        began = perf_counter()
+        opened = await open_tap(f"52:54:02:00:{number >> 8:02x}:{number & 255:02x}")
+        took.attach.append(perf_counter() - began)
+        took.detach.append(await seconds(run.client.call(opened.port, PORT, "Detach")))
+        os.close(opened.tap)
+        took.kernel.append(await asyncio.to_thread(_kernel_deletion, run.host, "tuntap"))
+    return took
+
+
+async def _veths(run: Running, guest: Namespace, rounds: int) -> Took:
+    took = Took()
+    for number in range(rounds):
+        spec = _filtered(f"52:54:03:00:{number >> 8:02x}:{number & 255:02x}") | {"kind": "veth", "netns": guest.name}
+        began = perf_counter()
+        port = await run.client.attach(NETWORK, spec)
+        took.attach.append(perf_counter() - began)
+        took.detach.append(await seconds(run.client.call(port, PORT, "Detach")))
+        took.kernel.append(await asyncio.to_thread(_kernel_deletion, run.host, "veth"))
+    return took
+
+
+def _kernel_deletion(host: Namespace, kind: str) -> float:
+    """Seconds the kernel takes to delete such a device that is up in a bridge."""
+    with host.entered(), IPRoute() as kernel:
+        if kind == "tuntap":
+            kernel.link("add", ifname="compare1", kind="tuntap", mode="tap")
+        else:
+            kernel.link("add", ifname="compare1", kind="veth", peer="compare2")
+        (index,) = kernel.link_lookup(ifname="compare1")
+        (bridge,) = kernel.link_lookup(ifname="virbr42")
+        kernel.link("set", index=index, master=bridge, state="up")
+        began = perf_counter()
+        kernel.link("del", index=index)
+        return perf_counter() - began
