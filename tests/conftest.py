@@ -14,12 +14,18 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import settings
 from support.netns import CLONE_NEWNET, Guest, Lab, Namespace, entered, run
 from support.outside import Outside, outside_of
 from support.private_bus import PrivateBus, private_bus
 
 TOP = Path(__file__).resolve().parent.parent
 INITIAL = "VNETD_INITIAL_NETNS"
+
+# How long an example takes says something of the machine, nothing of the product. Where CI is set hypothesis itself
+# tries the same examples each time.
+settings.register_profile("vnetd", settings.get_profile(settings.get_current_profile_name()), deadline=None)
+settings.load_profile("vnetd")
 
 
 def _own_namespace() -> str:

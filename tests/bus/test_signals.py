@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncIterator
 from typing import Any
+from uuid import UUID
 
 import pytest
 from dbus_next.aio.message_bus import MessageBus
@@ -91,6 +92,17 @@ async def test_only_what_changed_is_announced(services: FakeServices, signals: l
         "org.freedesktop.DBus.Properties.PropertiesChanged",
         [contracts.NETWORK, {"State": "active", "Active": True}, []],
     )
+
+
+async def test_other_ports_are_announced_without_a_list_of_all_of_them(
+    services: FakeServices, signals: list[Signal]
+) -> None:
+    view = services.world.add("network", network_view("lab"))
+    await one(signals)
+    services.world.change("network", view.uuid, ports=(UUID(int=7),))
+    assert (await one(signals))[2] == [contracts.NETWORK, {}, ["Ports"]]
+    services.world.change("network", view.uuid, ports=(UUID(int=7), UUID(int=8)), healed_count=3)
+    assert (await one(signals))[2] == [contracts.NETWORK, {"HealedCount": 3}, ["Ports"]]
 
 
 async def test_nothing_is_said_when_nothing_changed(services: FakeServices, signals: list[Signal]) -> None:

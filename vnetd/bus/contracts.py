@@ -61,13 +61,17 @@ class Method:
     gives: str
 
 
+EMITS = "org.freedesktop.DBus.Property.EmitsChangedSignal"
+
+
 @dataclass(frozen=True, slots=True)
 class Property:
-    """A property; all are readable."""
+    """A property; all are readable. With ``invalidates`` a change is announced without the new value."""
 
     name: str
     signature: str
     writable: bool
+    invalidates: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +96,7 @@ def parse_contracts(text: str) -> Iterator[Contract]:
                 for name, method in _named(element, "method")
             },
             properties={
-                name: Property(name, p.attrib["type"], p.attrib["access"] == "readwrite")
+                name: Property(name, p.attrib["type"], p.attrib["access"] == "readwrite", _invalidates(p))
                 for name, p in _named(element, "property")
             },
             signals={name: _arguments(s, None) for name, s in _named(element, "signal")},
@@ -102,6 +106,10 @@ def parse_contracts(text: str) -> Iterator[Contract]:
 
 def _named(parent: ElementTree.Element, tag: str) -> Iterator[tuple[str, ElementTree.Element]]:
     return ((element.attrib["name"], element) for element in parent.iterfind(tag))
+
+
+def _invalidates(element: ElementTree.Element) -> bool:
+    return any(a.get("name") == EMITS and a.get("value") == "invalidates" for a in element.iterfind("annotation"))
 
 
 def _arguments(member: ElementTree.Element, direction: str | None) -> str:

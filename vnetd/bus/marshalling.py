@@ -1,7 +1,7 @@
 """Outgoing messages to bytes.
 
 The bus disconnects whoever sends it a string with a NUL or half a surrogate pair, and both can get here inside a
-message that quotes a document. ``Encoder`` therefore replaces them, at the last place they pass.
+message that quotes a document. They are therefore replaced here, at the last place they pass.
 """
 
 import struct
@@ -9,33 +9,56 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from dbus_next._private.marshaller import Marshaller
-from dbus_next.signature import Variant
+from dbus_next.signature import SignatureTree
 
 from vnetd.bus.errors import ProtocolError
 from vnetd.bus.frames import ERROR, METHOD_RETURN, SIGNAL, Frame
 
 LARGEST_ARRAY = 64 << 20  # bytes; D-Bus specification, "Marshaling", arrays
 _NO_FLAGS, _PROTOCOL = 0, 1
+_FIXED = struct.Struct("<BBBBIII")  # the header up to its fields, the last number their length
+_U32 = struct.Struct("<I")
 
 
 class Encoder(Marshaller):
-    """dbus-next's encoder, with strings that are always valid on the wire."""
+    """dbus-next's encoder, with strings that are always valid on the wire.
+
+    One serves all messages, on the loop's thread: to make one costs more than to encode a short message. Values are
+    not compared with the signature once more: it is the contract's, and a ``Variant`` was when it was made.
+    """
+
+    def __init__(self) -> None:
+        super().__init__("", [])  # type: ignore[no-untyped-call]
+
+    def encode(self, signature: str, values: Sequence[Any]) -> bytes:
+        """A message body."""
+        self.buffer = bytearray()
+        for kind, value in zip(SignatureTree._get(signature).types, values, strict=True):
+            self.write_single(kind, value)  # type: ignore[no-untyped-call]
+        return bytes(self.buffer)
 
     def write_string(self, value: str, _: object = None) -> int:
-        try:
-            raw = value.encode()
-        except UnicodeEncodeError:
-            raw = value.encode("utf-8", "replace")
-        if b"\0" in raw:
-            raw = raw.replace(b"\0", "\N{REPLACEMENT CHARACTER}".encode())
+        raw = _valid(value)
         written: int = self.write_uint32(len(raw))  # type: ignore[no-untyped-call]
         self.buffer += raw + b"\0"
         return written + len(raw) + 1
 
 
+_encoder = Encoder()
+
+
 def encode_values(signature: str, values: Sequence[Any]) -> bytes:
     """A message body."""
-    return bytes(Encoder(signature, list(values)).marshall())  # type: ignore[no-untyped-call]
+    return _encoder.encode(signature, values)
+
+
+def _valid(text: str) -> bytes:
+    """UTF-8 without NUL."""
+    try:
+        raw = text.encode()
+    except UnicodeEncodeError:
+        raw = text.encode("utf-8", "replace")
+    return raw.replace(b"\0", "\N{REPLACEMENT CHARACTER}".encode()) if b"\0" in raw else raw
 
 
 def join_array(chunks: Iterable[bytes]) -> bytes:
@@ -70,39 +93,42 @@ def _with_length(out: bytearray, length: int) -> bytes:
     return bytes(out)
 
 
-def _message(kind: int, serial: int, fields: Sequence[tuple[int, Variant]], body: bytes) -> bytes:
-    values = [ord("l"), kind, _NO_FLAGS, _PROTOCOL, len(body), serial, [list(field) for field in fields]]
-    header = encode_values("yyyyuua(yv)", values)
-    return header + bytes(-len(header) % 8) + body
+def _message(kind: int, serial: int, fields: Sequence[tuple[int, str, str | int]], body: bytes) -> bytes:
+    """A whole message; ``fields`` are code, type and value (D-Bus specification, "Message Format")."""
+    out = bytearray(_FIXED.pack(ord("l"), kind, _NO_FLAGS, _PROTOCOL, len(body), serial, 0))
+    for code, signature, value in fields:
+        out += bytes(-len(out) % 8)
+        out += bytes((code, 1, ord(signature), 0))  # each value is a variant, which begins with its signature
+        out += _field(signature, value)
+    struct.pack_into("<I", out, _FIXED.size - 4, len(out) - _FIXED.size)
+    return bytes(out) + bytes(-len(out) % 8) + body
+
+
+def _field(signature: str, value: str | int) -> bytes:
+    if isinstance(value, int):
+        return _U32.pack(value)
+    raw = _valid(value)
+    length = bytes((len(raw),)) if signature == "g" else _U32.pack(len(raw))
+    return length + raw + b"\0"
 
 
 def encode_return(call: Frame, serial: int, signature: str, body: bytes, fds: int) -> bytes:
     """The answer to ``call``; ``fds`` is the number of descriptors that go along."""
-    fields = [(5, Variant("u", call.serial)), (6, Variant("s", call.sender))]
+    fields: list[tuple[int, str, str | int]] = [(5, "u", call.serial), (6, "s", call.sender)]
     if signature:
-        fields.append((8, Variant("g", signature)))
+        fields.append((8, "g", signature))
     if fds:
-        fields.append((9, Variant("u", fds)))
+        fields.append((9, "u", fds))
     return _message(METHOD_RETURN, serial, fields, body)
 
 
 def encode_error(call: Frame, serial: int, name: str, sentence: str) -> bytes:
     """The refusal of ``call``."""
-    fields = [
-        (4, Variant("s", name)),
-        (5, Variant("u", call.serial)),
-        (6, Variant("s", call.sender)),
-        (8, Variant("g", "s")),
-    ]
+    fields = ((4, "s", name), (5, "u", call.serial), (6, "s", call.sender), (8, "g", "s"))
     return _message(ERROR, serial, fields, encode_values("s", [sentence]))
 
 
 def encode_signal(serial: int, path: str, interface: str, member: str, signature: str, values: Sequence[Any]) -> bytes:
     """A broadcast signal."""
-    fields = [
-        (1, Variant("o", path)),
-        (2, Variant("s", interface)),
-        (3, Variant("s", member)),
-        (8, Variant("g", signature)),
-    ]
+    fields = ((1, "o", path), (2, "s", interface), (3, "s", member), (8, "g", signature))
     return _message(SIGNAL, serial, fields, encode_values(signature, values))

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, get_args
 from uuid import UUID
 
@@ -17,6 +18,13 @@ from vnetd.service.views import LeaseView, ObjectKind, View
 ROOT = "/org/vnetd1"
 KINDS: tuple[ObjectKind, ...] = get_args(ObjectKind)
 INTERFACES: Mapping[ObjectKind, str] = {"network": NETWORK, "filter": FILTER, "port": PORT, "binding": BINDING}
+
+
+@lru_cache(maxsize=4096)
+def object_path(kind: ObjectKind, uuid: UUID) -> str:
+    """The path of an object: its UUID with ``_`` for ``-``, which a path may not have."""
+    return f"{ROOT}/{kind}/{str(uuid).replace('-', '_')}"
+
 
 # By interface: property name → its value in a view. Types are the contracts'.
 PROPERTIES: Mapping[ObjectKind, Mapping[str, Callable[[Any], Any]]] = {
@@ -58,6 +66,10 @@ PROPERTIES: Mapping[ObjectKind, Mapping[str, Callable[[Any], Any]]] = {
 }
 
 
+SEEN: Mapping[str, Callable[[Any], Any]] = {"Ports": lambda v: v.ports}
+"""What tells whether a property changed where its value, of a thousand paths, is dear to make."""
+
+
 @dataclass(frozen=True, slots=True)
 class Address:
     """Where an object path leads: ``kind`` is that of an object, ``manager``, or ``branch`` for a path above some."""
@@ -69,11 +81,6 @@ class Address:
 _BRANCHES = {"/": Address("branch"), "/org": Address("branch"), ROOT: Address("manager")}
 _BRANCHES |= {f"{ROOT}/{kind}": Address("branch") for kind in KINDS}
 _OBJECT = re.compile(rf"{ROOT}/({'|'.join(KINDS)})/([0-9a-f]{{8}}(?:_[0-9a-f]{{4}}){{3}}_[0-9a-f]{{12}})")
-
-
-def object_path(kind: ObjectKind, uuid: UUID) -> str:
-    """The path of an object: its UUID with ``_`` for ``-``, which a path may not have."""
-    return f"{ROOT}/{kind}/{str(uuid).replace('-', '_')}"
 
 
 def parse_path(path: str) -> Address | None:
@@ -129,10 +136,13 @@ class Objects:
         """All properties."""
         return {name: self.property(kind, view, name) for name in PROPERTIES[kind]}
 
-    def changes(self, kind: ObjectKind, before: View, after: View) -> dict[str, Variant]:
-        """The properties that differ."""
-        values = PROPERTIES[kind].items()
-        return {name: self.property(kind, after, name) for name, value in values if value(before) != value(after)}
+    def changes(self, kind: ObjectKind, before: View, after: View) -> tuple[dict[str, Variant], list[str]]:
+        """The properties that differ, and the names of those whose values are not announced."""
+        described = self._contracts[INTERFACES[kind]].properties
+        seen = {name: SEEN.get(name, value) for name, value in PROPERTIES[kind].items()}
+        names = [name for name, value in seen.items() if value(before) != value(after)]
+        values = {name: self.property(kind, after, name) for name in names if not described[name].invalidates}
+        return values, [name for name in names if described[name].invalidates]
 
     def row(self, kind: ObjectKind, view: View) -> dict[str, Variant]:
         """What lists show: path, name, and every property under its name in lower case."""

@@ -77,16 +77,18 @@ class Signals:
             self._added(kind, view)
             return
         self._announced[kind, view.uuid] = view
-        changes = self._objects.changes(kind, before, view)
-        if changes:
-            self._properties_changed(object_path(kind, view.uuid), INTERFACES[kind], changes)
+        changes, invalidated = self._objects.changes(kind, before, view)
+        if changes or invalidated:
+            self._properties_changed(object_path(kind, view.uuid), INTERFACES[kind], changes, invalidated)
 
     def _removed(self, kind: ObjectKind, view: View) -> None:
         self._announced.pop((kind, view.uuid), None)
         self._signal(ROOT, OBJECT_MANAGER, "InterfacesRemoved", [object_path(kind, view.uuid), [INTERFACES[kind]]])
 
-    def _properties_changed(self, path: str, interface: str, changes: dict[str, Variant]) -> None:
-        self._signal(path, PROPERTIES, "PropertiesChanged", [interface, changes, []])
+    def _properties_changed(
+        self, path: str, interface: str, changes: dict[str, Variant], invalidated: Sequence[str] = ()
+    ) -> None:
+        self._signal(path, PROPERTIES, "PropertiesChanged", [interface, changes, list(invalidated)])
 
     def _event(self, event: str, path: str, name: str, details: Mapping[str, str | int]) -> None:
         self._signal(ROOT, MANAGER, "Event", [event, path, name, encode_plain(details)])
