@@ -277,11 +277,21 @@ class FakeServices:
         self.networks = FakeNetworks(self.world)
         self.filters = FakeFilters(self.world)
         self.ports = FakePorts(self.world)
+        self.tied: set[str] = set()
+        """Connections that something ends with."""
+        self.gone: list[str] = []
+        """Connections that left, in order."""
         self.can = {"nat": "", "dnsmasq": "2.90"}
         self.cannot = {"sr-iov": "no device of this host has virtual functions"}
 
     def subscribe(self, listener: Callable[[Notice], None]) -> None:
         self.world.listeners.append(listener)
+
+    def connections(self) -> frozenset[str]:
+        return frozenset(self.tied)
+
+    def left(self, connection: str) -> None:
+        self.gone.append(connection)
 
     async def reconcile(self, caller: Caller) -> None:
         self.world.record("reconcile", caller)

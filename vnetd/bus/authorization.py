@@ -135,14 +135,15 @@ def _group_id(name: str) -> int | None:
 
 
 class Authorization:
-    """Answers for each call whether it may go on, and on whose behalf.
+    """Answers for each call whether it may go on, and on whose behalf. ``bus`` identifies the message bus.
 
     ``ask`` puts a question to the bus (``Connection.ask``). Credentials are kept until the client leaves the bus,
     which never gives a unique name to a second one.
     """
 
-    def __init__(self, ask: Callable[..., Awaitable[Any]], authority: Authority) -> None:
+    def __init__(self, ask: Callable[..., Awaitable[Any]], authority: Authority, bus: str = "") -> None:
         self._ask = ask
+        self._bus = bus
         self._authority = authority
         self._known: dict[str, asyncio.Task[Credentials]] = {}
 
@@ -164,7 +165,14 @@ class Authorization:
                 *(request.interface, request.member, credentials.uid, credentials.pid, request.sender),
             )
             raise Denied(f"{_short(request)} needs {needed}, and uid {credentials.uid} has neither")
-        return Caller(credentials.uid, credentials.pid, request.sender, administrator=credentials.uid == ROOT)
+        return Caller(
+            credentials.uid,
+            credentials.pid,
+            request.sender,
+            administrator=credentials.uid == ROOT,
+            connection=connection_name(self._bus, request.sender),
+            present=lambda: request.sender in self._known,
+        )
 
     def forget(self, sender: str) -> None:
         """The client with this unique name has left the bus."""
@@ -186,6 +194,11 @@ class Authorization:
         answer = await self._ask("GetConnectionCredentials", "s", sender)
         plain = {name: variant.value for name, variant in answer.items()}
         return Credentials(plain["UnixUserID"], plain.get("ProcessID", 0), frozenset(plain.get("UnixGroupIDs", ())))
+
+
+def connection_name(bus: str, sender: str) -> str:
+    """What names a connection among those of all times: unique names begin anew with every bus."""
+    return f"{bus}/{sender}" if bus else ""
 
 
 def _short(request: Request) -> str:

@@ -53,6 +53,7 @@ PROPERTIES: Mapping[ObjectKind, Mapping[str, Callable[[Any], Any]]] = {
         "MAC": lambda v: v.mac,
         "Filter": lambda v: v.filter,
         "Owner": lambda v: v.owner,
+        "Lifetime": lambda v: v.lifetime,
         "LinkUp": lambda v: v.link_up,
         "Problems": lambda v: list(v.problems),
     },

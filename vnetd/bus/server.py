@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any
 
 from vnetd.bus import contracts as names
-from vnetd.bus.authorization import Authority, Authorization, GroupAuthority
+from vnetd.bus.authorization import Authority, Authorization, GroupAuthority, connection_name
 from vnetd.bus.calls import Handlers
 from vnetd.bus.capabilities import CapabilityListing
 from vnetd.bus.connection import Connection, connect
@@ -58,6 +58,7 @@ class BusServer:
         self._dispatcher: Dispatcher | None = None
         self._signals: Signals | None = None
         self._authorization: Authorization | None = None
+        self._bus_id = ""
         self._tasks: asyncio.TaskGroup | None = None
         self._runner: asyncio.Task[None] | None = None
         self._end = asyncio.Event()
@@ -74,6 +75,7 @@ class BusServer:
             await self._own_tasks()
             await self._build(connection)
             await connection.watch_clients()
+            await self._look_who_left(connection)
             await connection.own(BUS_NAME)
         except BaseException:
             await self.stop()
@@ -112,7 +114,8 @@ class BusServer:
         capabilities = CapabilityListing(self._services, connection.ask)
         self._signals = Signals(objects, self._contracts, capabilities, connection.send_signal)
         self._services.subscribe(self._announce)
-        self._authorization = Authorization(connection.ask, self._authority)
+        self._bus_id = await connection.ask("GetId", "")
+        self._authorization = Authorization(connection.ask, self._authority, self._bus_id)
         handlers = build_handlers(
             self._services,
             self._contracts,
@@ -124,6 +127,13 @@ class BusServer:
         )
         await listing.warm()
         self._dispatcher = Dispatcher(self._contracts, handlers, objects, self._authorization, connection, self._spawn)
+
+    async def _look_who_left(self, connection: Connection) -> None:
+        """Clients may have left, and the whole bus may have been another, while no daemon ran."""
+        for name in sorted(self._services.connections()):
+            bus, _, sender = name.rpartition("/")
+            if bus != self._bus_id or not await connection.ask("NameHasOwner", "s", sender):
+                self._services.left(name)
 
     def _spawn(self, call: Coroutine[Any, Any, None]) -> None:
         assert self._tasks is not None, "calls are dispatched after the start"
@@ -146,6 +156,7 @@ class BusServer:
     def _vanished(self, name: str) -> None:
         if self._authorization is not None:
             self._authorization.forget(name)
+            self._services.left(connection_name(self._bus_id, name))
 
     def _lost(self, error: Exception) -> None:
         self._signals = None

@@ -19,13 +19,21 @@ class PortKind(StrEnum):
     EXISTING = "existing"
 
 
+class Lifetime(StrEnum):
+    """What ends a port, besides its device, its network and a boot."""
+
+    EXPLICIT = "explicit"
+    CONNECTION = "connection"
+
+
 class PortSpec(Value):
     """A wanted port. ``device`` may hold one ``%d``; ``netns`` is a name, an absolute path or a process id.
 
     ``owner`` and ``group`` are the numeric ids that may open a persistent tap, by default the caller's uid; whether it
     has one queue or more is fixed when it is made. ``mac`` is the guest's; no two ports of a network have the same
     unless ``duplicate_mac``. ``portgroup`` names one of the network's, by default its default one; ``isolated`` is the
-    network's ``isolated_ports`` unless said. ``link``: whether the guest's cable is plugged.
+    network's ``isolated_ports`` unless said. ``link``: whether the guest's cable is plugged. With ``lifetime``
+    connection it ends when the caller leaves the bus.
     """
 
     kind: PortKind
@@ -40,6 +48,7 @@ class PortSpec(Value):
     portgroup: Text | None = None
     isolated: bool | None = None
     link: bool = True
+    lifetime: Lifetime = Lifetime.EXPLICIT
     owner: Annotated[int, Field(ge=-1, le=2**31 - 1)] = -1
     group: Annotated[int, Field(ge=-1, le=2**31 - 1)] = -1
     queues: Annotated[int, Field(ge=1, le=64)] = 1
@@ -65,6 +74,9 @@ class PortRecord(Value):
     link: bool = True
     blocked: Text = ""
     """Why the port is down although its link is up."""
+    lifetime: Lifetime = Lifetime.EXPLICIT
+    connection: Text = ""
+    """Which one it ends with (``Caller.connection``), if it does."""
     tampered: int = 0
     """How often the holder of its tap changed what is not the holder's."""
     owner: int

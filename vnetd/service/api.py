@@ -87,6 +87,14 @@ class Services(Protocol):
         """Call ``listener`` on the loop's thread for every notice, in order."""
         ...
 
+    def connections(self) -> frozenset[str]:
+        """Connections (``Caller.connection``) that something ends with."""
+        ...
+
+    def left(self, connection: str) -> None:
+        """A connection is gone."""
+        ...
+
     async def reconcile(self, caller: Caller) -> None:
         """A full pass now; returns when it is done."""
         ...

@@ -152,7 +152,15 @@ class PortLifecycle:
         blocked = f"{text} ({times} of {MOST_TAMPERING} times): the port is down until its link is set up again"
         port.record = port.record.model_copy(update={"blocked": blocked, "tampered": times})
         log.error("port %s: %s", port.name, blocked)
-        self._spawn(self._expel(port) if times >= MOST_TAMPERING else self._note(port))
+        if times >= MOST_TAMPERING:
+            self.expel(port, blocked)
+        else:
+            self._spawn(self._note(port))
+
+    def expel(self, port: PortObject, why: str) -> None:
+        """Detach a port soon, and again until that succeeds."""
+        if not self._closed:
+            self._spawn(self._expel(port, why))
 
     def _spawn(self, work: Coroutine[None, None, None]) -> None:
         task = asyncio.get_running_loop().create_task(work)
@@ -169,15 +177,16 @@ class PortLifecycle:
             except VnetError as error:
                 log.warning("what the holder of port %s did is not on record: %s", port.name, error)
 
-    async def _expel(self, port: PortObject) -> None:
+    async def _expel(self, port: PortObject, why: str) -> None:
         async with port.network.lock:
             if self._ports.kept.by_uuid(port.uuid) is not port:
                 return
-            log.error("port %s is detached: %s", port.name, port.record.blocked)
+            log.info("port %s is detached: %s", port.name, why)
             try:
                 await self.detach(port)
             except VnetError as error:
-                log.error("port %s stays, and down: %s", port.name, error)
+                log.error("port %s cannot be detached yet: %s", port.name, error)
+                asyncio.get_running_loop().call_later(RETRY, self.expel, port, why)
 
     async def _bury(self, port: PortObject) -> None:
         try:

@@ -51,6 +51,7 @@ class PortObject:
             filter=record.filter or "",
             owner=record.owner,
             link_up=record.link,
+            lifetime=str(record.lifetime),
             problems=problems,
         )
 

@@ -4,7 +4,7 @@ from uuid import uuid4
 
 from vnetd.model.errors import Exists, InUse, Invalid, NotFound
 from vnetd.model.network import PortGroup
-from vnetd.model.port import PortKind, PortRecord, PortSpec
+from vnetd.model.port import Lifetime, PortKind, PortRecord, PortSpec
 from vnetd.reconcile.loop import Loop
 from vnetd.service.naming import free_name, random_mac
 from vnetd.service.network_object import NetworkObject
@@ -45,6 +45,8 @@ class PortRecords:
                 "isolated": spec.isolated,
                 "link": spec.link,
                 "portgroup": group.name if group else None,
+                "lifetime": spec.lifetime,
+                "connection": _connection(caller, spec),
                 "owner": caller.uid,
             },
         )
@@ -83,6 +85,14 @@ class PortRecords:
         if await self._loop.host.kernel.link(device) is None:
             raise NotFound(f"there is no network device {device!r}")
         return device
+
+
+def _connection(caller: Caller, spec: PortSpec) -> str:
+    if spec.lifetime is Lifetime.EXPLICIT:
+        return ""
+    if not caller.connection:
+        raise Invalid("lifetime 'connection' needs a caller with a connection of its own")
+    return caller.connection
 
 
 def port_group(network: NetworkObject, name: str | None) -> PortGroup | None:

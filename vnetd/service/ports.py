@@ -22,6 +22,8 @@ from vnetd.service.port_wishes import PortWishes
 from vnetd.service.registry import Registry
 from vnetd.service.views import Added, Attached, Caller, PortView
 
+LEFT = "the connection it was tied to is gone"
+
 log = logging.getLogger(__name__)
 
 
@@ -106,6 +108,16 @@ class PortService:
         self._lifecycle.adopt(port)
         return port, port.target.desired.fragment
 
+    def connections(self) -> frozenset[str]:
+        """Those that ports end with."""
+        return frozenset(port.record.connection for port in self._ports) - {""}
+
+    def left(self, connection: str) -> None:
+        """A connection is gone, and with it go its ports."""
+        for port in tuple(self.objects):
+            if connection and port.record.connection == connection:
+                self._lifecycle.expel(port, LEFT)
+
     def touch(self, network: NetworkObject) -> None:
         """Look at all ports of a network: its bridge was made anew."""
         for port in self._ports.of(network):
@@ -127,6 +139,8 @@ class PortService:
                 raise Busy(f"network {network.name} is not active: start it first")
             port = await self._allocate(caller, network, spec)
             made = await self._lifecycle.make(port, spec)
+        if port.record.connection and not caller.present():  # it left before the port was there to end with it
+            self._lifecycle.expel(port, LEFT)
         log.info(
             "port %s (%s) attached to %s by uid %d (pid %d)",
             port.name, port.record.kind, network.name, caller.uid, caller.pid,

@@ -51,6 +51,14 @@ class ServiceRoot:
         """See ``service.api.Services``."""
         self._notices.subscribe(listener)
 
+    def connections(self) -> frozenset[str]:
+        """Connections that ports end with."""
+        return self.ports.connections()
+
+    def left(self, connection: str) -> None:
+        """A connection is gone: so are its ports, soon."""
+        self.ports.left(connection)
+
     async def reconcile(self, caller: Caller) -> None:
         """Compare everything with the host now."""
         log.info("full pass asked for by uid %d (pid %d)", caller.uid, caller.pid)

@@ -1,6 +1,6 @@
 """What services return and announce: plain frozen values a front end turns into its own types."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 from uuid import UUID
@@ -10,12 +10,18 @@ ObjectKind = Literal["network", "filter", "port", "binding"]
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """Who asks: numeric uid, process id (0 if unknown), connection name, and whether it may change what is others'."""
+    """Who asks: numeric uid, process id (0 if unknown), connection name, and whether it may change what is others'.
+
+    ``connection`` names the connection among those of all times and buses; "" if it is none a port could end with.
+    ``present`` tells whether it is there still.
+    """
 
     uid: int
     pid: int = 0
     name: str = ""
     administrator: bool = False
+    connection: str = ""
+    present: Callable[[], bool] = field(default=lambda: True, compare=False, repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +68,7 @@ class PortView:
     filter: str
     owner: int
     link_up: bool = True
+    lifetime: str = "explicit"
     problems: tuple[str, ...] = ()
 
 
