@@ -67,6 +67,31 @@ ARP = [
     f"{MACS[2]} hwtype='1' protocoltype='2048' opcode='2' arpsrcmacaddr='{MAC}' arpdstmacaddr='{MAC}' "
     "arpsrcipaddr='10.0.0.1' arpdstipaddr='10.0.0.2'",
     "arpsrcipaddr='$IP' arpsrcmacaddr='$MACS'",
+    "gratuitous='true'",
+    "gratuitous='yes' opcode='1'",
+]
+VLAN = [
+    "vlanid='5'",
+    "encap-protocol='ipv4'",
+    "encap-protocol='0x1234'",
+    "vlanid='0xfff' encap-protocol='arp'",
+    f"{MACS[2]} vlanid='0'",
+    f"{MACS[0]} encap-protocol='vlan'",
+]
+STP = [
+    "type='0'",
+    "type='128' flags='1'",
+    f"{MACS[0]} type='0' flags='0x80' root-priority='1' root-address='{MAC}' root-cost='4'",
+    "root-priority='1' root-priority-hi='9'",
+    "root-priority-hi='9'",
+    f"root-address='{MAC}' root-address-mask='{MASK}' sender-address='{MAC}' sender-address-mask='{MASK}'",
+    "root-cost='1' root-cost-hi='0xffffffff'",
+    f"sender-priority='1' sender-address='{MAC}' port='1' age='2' max-age='3' hello-time='4' forward-delay='5'",
+    "port='1' port-hi='2' age='2' age-hi='3' max-age-hi='9' hello-time-hi='4' forward-delay='5' forward-delay-hi='6'",
+]
+FLAGS = [
+    f"flags='{one}'"
+    for one in ("SYN,ACK/SYN", "SYN/ALL", "ALL/NONE", "ALL/SYN", "ALL/ALL", "NONE/NONE", "FIN,SYN/FIN,SYN", "RST/RST")
 ]
 IPV4_ONLY = ["dscp='10'", "dscp='63'", f"{MACS[2]} {IPV4[1]} protocol='udp' {PORTS[2]} dscp='0'"]
 IPV6_ONLY = [
@@ -96,14 +121,19 @@ def layer3(version: int) -> list[str]:
     icmp = "icmp" if version == 4 else "icmpv6"
     types = range(0, 19) if version == 4 else (*range(1, 5), *range(128, 144))
     icmps = [f"{icmp} type='{kind}'" for kind in types] + [f"{icmp} type='3' code='{code}'" for code in range(0, 16)]
+    icmps += [f"{icmp} code='3'"]
+    tcp = [f"tcp{suffix} {flags} {more}" for flags in FLAGS for more in ("", PORTS[1], "option='30'")]
+    tcp += [f"tcp{suffix} option='{kind}'" for kind in (0, 1, 2, 3, 4, 5, 8, 19, 30, 34, 77, 254)]
     mixed = [f"tcp{suffix} {address} {ports}" for address in addresses for ports in PORTS]
     ranges = [f"tcp {one} dstportstart='80'" for one in RANGES] if version == 4 else []
-    return with_ports + bare + icmps + mixed + ranges
+    return with_ports + bare + icmps + tcp + mixed + ranges
 
 
 KINDS = {
     "mac": [f"mac {one}" for one in ("", *MACS)]
     + [f"mac {MACS[2]} protocolid='{one}'" for one in ("arp", "rarp", "ipv4", "ipv6", "vlan", "0x835", "0x88a8")],
+    "vlan": [f"vlan {one}" for one in ("", *MACS, *VLAN)],
+    "stp": [f"stp {one}" for one in ("", *STP)],
     "arp": [f"arp {one}" for one in ("", *MACS, *ARP)],
     "rarp": [f"rarp {one}" for one in ("", *MACS, *ARP)],
     "ip": [f"ip {one}" for one in ("", *MACS, *IPV4, *BY_PROTOCOL, *L2_PORTS, *IPV4_ONLY)],
@@ -111,7 +141,7 @@ KINDS = {
     "network layer, IPv4": layer3(4),
     "network layer, IPv6": layer3(6),
 }
-CHAINS = {"mac": "mac", "arp": "arp", "rarp": "rarp", "ip": "ipv4", "ipv6": "ipv6"}
+CHAINS = {"mac": "mac", "vlan": "vlan", "stp": "stp", "arp": "arp", "rarp": "rarp", "ip": "ipv4", "ipv6": "ipv6"}
 
 
 @pytest.fixture
@@ -131,10 +161,8 @@ def compiled(match: str, action: str, direction: str, sign: str, chain: str) -> 
 
 
 def negatable(match: str) -> bool:
-    """Ports need a protocol that is not negated; types with codes cannot be negated yet."""
-    if match.startswith(("ip ", "ipv6 ")):
-        return "port" not in match and "code" not in match and "typeend='255'" not in match
-    return "code" not in match
+    """Ports and types need a protocol that is not negated."""
+    return not match.startswith(("ip ", "ipv6 ")) or not any(word in match for word in ("port", "type", "code"))
 
 
 def merged(parts: list[Fragment]) -> Fragment:
@@ -163,6 +191,8 @@ async def test_every_kind_of_rule_is_listed_as_it_was_written(nft: LinuxNft, kin
     parts = []
     for match in KINDS[kind]:
         for direction in ("out", "in", "inout"):
+            if direction == "inout" and match.startswith("stp srcmacaddr"):
+                continue
             for chain in ("root", CHAINS.get(kind, "root")):
                 parts.append(compiled(match, action, direction, "", chain))
                 if negatable(match) and "=" in match:

@@ -13,8 +13,7 @@ from uuid import UUID
 from pydantic import AfterValidator, Field, ValidationInfo, field_serializer, field_validator, model_validator
 
 from vnetd.model.base import IfName, Mac, ObjectName, Text, Value
-from vnetd.model.errors import Unsupported
-from vnetd.model.filter_protocols import LATER, PORT_PROTOCOLS, PROTOCOLS, Protocol
+from vnetd.model.filter_protocols import PORT_PROTOCOLS, PROTOCOLS, Protocol
 from vnetd.model.filter_values import PROTOCOL_NUMBERS, integer, parse_variable
 
 DEFAULT_PRIORITY = 500
@@ -125,8 +124,6 @@ class Match(Value):
     @field_validator("protocol")
     @classmethod
     def _known(cls, name: str) -> str:
-        if name in LATER:
-            raise Unsupported(f"filter rules for protocol {name!r} are not supported yet")
         if name not in PROTOCOLS:
             raise ValueError(f"{name!r} is no protocol of filter rules")
         return name
@@ -168,7 +165,7 @@ def _check_signs(protocol: Protocol, attributes: Mapping[str, Attribute]) -> Non
 
 
 def _check_ports(protocol: Protocol, attributes: Mapping[str, Attribute]) -> None:
-    if protocol.layer == 3 or not any("port" in name for name in attributes):
+    if protocol.layer == 3 or not protocol.has_ports or not any("port" in name for name in attributes):
         return
     given = attributes.get("protocol")
     if given and (given.value.startswith("$") or integer(given.value, PROTOCOL_NUMBERS) in PORT_PROTOCOLS):

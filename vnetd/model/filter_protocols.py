@@ -7,7 +7,7 @@ from types import MappingProxyType
 from vnetd.model import filter_values as kinds
 from vnetd.model.filter_values import Kind
 
-U8, U16 = kinds.number(0, 255), kinds.number(0, 65535)
+U8, U16, U32 = (kinds.number(0, (1 << bits) - 1) for bits in (8, 16, 32))
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,11 +129,50 @@ def _l3_all() -> list[Protocol]:
     return [*both, _l3("igmp", 4, 2)]
 
 
+def _stp() -> Protocol:
+    """Both ends of a range are NAME and NAME-hi. Ages and times count 1/256 s, as a BPDU has them."""
+    attributes: dict[str, Kind] = {
+        "srcmacaddr": kinds.mac,
+        "srcmacmask": kinds.mac_mask,
+        "type": U8,
+        "flags": U8,
+        **_range("root-priority"),
+        "root-address": kinds.mac,
+        "root-address-mask": kinds.mac_mask,
+        **_range("root-cost", U32),
+        **_range("sender-priority"),
+        "sender-address": kinds.mac,
+        "sender-address-mask": kinds.mac_mask,
+        **_range("port"),
+        **_range("age"),
+        **_range("max-age"),
+        **_range("hello-time"),
+        **_range("forward-delay"),
+        **COMMENT,
+    }
+    ends = {name: name.removesuffix("-hi") for name in attributes if name.endswith("-hi")}
+    masks = {f"{end}-address-mask": f"{end}-address" for end in ("root", "sender")}
+    return Protocol("stp", 2, attributes, {"srcmacmask": "srcmacaddr"} | ends | masks)
+
+
+def _range(name: str, kind: Kind = U16) -> dict[str, Kind]:
+    return {name: kind, f"{name}-hi": kind}
+
+
 _MAC = Protocol("mac", 2, {**MAC4, "protocolid": kinds.named(kinds.ETHERTYPES, 0x600, 65535), **COMMENT}, MAC_SIGNS)
-PROTOCOLS: Mapping[str, Protocol] = MappingProxyType(
-    {one.name: one for one in (_MAC, _arp("arp"), _arp("rarp"), _ip(4), _ip(6), *_l3_all())}
+_VLAN = Protocol(
+    "vlan",
+    2,
+    {
+        **MAC4,
+        "vlanid": kinds.number(0, 4095),
+        "encap-protocol": kinds.named(kinds.ETHERTYPES, 0x3C, 65535),
+        **COMMENT,
+    },
+    MAC_SIGNS,
 )
-LATER = frozenset({"vlan", "stp"})
-"""Protocols of libvirt's language that vnetd knows but does not realise yet."""
+PROTOCOLS: Mapping[str, Protocol] = MappingProxyType(
+    {one.name: one for one in (_MAC, _VLAN, _stp(), _arp("arp"), _arp("rarp"), _ip(4), _ip(6), *_l3_all())}
+)
 PORT_PROTOCOLS = frozenset({6, 17, 132, 33})
 """IP protocols whose ports a link-layer rule may name: TCP, UDP, SCTP, DCCP."""

@@ -42,6 +42,18 @@ _PROTOCOLS = {
     "sctp": 132,
     "udplite": 136,
 }
+_OPTIONS = {
+    "eol": 0,
+    "nop": 1,
+    "maxseg": 2,
+    "window": 3,
+    "sack-perm": 4,
+    "sack": 5,
+    "timestamp": 8,
+    "md5sig": 19,
+    "mptcp": 30,
+    "fastopen": 34,
+}
 _CODES: Mapping[str, Mapping[str, int]] = {"icmp": _ICMP_CODES, "icmpv6": _ICMPV6_CODES}
 
 
@@ -57,6 +69,9 @@ def _plain(part: Any) -> Any:
         case {"match": {"left": {"payload": {"protocol": "icmp" | "icmpv6" as header, "field": "code"}}} as body}:
             # Up to 1.0 codes have names, whatever the type; from 1.1 on they are numbers.
             return {"match": {**body, "right": _plain(_numbers(body["right"], _CODES[header]))}}
+        case {"match": {"left": {"tcp option": option}}}:
+            # Whether there is one, asked by its first octet; names come with versions.
+            return {"tcp option": _OPTIONS.get(option["name"]) if "name" in option else option["base"]}
         case {"match": {"left": {"meta": {"key": "l4proto"}} | {"payload": {"field": "protocol" | "nexthdr"}}} as body}:
             # The C library knows their names from /etc/protocols, if there is one.
             return {"match": {**body, "right": _plain(_numbers(body["right"], _PROTOCOLS))}}

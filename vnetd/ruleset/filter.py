@@ -8,11 +8,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from vnetd.model.filter import Filter
+from vnetd.plan.features import PLAIN, BridgeFeatures
 from vnetd.plan.rules import Element, Fragment
-from vnetd.ruleset.filter_bound import Bound, Form, Variables, constants, digest, variables
+from vnetd.ruleset.filter_bound import Bound, Form, Variables, constants, variables
 from vnetd.ruleset.filter_chains import BASE, Shape, build, own_chain
 from vnetd.ruleset.filter_resolve import Placed, Side, arrange, check_definition, flatten, references
-from vnetd.ruleset.filter_rules import Uses
+from vnetd.ruleset.filter_uses import Uses, digest
 from vnetd.ruleset.filter_variables import missing
 
 __all__ = ["BASE", "Compiled", "check_definition", "compile_binding", "references"]
@@ -39,26 +40,33 @@ class _Layout:
     sides: tuple[Side, Side]
     variables: tuple[Variables, ...]
     needed: Mapping[str, str]
-    shapes: dict[tuple[Form, ...], Shape] = field(default_factory=dict)
+    shapes: dict[tuple[object, ...], Shape] = field(default_factory=dict)
 
 
 _layouts: dict[tuple[str, tuple[int, ...]], _Layout] = {}
 
 
 def compile_binding(
-    filters: Mapping[str, Filter], filter_name: str, device: str, mac: str, parameters: Mapping[str, Sequence[str]]
+    filters: Mapping[str, Filter],
+    filter_name: str,
+    device: str,
+    mac: str,
+    parameters: Mapping[str, Sequence[str]],
+    features: BridgeFeatures = PLAIN,
 ) -> Compiled:
     """The rules of ``filter_name`` for one device. ``MAC`` is ``mac`` ("": unknown) unless a parameter says otherwise.
 
+    ``features`` are those of the kernel the rules are for.
+
     Raises ``Invalid`` naming a missing filter, a variable without value, an index outside its list or a value that
-    does not fit; ``Unsupported`` naming what cannot be realised yet.
+    does not fit; ``Unsupported`` naming what cannot be realised there.
     """
     layout = _layout(filters, filter_name)
     given: dict[str, tuple[str, ...]] = {"MAC": (mac,)} if mac else {}
     given |= {name: tuple(values) for name, values in parameters.items()}
     missing(layout.needed, given)
     bound = [(one, *one.form(given)) for one in layout.variables]
-    shape = _shape(layout, tuple(one.shared(form) for one, form, _ in bound))
+    shape = _shape(layout, tuple(one.shared(form) for one, form, _ in bound), features)
     uses = Uses()
     forms = {id(one.placed): form for one, form, _ in bound}
     own = {one.map.name: own_chain(one, _bounds(one.members, forms), uses) for one in shape.own}
@@ -75,7 +83,7 @@ def compile_binding(
         ),
     }
     sets = {one.name: one for one in (*shape.sets, *uses.sets.values())}
-    chains = {one.name: one for one in (*shape.chains, *own.values())}
+    chains = {one.name: one for one in (*shape.chains, *uses.chains.values(), *own.values())}
     fragment = Fragment(tuple(chains.values()), tuple(sets.values()), frozenset(elements))
     return Compiled(fragment, tuple(dict.fromkeys((*shape.warnings, *uses.warnings))))
 
@@ -132,12 +140,13 @@ def _resolve(filters: Mapping[str, Filter], name: str, closure: tuple[Filter, ..
     return _Layout(closure, identity, rules, (arrange(rules, False), arrange(rules, True)), tuple(found), needed)
 
 
-def _shape(layout: _Layout, forms: tuple[Form, ...]) -> Shape:
-    found = layout.shapes.get(forms)
+def _shape(layout: _Layout, forms: tuple[Form, ...], features: BridgeFeatures) -> Shape:
+    key = (*forms, features)
+    found = layout.shapes.get(key)
     if found is None:
         by_rule = {id(one.placed): form for one, form in zip(layout.variables, forms, strict=True)}
-        found = build(layout.identity, layout.rules, layout.sides, _bounds(layout.rules, by_rule))
+        found = build(layout.identity, layout.rules, layout.sides, _bounds(layout.rules, by_rule), features)
         while len(layout.shapes) >= SHAPES:
             del layout.shapes[next(iter(layout.shapes))]
-        layout.shapes[forms] = found
+        layout.shapes[key] = found
     return found

@@ -1,24 +1,18 @@
 """A rule with the values of its variables: which go into shared sets, which make rules of their own."""
 
-from base64 import b32encode
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from hashlib import blake2b
 
 from vnetd.model.errors import Invalid
 from vnetd.model.filter import Attribute
 from vnetd.plan.rules import Set
 from vnetd.ruleset.filter_resolve import Placed
 from vnetd.ruleset.filter_tests import operands, partner
+from vnetd.ruleset.filter_uses import digest
 from vnetd.ruleset.filter_variables import MAX_COMBINATIONS, Group, Values, combinations, count, evaluate, groups
 
 MAX_FIELDS = 4
 """Fields beside the interface in a set: libnftables before 1.0.7 loses a sixth component when it lists."""
-
-
-def digest(content: object) -> str:
-    """A short name for a value with a stable ``repr``: 80 bits, 16 letters."""
-    return b32encode(blake2b(repr(content).encode(), digest_size=10).digest()).decode().lower()
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +45,11 @@ class Bound:
     placed: Placed
     fixed: Mapping[str, Attribute]
     form: Form
+
+    @property
+    def version(self) -> int:
+        """The version of IP a rule of the network layer is about, 0 for others."""
+        return self.placed.rule.match.spec.version if self.placed.rule.match and self.placed.layer == 3 else 0
 
     @property
     def lookups(self) -> tuple[Lookup, ...]:

@@ -8,27 +8,28 @@ network layer; what nothing matches is accepted.
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
-from vnetd.model.filter import Direction, chain_prefix
+from vnetd.model.filter import chain_prefix
+from vnetd.plan.features import BridgeFeatures
 from vnetd.plan.rules import Chain, Fragment, Hook, Json, Set
 from vnetd.ruleset.expressions import ACCEPT, jump, match, meta, payload, vmap
-from vnetd.ruleset.filter_bound import Bound, digest
-from vnetd.ruleset.filter_flows import note_requests
+from vnetd.ruleset.filter_bound import Bound
+from vnetd.ruleset.filter_flows import Side as Flowing
+from vnetd.ruleset.filter_link import STP_ADDRESS, ethertype
 from vnetd.ruleset.filter_resolve import Jump, Placed, Side, chain_ethertype
-from vnetd.ruleset.filter_rules import Statements, Uses, interface, link_layer, network_layer
-from vnetd.ruleset.filter_tests import ethertype
+from vnetd.ruleset.filter_rules import goto, interface, link_layer, network_entry, network_layer
+from vnetd.ruleset.filter_uses import Statements, Uses, chain_of, digest
 
 FROM_GUEST = Set("bridge", "from_guest", ("ifname",), data="verdict")
 TO_GUEST = Set("bridge", "to_guest", ("ifname",), data="verdict")
 BASE = Fragment(
     chains=(
-        # Before br_netfilter's hooks and its translations of the packet (priority 0), and after them.
-        Chain("bridge", "prerouting", ((vmap(meta("iifname"), "from_guest"),),), Hook("filter", "prerouting", -200)),
+        # After connection tracking (-200), but before br_netfilter's hooks and its translations of the packet (0).
+        Chain("bridge", "prerouting", ((vmap(meta("iifname"), "from_guest"),),), Hook("filter", "prerouting", -150)),
         Chain("bridge", "postrouting", ((vmap(meta("oifname"), "to_guest"),),), Hook("filter", "postrouting", 200)),
     ),
     sets=(FROM_GUEST, TO_GUEST),
 )
 """What dispatches to the chains of the ports; every port's fragment holds it."""
-STP_ADDRESS = "01:80:c2:00:00:00"
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,38 +63,40 @@ class _Work:
 
     identity: str
     bounds: Mapping[int, Bound]
+    features: BridgeFeatures
     uses: Uses = field(default_factory=Uses)
-    chains: dict[str, Chain] = field(default_factory=dict)
     entries: dict[str, str] = field(default_factory=dict)
     own: list[OwnChain] = field(default_factory=list)
 
     def chain(self, kind: str, towards_guest: bool, rules: Iterable[Statements]) -> str:
         """Make a chain and return its name."""
-        made = chain_of(kind, towards_guest, rules)
-        self.chains[made.name] = made
-        return made.name
+        return self.uses.chain(kind, towards_guest, rules)
 
     def bound(self, placed: Placed) -> Bound:
         """A rule with its values."""
         return self.bounds[id(placed)]
 
 
-def build(identity: str, rules: Iterable[Placed], sides: tuple[Side, Side], bounds: Mapping[int, Bound]) -> Shape:
+def build(
+    identity: str,
+    rules: Iterable[Placed],
+    sides: tuple[Side, Side],
+    bounds: Mapping[int, Bound],
+    features: BridgeFeatures,
+) -> Shape:
     """The chains of a filter whose variables have the forms in ``bounds`` (by identity of the placed rule).
 
     ``sides`` are the link-layer rules from the guest and to it. Raises ``Invalid`` and ``Unsupported``.
     """
-    work = _Work(identity, bounds)
-    network = [placed for placed in rules if placed.layer == 3]
-    by_side = [_network_rules(network, towards_guest, work) for towards_guest in (False, True)]
-    for towards_guest, side, rules_of in zip((False, True), sides, by_side, strict=True):
-        _note_requests(towards_guest, rules_of, work)
-        following = _network_entry(towards_guest, rules_of, work)
+    work = _Work(identity, bounds, features)
+    network = [work.bound(placed) for placed in rules if placed.layer == 3]
+    for towards_guest, side in zip((False, True), sides, strict=True):
+        following = _network_entry(towards_guest, network, work)
         entry = _link_entry(side, towards_guest, following, work)
         if entry:
             work.entries[TO_GUEST.name if towards_guest else FROM_GUEST.name] = entry
     return Shape(
-        (*BASE.chains, *work.chains.values()),
+        (*BASE.chains, *work.uses.chains.values()),
         (*BASE.sets, *work.uses.sets.values(), *(one.map for one in work.own)),
         work.entries,
         tuple(work.own),
@@ -101,30 +104,18 @@ def build(identity: str, rules: Iterable[Placed], sides: tuple[Side, Side], boun
     )
 
 
-def _network_rules(rules: Iterable[Placed], towards_guest: bool, work: _Work) -> dict[int, list[Statements]]:
-    found: dict[int, list[Statements]] = {4: [], 6: []}
-    for placed in rules:
-        assert placed.rule.match is not None
-        found[placed.rule.match.spec.version] += network_layer(work.bound(placed), towards_guest, work.uses)
-    return found
-
-
-def _note_requests(towards_guest: bool, rules: dict[int, list[Statements]], work: _Work) -> None:
-    direction = Direction.IN if towards_guest else Direction.OUT
-    for version, kind, way in sorted(work.uses.requests):
-        if way is direction:
-            rules[version].insert(0, note_requests(version, kind, direction, interface(towards_guest)))
-
-
-def _network_entry(towards_guest: bool, rules: dict[int, list[Statements]], work: _Work) -> str:
+def _network_entry(towards_guest: bool, rules: list[Bound], work: _Work) -> str:
     """The chain that sends IPv4 and IPv6 to their rules, "" if there are none. Its verdict is final.
 
     A packet in a VLAN counts as IP here, if the kernel took its tag off: rules that drop shall not be evaded.
     """
     ways: list[Statements] = []
     for version, name in ((4, "ip"), (6, "ip6")):
-        if rules[version]:
-            target = work.chain(name, towards_guest, [*rules[version], (ACCEPT,)])
+        chosen = [one for one in rules if one.version == version]
+        where = network_entry(Flowing(version, towards_guest), work.features, chosen, work.uses)
+        found = [statements for one in chosen for statements in network_layer(one, where, work.uses)]
+        if found or where.accepted != ACCEPT:  # what is accepted here may be answered there
+            target = work.chain(name, towards_guest, [*found, (where.accepted,)])
             ways.append((match(meta("protocol"), name), goto(target)))
     return work.chain("network", towards_guest, [*ways, (ACCEPT,)]) if ways else ""
 
@@ -170,13 +161,6 @@ def own_chain(own: OwnChain, bounds: Mapping[int, Bound], uses: Uses) -> Chain:
     return chain_of(own.kind, own.towards_guest, rules)
 
 
-def chain_of(kind: str, towards_guest: bool, rules: Iterable[Statements]) -> Chain:
-    """A chain named by its content."""
-    content = tuple(rules)
-    label = "".join(letter if letter.isalnum() else "_" for letter in kind[:8])
-    return Chain("bridge", f"{'to' if towards_guest else 'from'}_{label}_{digest(content)}", content)
-
-
 def _guard(chain: str) -> tuple[Json, ...]:
     kind = chain_ethertype(chain)
     if kind is not None:
@@ -184,8 +168,3 @@ def _guard(chain: str) -> tuple[Json, ...]:
     if chain_prefix(chain) == "stp":
         return (match(payload("ether", "daddr"), STP_ADDRESS),)
     return ()
-
-
-def goto(chain: str) -> Json:
-    """Go on in ``chain`` and do not come back."""
-    return {"goto": {"target": chain}}

@@ -1,14 +1,18 @@
-"""RARP messages, whose fields libnftables does not know: matched by their offset in the network header."""
+"""Headers libnftables does not know, RARP messages and BPDUs: matched by the offset of their fields."""
 
 from collections.abc import Iterator, Mapping
-from ipaddress import IPv4Address, ip_network
+from dataclasses import dataclass
+from ipaddress import IPv4Address
 
-from vnetd.model.filter import Attribute
+from vnetd.model.errors import Invalid
 from vnetd.model.filter_values import OPCODES, integer
 from vnetd.plan.rules import Json
-from vnetd.ruleset.expressions import match, prefix
+from vnetd.ruleset.expressions import match, span
+from vnetd.ruleset.filter_comparisons import Attributes
 
-FIELDS = {
+Fields = Mapping[str, tuple[int, int]]
+"""Offset in the network header and length of each field, in bits, by the name of its attribute, in their order."""
+RARP: Fields = {
     "hwtype": (0, 16),
     "protocoltype": (16, 16),
     "opcode": (48, 16),
@@ -17,51 +21,102 @@ FIELDS = {
     "arpdstmacaddr": (144, 48),
     "arpdstipaddr": (192, 32),
 }
-"""Offset and length in bits of each field, for Ethernet and IPv4 (RFC 826, RFC 903)."""
+"""For Ethernet and IPv4 (RFC 826, RFC 903)."""
+BPDU: Fields = {
+    "type": (48, 8),
+    "flags": (56, 8),
+    "root-priority": (64, 16),
+    "root-address": (80, 48),
+    "root-cost": (128, 32),
+    "sender-priority": (160, 16),
+    "sender-address": (176, 48),
+    "port": (224, 16),
+    "age": (240, 16),
+    "max-age": (256, 16),
+    "hello-time": (272, 16),
+    "forward-delay": (288, 16),
+}
+"""After the LLC header of three octets (IEEE 802.1D, 9.3)."""
 REGISTER = 128
 """Bits libnftables joins neighbouring comparisons up to."""
 JSON_MAX = 2**63 - 1
 
 
-def header_match(attributes: Mapping[str, Attribute]) -> Iterator[Json]:
-    """Matches for all fields given; equalities of neighbours are one match, as libnftables makes and lists them."""
-    pending: tuple[int, int, int] | None = None
-    for name, (offset, length) in FIELDS.items():
-        given = attributes.get(name)
-        if given is None:
+@dataclass(frozen=True, slots=True)
+class _Test:
+    """A field compared: with ``first`` below ``mask``, or with the range up to ``last``."""
+
+    offset: int
+    length: int
+    first: int
+    last: int
+    mask: int
+    negated: bool
+
+    @property
+    def plain(self) -> bool:
+        """Whether it is an equality of whole octets, which libnftables joins with its neighbours."""
+        return self.first == self.last and self.mask == (1 << self.length) - 1 and not self.negated
+
+    def statement(self) -> Json:
+        """The comparison."""
+        left: Json = field(self.offset, self.length)
+        if self.mask != (1 << self.length) - 1:
+            left = {"&": [left, self.mask]}
+        right = _json(self.first) if self.first == self.last else span(_json(self.first), _json(self.last))
+        return match(left, right, "!=" if self.negated else "==")
+
+
+def header_match(fields: Fields, attributes: Attributes, known: tuple[int, int, int] | None = None) -> Iterator[Json]:
+    """Matches for all fields given; equalities of neighbours are one match, as libnftables makes and lists them.
+
+    ``known`` is an equality (offset, length, value) that comes before them. Raises ``Invalid`` for a range that ends
+    before it begins.
+    """
+    pending = _Test(*known, last=known[2], mask=(1 << known[1]) - 1, negated=False) if known else None
+    for name, (offset, length) in fields.items():
+        if name not in attributes and f"{name}-hi" not in attributes:
             continue
-        mask, value = _mask(attributes, name, length), _number(given.value)
-        plain = mask == (1 << length) - 1 and not given.negated
-        if pending and plain and sum(pending[:2]) == offset and pending[1] + length <= REGISTER:
-            pending = (pending[0], pending[1] + length, pending[2] << length | value)
+        one = _test(attributes, name, offset, length)
+        if pending and one.plain and pending.offset + pending.length == offset and _fits(pending, one):
+            value = pending.first << length | one.first
+            joined = pending.length + length
+            pending = _Test(pending.offset, joined, value, value, (1 << joined) - 1, False)
             continue
         if pending:
-            yield _equal(pending)
-        pending = (offset, length, value) if plain else None
-        if not plain:
-            left: Json = _field(offset, length)
-            if mask != (1 << length) - 1:
-                left = {"&": [left, mask]}
-            yield match(left, value & mask, "!=" if given.negated else "==")
+            yield pending.statement()
+        pending = one if one.plain else None
+        if not pending:
+            yield one.statement()
     if pending:
-        yield _equal(pending)
+        yield pending.statement()
 
 
-def network(address: str, length: int) -> Json:
-    """The prefix of that length the address is in."""
-    return prefix(str(ip_network(f"{address}/{length}", strict=False).network_address), length)
-
-
-def _equal(field: tuple[int, int, int]) -> Json:
-    offset, length, value = field
-    return match(_field(offset, length), value if value <= JSON_MAX else f"0x{value:x}")
-
-
-def _field(offset: int, length: int) -> Json:
+def field(offset: int, length: int) -> Json:
+    """Bits of the network header."""
     return {"payload": {"base": "nh", "offset": offset, "len": length}}
 
 
-def _mask(attributes: Mapping[str, Attribute], name: str, length: int) -> int:
+def _fits(pending: _Test, one: _Test) -> bool:
+    return pending.length + one.length <= REGISTER
+
+
+def _test(attributes: Attributes, name: str, offset: int, length: int) -> _Test:
+    low, high = attributes.get(name), attributes.get(f"{name}-hi")
+    given = low or high
+    assert given is not None
+    mask = _mask(attributes, name, length)
+    first = _number(low.value) & mask if low else 0
+    last = _number(high.value) if high else first
+    if last < first:
+        raise Invalid(f"{name} range {first} to {last} ends before it begins")
+    return _Test(offset, length, first, last, mask, given.negated)
+
+
+def _mask(attributes: Attributes, name: str, length: int) -> int:
+    if name.endswith("-address"):
+        given = attributes.get(f"{name}-mask")
+        return _number(given.value) if given else (1 << length) - 1
     given = attributes.get(name.replace("addr", "mask")) if "ip" in name else None
     bits = integer(given.value) if given else length
     return (1 << length) - (1 << (length - bits))
@@ -73,3 +128,7 @@ def _number(value: str) -> int:
     if ":" in value:
         return int(value.replace(":", ""), 16)
     return integer(value, OPCODES)
+
+
+def _json(value: int) -> Json:
+    return value if value <= JSON_MAX else f"0x{value:x}"

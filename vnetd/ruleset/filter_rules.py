@@ -1,36 +1,22 @@
 """One filter rule as nftables rules, for the link layer and for the network layer (libvirt's nwfilter, 7.5)."""
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 
 from vnetd.model.errors import Unsupported
-from vnetd.model.filter import Action, Attribute, Direction
+from vnetd.model.filter import Action, Attribute, Direction, Match
 from vnetd.model.filter_values import integer
+from vnetd.plan.features import BridgeFeatures
 from vnetd.plan.rules import Json, Set
-from vnetd.ruleset.expressions import ACCEPT, DROP, RETURN, concat, match, meta, span
+from vnetd.ruleset.expressions import ACCEPT, DROP, REJECT, RETURN, concat, jump, match, meta, span
 from vnetd.ruleset.filter_bound import Bound, Lookup
-from vnetd.ruleset.filter_flows import OTHER, REPLY_TYPES, flow_set, flows, known, remember
-from vnetd.ruleset.filter_tests import operands, tests
+from vnetd.ruleset.filter_flows import REQUESTS, Side, noting
+from vnetd.ruleset.filter_state import way
+from vnetd.ruleset.filter_tests import Tests, address, operands, tests
+from vnetd.ruleset.filter_uses import Statements, Uses, digest
 
-Statements = tuple[Json, ...]
-NOT_YET = ("connlimit-above", "state", "ipset", "ipsetflags", "option", "flags")
-
-
-@dataclass(slots=True)
-class Uses:
-    """What the rules built so far rely on, and what is to be said about them."""
-
-    sets: dict[str, Set] = field(default_factory=dict)
-    requests: set[tuple[int, int, Direction]] = field(default_factory=set)
-    warnings: dict[str, None] = field(default_factory=dict)
-
-    def set(self, one: Set) -> None:
-        """A rule names that set."""
-        self.sets[one.name] = one
-
-    def warn(self, text: str) -> None:
-        """Say something, once."""
-        self.warnings[text] = None
+CONNECTIONS = 65_536
+"""Sources of connections that one limit can count."""
 
 
 def interface(towards_guest: bool) -> Json:
@@ -48,9 +34,22 @@ def link_layer(
         uses.warn(f"filter {bound.placed.origin}: reject of link-layer rules is drop")
     if verdict is None:
         return
+    _refuse_odd_stp(bound)
     swap = rule.direction is Direction.INOUT and not towards_guest
-    for matches in _matches(bound, towards_guest, chain_type, swap, (), uses):
-        yield (*matches, verdict)
+    for found in _tests(bound, towards_guest, chain_type, swap, (), uses):
+        if verdict == RETURN and (found.either or found.neither):
+            raise Unsupported(
+                f"filter {bound.placed.origin}: return is not possible in a rule of chain {bound.placed.chain} "
+                "that looks at gratuitous"
+            )
+        yield from _with_verdict(found, [(verdict,)], towards_guest, uses)
+
+
+def _refuse_odd_stp(bound: Bound) -> None:
+    rule = bound.placed.rule
+    swapped_source = rule.direction is Direction.INOUT and rule.match and "srcmacaddr" in rule.match.values
+    if swapped_source and rule.match and rule.match.protocol == "stp":
+        raise Unsupported(f"filter {bound.placed.origin}: an inout rule for <stp> cannot have srcmacaddr")
 
 
 def _link_verdict(action: Action, in_root: bool, accepted: Json) -> Json | None:
@@ -61,110 +60,181 @@ def _link_verdict(action: Action, in_root: bool, accepted: Json) -> Json | None:
     return RETURN if action is Action.RETURN and not in_root else accepted
 
 
-def network_layer(bound: Bound, towards_guest: bool, uses: Uses) -> Iterator[Statements]:
-    """A rule that libvirt gives to ip(6)tables. Unless told otherwise an accepting one lets replies pass too."""
+def stateful(bound: Bound) -> bool:
+    """Whether a rule of the network layer depends on the state of connections."""
     rule = bound.placed.rule
     assert rule.match is not None
-    _refuse_unrealised(bound)
-    verdict = {Action.DROP: DROP, Action.REJECT: DROP, Action.CONTINUE: None}.get(rule.action, ACCEPT)
-    if rule.action is Action.REJECT:
-        uses.warn(f"filter {bound.placed.origin}: reject is drop in the bridge family")
-    swap = towards_guest is (rule.direction is Direction.OUT)
-    if "type" in rule.match.values:
-        if rule.direction is Direction.INOUT:
-            uses.warn(f"filter {bound.placed.origin}: an inout rule with an ICMP type has no effect")
-            return
-        if swap:  # the answer is another type: it has a rule of its own
-            return
-    if swap and set(rule.match.values) - {"comment"} == {"srcmacaddr"}:
-        return
-    if verdict is None:
-        return
-    hides = ("srcmacaddr",) if swap else ()
-    for condition in _state(bound, towards_guest, swap, uses):
-        for matches in _matches(bound, towards_guest, None, swap, hides, uses, condition.names_ports):
-            yield (*matches, *condition.statements, verdict)
+    states, one_way = _states(rule.match), rule.direction is not Direction.INOUT
+    implied = rule.action is Action.ACCEPT and one_way and "state" not in rule.match.values
+    limited = "connlimit-above" in rule.match.values
+    return rule.statematch and rule.action is not Action.CONTINUE and (bool(states) or (implied and not limited))
 
 
-def _refuse_unrealised(bound: Bound) -> None:
-    match_ = bound.placed.rule.match
-    for name in NOT_YET if match_ else ():
-        if match_ and name in match_.values:
-            raise Unsupported(
-                f"filter {bound.placed.origin}: attribute {name} of <{match_.protocol}> is not supported yet"
-            )
+def names_states(bound: Bound) -> bool:
+    """Whether a rule asks for states by name."""
+    rule = bound.placed.rule
+    return bool(rule.match and rule.statematch and _states(rule.match))
 
 
 @dataclass(frozen=True, slots=True)
-class Condition:
-    """What a rule asks of, or notes about, the connection; naming ports it implies the protocol."""
+class NetworkSide:
+    """Where rules of the network layer go. ``accepted`` is what acceptance leads to."""
 
-    statements: Sequence[Json] = ()
-    names_ports: bool = False
+    side: Side
+    features: BridgeFeatures
+    accepted: Json
 
 
-def _state(bound: Bound, towards_guest: bool, swap: bool, uses: Uses) -> Sequence[Condition]:
-    """Alternatives of what an accepting rule asks of, or notes about, the connection."""
-    rule, device = bound.placed.rule, interface(towards_guest)
+def network_entry(side: Side, features: BridgeFeatures, rules: list[Bound], uses: Uses) -> NetworkSide:
+    """Acceptance remembers connections if any rule of the filter depends on them."""
+    if not any(map(stateful, rules)):
+        return NetworkSide(side, features, ACCEPT)
+    note = noting(side, uses, note_answers=any(map(names_states, rules)))
+    return NetworkSide(side, features, goto(uses.chain("note", side.towards_guest, note)))
+
+
+def network_layer(bound: Bound, where: NetworkSide, uses: Uses) -> Iterator[Statements]:
+    """A rule that libvirt gives to ip(6)tables. Unless told otherwise an accepting one lets replies pass too."""
+    rule, towards_guest = bound.placed.rule, where.side.towards_guest
     assert rule.match is not None
-    spec = rule.match.spec
-    if rule.action is not Action.ACCEPT or not rule.statematch or rule.direction is Direction.INOUT:
-        return (Condition(),)
-    kind = rule.match.values.get("type")
-    if kind is not None:
-        return (_answer(bound, kind, device, uses),)
-    for flow in flows(spec):
-        uses.set(flow_set(flow, spec.version, rule.direction))
-    return [
-        Condition(
-            known(flow, spec.version, rule.direction, device)
-            if swap
-            else [remember(flow, spec.version, rule.direction, device)],
-            names_ports=bool(flow.header),
-        )
-        for flow in flows(spec)
-    ]
+    _refuse_unrealised(bound, where.features)
+    verdict = _network_verdict(bound, where, uses)
+    swap = towards_guest is (rule.direction is Direction.OUT)
+    if verdict is None or not _holds(bound, towards_guest, swap, uses):
+        return
+    ending = _ending(bound, where, swap, verdict, uses)
+    hides = ("srcmacaddr",) if swap else ()
+    for found in _tests(bound, towards_guest, None, swap, hides, uses):
+        yield from _with_verdict(found, ending, towards_guest, uses)
 
 
-def _answer(bound: Bound, kind: Attribute, device: Json, uses: Uses) -> Condition:
-    """A type that answers another is accepted only after that one went the other way; others need no state."""
+def _network_verdict(bound: Bound, where: NetworkSide, uses: Uses) -> Json | None:
+    action = bound.placed.rule.action
+    if action is Action.CONTINUE:
+        return None
+    if action is Action.REJECT:
+        if where.features.reject and not where.side.towards_guest:
+            return REJECT
+        side = "towards a guest reject" if where.features.reject else "reject"
+        uses.warn(f"filter {bound.placed.origin}: {side} is drop: the bridge cannot answer there")
+    return DROP if action in {Action.DROP, Action.REJECT} else where.accepted
+
+
+def _holds(bound: Bound, towards_guest: bool, swap: bool, uses: Uses) -> bool:
+    """Whether a rule says anything about packets of that direction."""
     rule = bound.placed.rule
     assert rule.match is not None
-    version = rule.match.spec.version
+    values = rule.match.values
+    if "type" in values and rule.direction is Direction.INOUT:
+        uses.warn(f"filter {bound.placed.origin}: an inout rule with an ICMP type has no effect")
+        return False
+    as_written = rule.direction is Direction.INOUT or (rule.direction is Direction.IN) is towards_guest
+    named = rule.statematch and "state" in values
+    if not as_written and ("type" in values or named):  # the answer is another type, and states are said one way
+        return False
+    conditions = set(values) - {"comment", "state"}
+    return not (swap and ("connlimit-above" in values or conditions == {"srcmacaddr"}))
+
+
+def _ending(bound: Bound, where: NetworkSide, swap: bool, verdict: Json, uses: Uses) -> list[Statements]:
+    """What follows the matches: a verdict, or rules that ask for the connection before they give it."""
+    rule, side = bound.placed.rule, where.side
+    assert rule.match is not None
+    number, states = rule.match.spec.number, _states(rule.match)
+    if "connlimit-above" in rule.match.values:
+        return [(_over_limit(bound, side, uses), verdict)]
+    if not rule.statematch:
+        return [(verdict,)]
+    state = way(where.features)
+    if states:
+        try:
+            return state.states(side, number, states, verdict, uses)
+        except Unsupported as error:
+            raise Unsupported(f"filter {bound.placed.origin}: {error}") from None
+    if "state" in rule.match.values or rule.action is not Action.ACCEPT or rule.direction is Direction.INOUT:
+        return [(verdict,)]
+    if swap:
+        return state.answers(side, number, verdict, uses)
+    kind = rule.match.values.get("type")
+    if kind is None:
+        return state.originals(side, number, verdict, uses)
+    answering = state.answers(side, number, verdict, uses)
     if kind.negated or kind.value.startswith("$"):
-        return Condition()
-    request = REPLY_TYPES[version].get(integer(kind.value))
-    if request is None:
-        return Condition()
-    other = Direction.OUT if rule.direction is Direction.IN else Direction.IN
-    uses.set(flow_set(OTHER, version, other))
-    uses.requests.add((version, request, other))
-    return Condition(known(OTHER, version, other, device, refresh=False))
+        return [*answering, *state.originals(side, number, verdict, uses)]
+    # An answer is accepted, where a rule accepts its type, after the question went the other way.
+    return answering if integer(kind.value) in REQUESTS[side.version].values() else [(verdict,)]
 
 
-def _matches(
-    bound: Bound,
-    towards_guest: bool,
-    chain_type: int | None,
-    swap: bool,
-    hides: tuple[str, ...],
-    uses: Uses,
-    header_tested: bool = False,
-) -> Iterator[list[Json]]:
-    """All alternatives of a rule's matches: one, unless variables had to be spelled out."""
+def _states(match_: Match) -> frozenset[str]:
+    given = match_.values.get("state")
+    return frozenset(given.value.split(",")) - {"NONE"} if given else frozenset()
+
+
+def _refuse_unrealised(bound: Bound, features: BridgeFeatures) -> None:
+    match_ = bound.placed.rule.match
+    values = match_.values if match_ else {}
+    where = f"filter {bound.placed.origin}: attribute"
+    for name in ("ipset", "ipsetflags"):
+        if name in values:
+            raise Unsupported(f"{where} {name} of <{match_ and match_.protocol}>: nftables cannot use kernel ip sets")
+    if "connlimit-above" in values and not features.tracking:
+        raise Unsupported(
+            f"{where} connlimit-above needs connection tracking for bridges, which this kernel does not have "
+            "(module nf_conntrack_bridge)"
+        )
+    for name in ("state", "connlimit-above", "option", "flags"):
+        if name in values and values[name].value.startswith("$"):
+            raise Unsupported(f"{where} {name} cannot be a variable")
+
+
+def _over_limit(bound: Bound, side: Side, uses: Uses) -> Json:
+    """Whether the packet's source has more than so many connections of those the rule is about."""
+    match_ = bound.placed.rule.match
+    assert match_ is not None
+    given = match_.values["connlimit-above"]
+    name = f"limit_{digest((bound.placed, side))}"
+    where = Set("bridge", name, ("ifname", f"ipv{side.version}_addr"), flags=("dynamic",), size=CONNECTIONS)
+    key = concat(side.interface, address(side.version, "saddr").expression)
+    count: Json = {"ct count": {"val": integer(given.value), **({} if given.negated else {"inv": True})}}
+    return {"set": {"op": "add", "elem": key, "set": uses.set(where), "stmt": [count]}}
+
+
+def goto(chain: str) -> Json:
+    """Go on in ``chain`` and do not come back."""
+    return {"goto": {"target": chain}}
+
+
+def _with_verdict(found: Tests, ending: list[Statements], towards_guest: bool, uses: Uses) -> Iterator[Statements]:
+    """Rules for all alternatives; what cannot be said in one rule is a chain entered by it."""
+    if not ending:
+        return
+    if found.neither:
+        ending = [*((*one, RETURN) for one in found.neither), *ending]
+    if found.either:
+        ending = [(*one, *rest) for one in found.either for rest in ending]
+    if len(ending) > 1 or len(ending[0]) > 1:  # one rule might name a protocol twice, which is not listed as written
+        ending = [(jump(uses.chain("if", towards_guest, ending)),)]
+    for matches in found.alternatives:
+        yield (*matches, *ending[0])
+
+
+def _tests(
+    bound: Bound, towards_guest: bool, chain_type: int | None, swap: bool, hides: tuple[str, ...], uses: Uses
+) -> Iterator[Tests]:
+    """What a rule asks for: once, unless variables had to be spelled out."""
     match_ = bound.placed.rule.match
     if match_ is None:
-        yield []
+        yield Tests([[]])
         return
     for constants in bound.alternatives():
         attributes = _visible({**bound.fixed, **constants}, swap, hides)
         looked_up = [one for one in bound.lookups if one.attributes[0] not in hides]
         named = {name: match_.values[name] for one in looked_up for name in one.attributes}
         every = {**attributes, **_visible(named, swap, ())}
-        ports = header_tested or any("port" in name for name in named)
-        found = tests(match_.spec, attributes, chain_type, ports)
+        found = tests(match_.spec, attributes, chain_type, any("port" in name for name in named))
         lookups = [_lookup(one, every, bound, towards_guest, swap, uses) for one in looked_up]
-        yield _apart(_joined(found, lookups))
+        alternatives = [_apart(_joined(one, lookups)) for one in found.alternatives]
+        yield Tests(alternatives, found.either, found.neither)
 
 
 def _apart(matches: list[Json]) -> list[Json]:
@@ -181,8 +251,9 @@ def _apart(matches: list[Json]) -> list[Json]:
 
 def _is_unequal(statement: Json) -> bool:
     body = statement["match"]
-    field = body["left"].get("payload", {}).get("field")
-    return body["op"] == "!=" and "payload" in body["left"] and field != "dscp" and not isinstance(body["right"], dict)
+    where = body["left"].get("payload", {})
+    alone = where.get("field") == "dscp" or where.get("protocol") == "vlan"
+    return bool(body["op"] == "!=" and where and not alone and not isinstance(body["right"], dict))
 
 
 def _as_range(statement: Json) -> Json:
@@ -208,8 +279,8 @@ def _lookup(
     assert bound.placed.rule.match is not None
     where = operands(bound.placed.rule.match.spec, attributes)
     fields = [where[swapped(name) if swap else name].expression for name in one.attributes]
-    uses.set(one.set)
-    return match(concat(interface(towards_guest), *fields), f"@{one.set.name}", "!=" if one.negated else "==")
+    key = concat(interface(towards_guest), *fields)
+    return match(key, uses.set(one.set), "!=" if one.negated else "==")
 
 
 def _visible(attributes: Mapping[str, Attribute], swap: bool, hides: tuple[str, ...]) -> dict[str, Attribute]:

@@ -1,25 +1,35 @@
 """What a rule looks at, as nftables expressions: one function per protocol element, from attributes to matches.
 
-Matches come in the order libnftables lists them: what is next to each other in a header is next to each other here,
-in the header's order. The ethertype is last, since a test of it before fields it is implied by would be left out, and
-what libnftables tests by itself, ``meta protocol``, holds for frames in a VLAN too.
+Matches come in the order libnftables lists them. The ethertype is last, since a test of it before fields it is implied
+by would be left out, and what libnftables tests by itself, ``meta protocol``, holds for frames in a VLAN too.
 """
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from ipaddress import ip_address
 
-from vnetd.model.errors import Invalid, Unsupported
-from vnetd.model.filter import Attribute
+from vnetd.model.errors import Invalid
 from vnetd.model.filter_protocols import Protocol
-from vnetd.model.filter_values import ETHERTYPES, OPCODES, PROTOCOL_NUMBERS, integer
+from vnetd.model.filter_values import PROTOCOL_NUMBERS, integer
 from vnetd.plan.rules import Json
+from vnetd.ruleset import filter_link as link
 from vnetd.ruleset import filter_symbols as names
 from vnetd.ruleset.expressions import match, meta, payload, span
-from vnetd.ruleset.filter_raw import header_match, network
+from vnetd.ruleset.filter_comparisons import SIDES, Attributes, compare, network
+from vnetd.ruleset.filter_tcp import tcp_flags, tcp_option
 
-Attributes = Mapping[str, Attribute]
+ICMPV6 = 58
 PORT_HEADERS = {6: "tcp", 17: "udp", 33: "dccp", 132: "sctp"}
+
+
+@dataclass(frozen=True, slots=True)
+class Tests:
+    """What a packet must be like: as one of ``alternatives`` says, each of which is a conjunction of matches, and as
+    one of ``either`` says, if there are any, and as none of ``neither`` says."""
+
+    alternatives: list[list[Json]]
+    either: list[list[Json]] = field(default_factory=list)
+    neither: list[list[Json]] = field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,17 +44,16 @@ def operands(spec: Protocol, attributes: Attributes) -> Mapping[str, Operand]:
     """The attributes of a match whose values a set can hold."""
     found = {"srcmacaddr": ether("saddr"), "dstmacaddr": ether("daddr")}
     if spec.name == "arp":
-        found |= {f"arp{side}macaddr": arp(f"{short}addr ether", "ether_addr") for side, short in _SIDES}
-        found |= {f"arp{side}ipaddr": arp(f"{short}addr ip", "ipv4_addr") for side, short in _SIDES}
+        found |= {f"arp{side}macaddr": arp(f"{short}addr ether", "ether_addr") for side, short in SIDES}
+        found |= {f"arp{side}ipaddr": arp(f"{short}addr ip", "ipv4_addr") for side, short in SIDES}
     if spec.version:
-        found |= {f"{side}ipaddr": address(spec.version, f"{short}addr") for side, short in _SIDES}
+        found |= {f"{side}ipaddr": address(spec.version, f"{short}addr") for side, short in SIDES}
         header = port_header(spec, attributes)
         if header:
-            found |= {f"{side}portstart": port(header, f"{short}port") for side, short in _SIDES}
+            found |= {f"{side}portstart": port(header, f"{short}port") for side, short in SIDES}
     return found
 
 
-_SIDES = (("src", "s"), ("dst", "d"))
 PARTNERS = {"addr": "mask", "start": "end"}
 
 
@@ -91,113 +100,85 @@ def port_header(spec: Protocol, attributes: Attributes) -> str:
     return PORT_HEADERS.get(integer(given.value, PROTOCOL_NUMBERS), "")
 
 
-def ethertype(number: int) -> Json:
-    """Frames of that type, without VLAN tag."""
-    return match(payload("ether", "type"), names.symbol(names.ETHERTYPE, number))
-
-
-def compare(left: Json, right: Json, attribute: Attribute) -> Json:
-    """Equal, or not equal if the attribute is negated."""
-    return match(left, right, "!=" if attribute.negated else "==")
-
-
-def tests(spec: Protocol, attributes: Attributes, known_type: int | None, header_tested: bool) -> list[Json]:
-    """All matches for constant attributes. ``known_type`` is the ethertype the chain is entered with.
+def tests(spec: Protocol, attributes: Attributes, known_type: int | None, header_tested: bool) -> Tests:
+    """What constant attributes ask for. ``known_type`` is the ethertype the chain is entered with.
 
     ``header_tested``: another statement of the rule names a port already, which implies the protocol.
     """
-    layer3 = list(_NETWORK[spec.name if spec.layer == 2 else "l3"](spec, attributes, header_tested))
-    layer2 = list(_ethernet(attributes))
+    alternatives = [_in_order(spec, attributes, known_type, one) for one in _upper(spec, attributes, header_tested)]
+    gratuitous, option = attributes.get("gratuitous"), attributes.get("option")
+    found = Tests(alternatives)
+    if gratuitous and gratuitous.value == "true":
+        differing = link.differing_addresses()
+        found = Tests(alternatives, either=differing) if gratuitous.negated else Tests(alternatives, neither=differing)
+    if option and option.negated:
+        found = Tests(alternatives, neither=[[tcp_option(integer(option.value))]])
+    return found
+
+
+def _in_order(spec: Protocol, attributes: Attributes, known_type: int | None, upper: list[Json]) -> list[Json]:
+    """Matches of the network layer and above with those of the link layer, as libnftables lists them."""
+    if spec.name == "stp":
+        return list(link.stp(attributes))
+    ethernet = list(link.ethernet(attributes))
+    if spec.name == "vlan":
+        return ethernet + list(link.vlan(attributes, known_type))
     needed = _ETHERTYPE.get(spec.name)
-    kind = [ethertype(needed)] if needed and needed != known_type else []
+    kind = [link.ethertype(needed)] if needed and needed != known_type else []
     if spec.name == "arp":
-        return layer2 + layer3 + kind
+        return ethernet + upper + kind
     if spec.name == "rarp":  # raw header fields mean something else in other frames
-        return layer2 + kind + layer3
-    return layer3 + layer2 + kind
+        return ethernet + kind + upper
+    return upper + ethernet + kind
 
 
 _ETHERTYPE = {"ip": 0x800, "ipv6": 0x86DD, "arp": 0x806, "rarp": 0x8035}
 
 
-def _ethernet(attributes: Attributes) -> Iterator[Json]:
-    for name, field in (("dst", "daddr"), ("src", "saddr")):
-        given = attributes.get(f"{name}macaddr")
-        if given is None:
-            continue
-        mask = attributes.get(f"{name}macmask")
-        left, value = payload("ether", field), given.value
-        if mask and mask.value != "ff:ff:ff:ff:ff:ff":
-            left, value = {"&": [left, mask.value]}, _masked_mac(given.value, mask.value)
-        yield compare(left, value, given)
-    kind = attributes.get("protocolid")
-    if kind:
-        number = integer(kind.value, ETHERTYPES)
-        yield compare(payload("ether", "type"), names.symbol(names.ETHERTYPE, number), kind)
+def _upper(spec: Protocol, attributes: Attributes, header_tested: bool) -> list[list[Json]]:
+    """Alternatives of what is asked of the network layer and above."""
+    if spec.layer == 2 and not spec.version:
+        builder = _MESSAGES.get(spec.name)
+        return [list(builder(attributes)) if builder else []]
+    internet = list(_internet(spec.version, attributes))
+    transport = _ip(spec, attributes, header_tested) if spec.layer == 2 else _l3(spec, attributes, header_tested)
+    return [internet + one for one in transport]
 
 
-def _masked_mac(mac: str, mask: str) -> str:
-    octets = zip(mac.split(":"), mask.split(":"), strict=True)
-    return ":".join(f"{int(one, 16) & int(other, 16):02x}" for one, other in octets)
+_Builder = Callable[[Attributes], Iterator[Json]]
+_MESSAGES: Mapping[str, _Builder] = {"arp": link.arp, "rarp": link.rarp}
 
 
-def _mac(spec: Protocol, attributes: Attributes, header_tested: bool) -> Iterator[Json]:
-    yield from ()
-
-
-def _arp(spec: Protocol, attributes: Attributes, header_tested: bool) -> Iterator[Json]:
-    refuse_gratuitous(attributes)
-    for name, field, table in (
-        ("hwtype", "htype", {}),
-        ("protocoltype", "ptype", names.ETHERTYPE),
-        ("opcode", "operation", names.ARP_OPERATION),
-    ):
-        given = attributes.get(name)
-        if given:
-            yield compare(payload("arp", field), names.symbol(table, integer(given.value, OPCODES)), given)
-    for side, short in _SIDES:
-        hardware = attributes.get(f"arp{side}macaddr")
-        if hardware:
-            yield compare(payload("arp", f"{short}addr ether"), hardware.value, hardware)
-        yield from _network(payload("arp", f"{short}addr ip"), attributes, f"arp{side}ip", 32)
-
-
-def refuse_gratuitous(attributes: Attributes) -> None:
-    """Two fields of one packet cannot be compared with each other in nftables."""
-    given = attributes.get("gratuitous")
-    if given and given.value == "true":
-        raise Unsupported("attribute gratuitous of filter rules for ARP is not supported yet")
-
-
-def _rarp(spec: Protocol, attributes: Attributes, header_tested: bool) -> Iterator[Json]:
-    refuse_gratuitous(attributes)
-    yield from header_match(attributes)
-
-
-def _ip(spec: Protocol, attributes: Attributes, header_tested: bool) -> Iterator[Json]:
-    yield from _internet(spec.version, attributes)
+def _ip(spec: Protocol, attributes: Attributes, header_tested: bool) -> list[list[Json]]:
     header = port_header(spec, attributes)
-    given = attributes.get("protocol")
-    icmp = list(_icmpv6_ranges(attributes))
-    ports = list(_ports(header, attributes))
     if any("port" in name for name in attributes) and not header:
         raise Invalid(f"ports in <{spec.name}> need a protocol that is not negated")
-    if given and not ports and not icmp and not (header and header_tested):
-        number = integer(given.value, PROTOCOL_NUMBERS)
-        yield compare(ip_protocol(spec.version), names.protocol(number), given)
-    yield from ports
-    yield from icmp
-
-
-def _l3(spec: Protocol, attributes: Attributes, header_tested: bool) -> Iterator[Json]:
-    yield from _internet(spec.version, attributes)
-    header = port_header(spec, attributes)
+    given = attributes.get("protocol")
+    alternatives = _icmpv6_ranges(attributes)
+    if alternatives is not None:
+        if given and (given.negated or integer(given.value, PROTOCOL_NUMBERS) != ICMPV6):
+            raise Invalid("type and code in <ipv6> need protocol icmpv6")
+        return alternatives
     ports = list(_ports(header, attributes))
-    icmp = list(_icmp(spec, attributes))
-    if spec.number is not None and not ports and not icmp and not (header and header_tested):
-        yield match(ip_protocol(spec.version), names.protocol(spec.number))
-    yield from ports
-    yield from icmp
+    if given and not ports and not (header and header_tested):
+        number = integer(given.value, PROTOCOL_NUMBERS)
+        return [[compare(ip_protocol(spec.version), names.protocol(number), given)]]
+    return [ports]
+
+
+def _l3(spec: Protocol, attributes: Attributes, header_tested: bool) -> list[list[Json]]:
+    if alternatives := _icmp(spec, attributes):
+        return alternatives
+    header, option = port_header(spec, attributes), attributes.get("option")
+    flags = tcp_flags(attributes)
+    if flags is None:
+        return []
+    found = [*_ports(header, attributes), *flags]
+    if option and not option.negated:
+        found.append(tcp_option(integer(option.value)))
+    if spec.number is not None and not found and not (header and header_tested):
+        found = [match(ip_protocol(spec.version), names.protocol(spec.number))]
+    return [found]
 
 
 def _internet(version: int, attributes: Attributes) -> Iterator[Json]:
@@ -205,7 +186,7 @@ def _internet(version: int, attributes: Attributes) -> Iterator[Json]:
     dscp = attributes.get("dscp")
     if dscp:
         yield compare(payload(header, "dscp"), names.symbol(names.DSCP, integer(dscp.value)), dscp)
-    for side, short in _SIDES:
+    for side, short in SIDES:
         field = payload(header, f"{short}addr")
         yield from _network(field, attributes, f"{side}ip", 32 if version == 4 else 128)
         first, last = attributes.get(f"{side}ipfrom"), attributes.get(f"{side}ipto")
@@ -231,7 +212,7 @@ def _network(field: Json, attributes: Attributes, stem: str, full: int) -> Itera
 
 
 def _ports(header: str, attributes: Attributes) -> Iterator[Json]:
-    for side, short in _SIDES:
+    for side, short in SIDES:
         first, last = attributes.get(f"{side}portstart"), attributes.get(f"{side}portend")
         if first and header:
             start = integer(first.value)
@@ -241,35 +222,46 @@ def _ports(header: str, attributes: Attributes) -> Iterator[Json]:
             yield compare(payload(header, f"{short}port"), span(start, end) if last and end > start else start, first)
 
 
-def _icmp(spec: Protocol, attributes: Attributes) -> Iterator[Json]:
+def _icmp(spec: Protocol, attributes: Attributes) -> list[list[Json]]:
+    """Alternatives; without type any code is meant, and a negated pair is any other pair."""
     kind, code = attributes.get("type"), attributes.get("code")
-    if kind is None:
-        return
-    if code and kind.negated:
-        raise Unsupported(f"a negated type together with a code in <{spec.name}> is not supported yet")
     four = spec.version == 4
-    header = "icmp" if four else "icmpv6"
-    types = names.ICMP_TYPE if four else names.ICMPV6_TYPE
-    yield compare(payload(header, "type"), names.symbol(types, integer(kind.value)), kind)
+    header, table = ("icmp", names.ICMP_TYPE) if four else ("icmpv6", names.ICMPV6_TYPE)
+    fields = []
+    if kind:
+        fields.append((payload(header, "type"), names.symbol(table, integer(kind.value))))
     if code:
-        yield compare(payload(header, "code"), integer(code.value), code)
+        fields.append((payload(header, "code"), integer(code.value)))
+    return _all_or_not(fields, negated=bool(kind and kind.negated))
 
 
-def _icmpv6_ranges(attributes: Attributes) -> Iterator[Json]:
-    """``type``, ``typeend``, ``code`` and ``codeend`` of <ipv6> are one range of each, absent ends open."""
+def _all_or_not(fields: list[tuple[Json, Json]], *, negated: bool) -> list[list[Json]]:
+    """One alternative in which all fields are equal, or those in which a field is unequal and all before it equal."""
+    if not negated:
+        return [[match(left, right) for left, right in fields]] if fields else []
+    return [
+        [*(match(one, value) for one, value in fields[:place]), match(left, right, "!=")]
+        for place, (left, right) in enumerate(fields)
+    ]
+
+
+def _icmpv6_ranges(attributes: Attributes) -> list[list[Json]] | None:
+    """``type``, ``typeend``, ``code`` and ``codeend`` of <ipv6> are one range of each, absent ends open.
+
+    ``None`` if none of them is given, no alternative if they can never hold.
+    """
     given = [attributes[name] for name in ("type", "typeend", "code", "codeend") if name in attributes]
     if not given:
-        return
+        return None
     tables: Mapping[str, Mapping[int, str]] = {"type": names.ICMPV6_TYPE, "code": {}}
-    found = []
-    for field, table in tables.items():
-        first, last = _bounds(attributes, field)
+    fields = []
+    for place, table in tables.items():
+        first, last = _bounds(attributes, place)
         if (first, last) != (0, 255):
-            right = names.symbols(table, first, last)
-            found.append(compare(payload("icmpv6", field), right, given[0]))
-    if given[0].negated and len(found) != 1:
-        raise Unsupported("a negated type together with a code in <ipv6> is not supported yet")
-    yield from found or [match(meta("l4proto"), names.protocol(58))]
+            fields.append((payload("icmpv6", place), names.symbols(table, first, last)))
+    if not fields:
+        return [] if given[0].negated else [[match(meta("l4proto"), names.protocol(ICMPV6))]]
+    return _all_or_not(fields, negated=given[0].negated)
 
 
 def _bounds(attributes: Attributes, field: str) -> tuple[int, int]:
@@ -279,7 +271,3 @@ def _bounds(attributes: Attributes, field: str) -> tuple[int, int]:
     if end < start:
         raise Invalid(f"{field} range {start} to {end} ends before it begins")
     return start, end
-
-
-_Builder = Callable[[Protocol, Attributes, bool], Iterator[Json]]
-_NETWORK: Mapping[str, _Builder] = {"mac": _mac, "arp": _arp, "rarp": _rarp, "ip": _ip, "ipv6": _ip, "l3": _l3}

@@ -16,7 +16,7 @@ from vnetd.model.filter import (
     chain_prefix,
     check_parameter,
 )
-from vnetd.model.filter_protocols import LATER, PROTOCOLS
+from vnetd.model.filter_protocols import PROTOCOLS
 from vnetd.model.filter_values import odd_ipv4
 from vnetd.xmlcodec.parsed import Parsed
 from vnetd.xmlcodec.reader import Element, Fields, build, open_document
@@ -26,7 +26,7 @@ from vnetd.xmlcodec.xml import SPACE, Writer
 def filter_from_xml(text: str, *, lenient: bool = False) -> Parsed[Filter]:
     """Read a <filter>. ``lenient``: what is unknown is dropped with a warning.
 
-    Raises ``Invalid`` naming line, element, value and rule; ``Unsupported`` naming a protocol that comes later.
+    Raises ``Invalid`` naming line, element, value and rule.
     """
     root = open_document(text, "filter", lenient=lenient)
     fields = {
@@ -160,7 +160,7 @@ def _priority(rule: Element) -> int:
 
 def _match(rule: Element) -> Match | None:
     """The first element of a known protocol decides; further ones of the same name add attributes."""
-    elements = rule.each(*PROTOCOLS, *LATER)
+    elements = rule.each(*PROTOCOLS)
     if not elements:
         return None
     chosen = elements[0].node.tag
@@ -178,7 +178,7 @@ def _match(rule: Element) -> Match | None:
 
 def _attributes(element: Element) -> dict[str, Attribute]:
     negated = element.attribute("match") == "no"
-    known = PROTOCOLS[element.node.tag].attributes if element.node.tag in PROTOCOLS else ()
+    known = PROTOCOLS[element.node.tag].attributes
     given = {name: element.attribute(name) for name in known}
     for name, value in given.items():
         if value and name.endswith(("ipaddr", "ipfrom", "ipto")) and odd_ipv4(value):
