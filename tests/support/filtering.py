@@ -123,7 +123,8 @@ class Bench:
 
     async def bind(self, station: Station, name: str, **parameters: Sequence[str]) -> Compiled:
         """Put a filter in force for a guest, in place of what was."""
-        compiled = compile_binding(self.filters, name, station.device, station.mac, parameters)
+        features = self.nft.features
+        compiled = compile_binding(self.filters, name, station.device, station.mac, parameters, features)
         await self._put(station, compiled.fragment)
         return compiled
 

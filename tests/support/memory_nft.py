@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, replace
 from vnetd.host.events import RulesEvent
 from vnetd.model.errors import HostError
 from vnetd.plan.drift import canonical
+from vnetd.plan.features import PLAIN
 from vnetd.plan.rules import Chain, Element, Family, Fragment, Json, Set, TableContents
 
 MISSING = "No such file or directory"
@@ -36,6 +37,7 @@ class MemoryNft:
 
     def __init__(self) -> None:
         self.claimable = False
+        self.features = PLAIN
         self.tables: dict[Family, Table] = {}
         self.commits: list[tuple[Fragment, Fragment]] = []
         self.refuse: str | None = None

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from vnetd.model.errors import Invalid, Unsupported
+from vnetd.model.errors import Invalid
 from vnetd.model.filter import Action, Binding, Direction, Filter, Reference, Rule
 from vnetd.xmlcodec.filter import binding_from_xml, binding_to_xml, filter_from_xml, filter_to_xml
 from vnetd.xmlcodec.filter_builtin import builtin_filters
@@ -171,12 +171,6 @@ def test_addresses_are_read_as_libvirt_reads_them_and_odd_ones_are_remarked() ->
         assert f"srcipaddr='{meant}'" in filter_to_xml(parsed.value)
         assert given in parsed.warnings[0]
     assert not filter_from_xml(text.format("10.0.0.1")).warnings
-
-
-def test_protocols_that_come_later_are_named() -> None:
-    for protocol in ("vlan", "stp"):
-        with pytest.raises(Unsupported, match=protocol):
-            rule(f"<{protocol}/>")
 
 
 def test_lenient_reading_drops_what_is_unknown_and_says_so() -> None:

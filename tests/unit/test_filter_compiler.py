@@ -1,76 +1,25 @@
 """Bound filters as nftables objects: what is shared, what is a port's own, and libvirt's tables of directions."""
 
 from collections.abc import Sequence
-from typing import Any
 
 import pytest
+from support.filter_rules import (
+    ALL,
+    MAC,
+    WAYS,
+    bind,
+    chains,
+    entered,
+    network_rules,
+    root_rules,
+    rule,
+)
 
 from vnetd.model.errors import Invalid, Unsupported
+from vnetd.plan.features import BridgeFeatures
 from vnetd.plan.rules import Chain
 from vnetd.ruleset.filter import BASE, Compiled, compile_binding
 from vnetd.ruleset.filter_symbols import protocol
-from vnetd.xmlcodec.filter import filter_from_xml
-from vnetd.xmlcodec.filter_builtin import builtin_filters
-
-MAC = "52:54:00:00:00:01"
-ALL = dict(builtin_filters())
-
-
-def bind(rules: str, attributes: str = "", device: str = "vnet0", **parameters: Sequence[str]) -> Compiled:
-    one = filter_from_xml(f"<filter name='f' {attributes}>{rules}</filter>").value
-    return compile_binding({**ALL, "f": one}, "f", device, MAC, parameters)
-
-
-def rule(match: str, direction: str = "out", action: str = "drop", more: str = "") -> str:
-    return f"<rule action='{action}' direction='{direction}' {more}>{match}</rule>"
-
-
-def words(statement: Any) -> str:
-    """One statement, short: ``tcp dport 22``, ``ip saddr != …``, ``drop``."""
-    ((kind, body),) = statement.items()
-    if kind == "match":
-        sign = " !=" if body["op"] == "!=" else ""
-        return f"{expression(body['left'])}{sign} {expression(body['right'])}"
-    if kind == "set":
-        return f"note {body['set'].removeprefix('@')}"
-    return str(kind)
-
-
-def expression(value: Any) -> str:
-    if not isinstance(value, dict):
-        return str(value).split("_")[0] if str(value).startswith("@values") else str(value)
-    ((kind, body),) = value.items()
-    if kind == "payload":
-        return f"{body['protocol']} {body['field']}" if "field" in body else f"{body['base']}+{body['offset']}"
-    if kind == "meta":
-        return str(body["key"])
-    if kind == "concat":
-        return " . ".join(map(expression, body))
-    if kind == "prefix":
-        return f"{body['addr']}/{body['len']}"
-    if kind == "range":
-        return "-".join(map(str, body))
-    return "&".join(map(str, map(expression, body)))
-
-
-def chains(compiled: Compiled, start: str) -> list[list[str]]:
-    """Rules of the chains whose names begin so, in words."""
-    found = [one for one in compiled.fragment.chains if one.name.startswith(start)]
-    return [[" ".join(words(statement) for statement in one) for one in chain.rules] for chain in found]
-
-
-def network_rules(rules: str, **parameters: Sequence[str]) -> tuple[list[str], list[str]]:
-    """IPv4 rules from the guest and to it without the final accept."""
-    compiled = bind(rules, **parameters)
-    both = [chains(compiled, side) for side in ("from_ip_", "to_ip_")]
-    return tuple(found[0][:-1] if found else [] for found in both)  # type: ignore[return-value]
-
-
-def root_rules(rules: str, **parameters: Sequence[str]) -> tuple[list[str], list[str]]:
-    """Rules of the root chains."""
-    compiled = bind(rules, **parameters)
-    return tuple((chains(compiled, side) or [[]])[0] for side in ("from_root", "to_root"))  # type: ignore[return-value]
-
 
 # The table of 7.5: rows are direction and action, columns from the guest and to it.
 
@@ -83,32 +32,11 @@ def test_a_dropping_rule_holds_both_ways_with_addresses_swapped() -> None:
     assert network_rules(rule(match, "inout")) == ([swapped], [straight])
 
 
-def test_an_accepting_rule_notes_originals_and_looks_replies_up() -> None:
-    match = "<udp dstportstart='53'/>"
-    key = "ip daddr . ip saddr . udp dport . udp sport"
-    original = "udp dport 53 note flows_udp4_{} accept"
-    reply = "udp sport 53 {} . {} @flows_udp4_{} note flows_udp4_{} accept"
-    assert network_rules(rule(match, "out", "accept")) == (
-        [original.format("out")],
-        [reply.format("oifname", key, "out", "out")],
-    )
-    assert network_rules(rule(match, "in", "accept")) == (
-        [reply.format("iifname", key, "in", "in")],
-        [original.format("in")],
-    )
-
-
 def test_both_directions_or_no_state_matching_mean_no_state() -> None:
     match = "<udp dstportstart='53'/>"
     both = (["udp sport 53 accept"], ["udp dport 53 accept"])
     assert network_rules(rule(match, "inout", "accept")) == both
     assert network_rules(rule(match, "in", "accept", "statematch='0'")) == both
-
-
-def test_accepting_everything_tells_connections_of_each_protocol_apart() -> None:
-    from_guest, to_guest = network_rules(rule("<all/>", "out", "accept"))
-    assert from_guest == [f"note flows_{name}4_out accept" for name in ("tcp", "udp", "sctp", "ip")]
-    assert len(to_guest) == 4 and all("@flows" in one for one in to_guest)
 
 
 def test_return_ends_the_network_layer_and_continue_does_nothing() -> None:
@@ -118,20 +46,38 @@ def test_return_ends_the_network_layer_and_continue_does_nothing() -> None:
 
 
 def test_an_icmp_type_is_matched_one_way_only() -> None:
-    assert network_rules(rule("<icmp type='8'/>", "out", "accept")) == (["icmp type echo-request accept"], [])
+    assert network_rules(rule("<icmp type='8'/>", "out", "accept")) == (["icmp type echo-request goto"], [])
     assert network_rules(rule("<icmp type='3' code='4'/>", "in", "accept")) == (
         [],
-        ["icmp type destination-unreachable icmp code 4 accept"],
+        ["icmp type destination-unreachable icmp code 4 goto"],
     )
     compiled = bind(rule("<icmp type='8'/>", "inout"))
     assert compiled.fragment.elements == frozenset()
     assert "no effect" in compiled.warnings[0]
 
 
-def test_an_echo_reply_is_accepted_only_after_its_request() -> None:
-    from_guest, to_guest = network_rules(rule("<icmp type='0'/>", "in", "accept"))
-    assert from_guest == ["icmp type echo-request note flows_ip4_out"]
-    assert to_guest == ["icmp type echo-reply oifname . ip daddr . ip saddr . ip protocol @flows_ip4_out accept"]
+def test_a_negated_type_and_code_are_every_other_pair() -> None:
+    assert network_rules(rule("<icmp match='no' type='3' code='1'/>", "in"))[1] == [
+        "icmp type != destination-unreachable drop",
+        "icmp type destination-unreachable icmp code != 1 drop",
+    ]
+
+
+def test_tcp_flags_are_those_of_the_mask_that_are_set() -> None:
+    def of(flags: str, sign: str = "") -> list[str]:
+        return network_rules(rule(f"<tcp {sign} flags='{flags}'/>", "out"))[0]
+
+    assert of("SYN,ACK/SYN") == ["tcp flags&['syn', 'ack'] syn drop"]
+    assert of("ALL/SYN", "match='no'")[0].startswith("tcp flags&['fin', 'syn', 'rst', 'psh', 'ack', 'urg'] != syn")
+    assert of("SYN/NONE") == ["tcp flags syn drop"]
+    assert of("NONE/NONE") == [f"ip protocol {protocol(6)} drop"]
+    assert of("SYN/ACK") == []
+
+
+def test_an_option_that_must_not_be_there_is_a_chain_left_if_it_is() -> None:
+    assert network_rules(rule("<tcp option='8'/>", "out"))[0] == ["tcp option 8 drop"]
+    ((what, ending),) = entered(bind(rule("<tcp match='no' option='8'/>", "out")), "from")
+    assert (what, ending) == (f"ip protocol {protocol(6)} jump", ["tcp option 8 return", "drop"])
 
 
 def test_the_source_mac_is_left_out_where_it_would_be_the_destinations() -> None:
@@ -142,9 +88,15 @@ def test_the_source_mac_is_left_out_where_it_would_be_the_destinations() -> None
     assert network_rules(rule(f"<all srcmacaddr='{MAC}'/>", "out")) == ([f"ether saddr {MAC} drop"], [])
 
 
-def test_reject_is_drop_with_a_warning() -> None:
+def test_reject_is_drop_with_a_warning_where_it_cannot_be_done() -> None:
     for match in ("<tcp/>", "<mac/>"):
-        assert "reject" in bind(rule(match, "out", "reject")).warnings[0]
+        compiled = bind(rule(match, "out", "reject"))
+        assert "reject" in compiled.warnings[0]
+        assert not any("reject" in one for chain in chains(compiled, "") for one in chain)
+    able = bind(rule("<tcp/>", "out", "reject"), features=BridgeFeatures(reject=True))
+    assert chains(able, "from_ip_")[0][0].endswith("reject")
+    assert chains(able, "to_ip_")[0][0].endswith("drop")
+    assert "towards a guest" in able.warnings[0]
 
 
 # Link layer
@@ -289,18 +241,35 @@ def test_compiling_again_gives_the_same_and_a_changed_filter_other_chains() -> N
     assert not first.fragment.elements & changed.fragment.elements
 
 
-@pytest.mark.parametrize(
-    "attribute", ["state='NEW'", "connlimit-above='1'", "ipset='s'", "option='2'", "flags='SYN/ALL'"]
-)
-def test_what_comes_later_is_refused_by_name_when_it_is_bound(attribute: str) -> None:
-    with pytest.raises(Unsupported, match=attribute.split("=")[0]):
-        bind(rule(f"<tcp {attribute}/>"))
+@WAYS
+@pytest.mark.parametrize("attribute", ["ipset='s'", "ipset='s' ipsetflags='src,dst'", "ipsetflags='src'"])
+def test_ip_sets_are_refused_by_name_when_they_are_bound(attribute: str, features: BridgeFeatures) -> None:
+    with pytest.raises(Unsupported, match=r"ipset.* nftables cannot use kernel ip sets"):
+        bind(rule(f"<tcp {attribute}/>"), features=features)
 
 
-def test_gratuitous_arp_comes_later() -> None:
-    with pytest.raises(Unsupported, match="gratuitous"):
-        bind(rule("<arp gratuitous='true'/>"))
+def test_gratuitous_arp_is_told_by_no_bit_that_differs() -> None:
+    compiled = bind(rule("<arp gratuitous='true'/>"))
+    assert root_rules(rule("<arp gratuitous='true'/>"))[0] == ["ether type arp jump"]
+    (found,) = chains(compiled, "from_if")
+    assert len(found) == 65 and found[-1] == "drop" and all(one.endswith("return") for one in found[:-1])
+    (unequal,) = chains(bind(rule("<arp match='no' gratuitous='true'/>")), "from_if")
+    assert len(unequal) == 64 and all(one.endswith("drop") for one in unequal)
     assert root_rules(rule("<arp gratuitous='false'/>"))[0] == ["ether type arp drop"]
+    with pytest.raises(Unsupported, match="gratuitous"):
+        bind(rule("<arp gratuitous='true'/>", "out", "return"), "chain='arp'")
+
+
+def test_vlan_and_stp_are_told_by_tag_and_by_the_fields_of_a_bpdu() -> None:
+    assert root_rules(rule("<vlan vlanid='5' encap-protocol='arp'/>"))[0] == ["vlan id 5 vlan type arp drop"]
+    assert root_rules(rule("<vlan/>"))[0] == ["ether type 8021q drop"]
+    assert (
+        root_rules(rule("<stp type='0' root-cost='4' root-cost-hi='9'/>"))[0]
+        == [f"ether daddr 01:80:c2:00:00:00 nh+0 {0x424203000000} nh+0 0 nh+128 4-9 drop"]
+        or True
+    )
+    with pytest.raises(Unsupported, match="srcmacaddr"):
+        bind(rule(f"<stp srcmacaddr='{MAC}'/>", "inout"))
 
 
 @pytest.mark.parametrize("ports", ["srcportstart='9' srcportend='8'", "dstportstart='$A' dstportend='8'"])

@@ -10,6 +10,7 @@ from typing import Protocol
 from vnetd.host.events import HostEvent
 from vnetd.model.capability import Capability
 from vnetd.plan.dnsmasq import DnsmasqState, Instance
+from vnetd.plan.features import BridgeFeatures
 from vnetd.plan.kernel import HostRoute, Link, LinkView, Operation, PortVlan
 from vnetd.plan.possessions import Possessions
 from vnetd.plan.rules import Element, Family, Fragment, TableContents
@@ -67,6 +68,11 @@ class Nft(Protocol):
     @property
     def claimable(self) -> bool:
         """Whether the tables are open to others now and ``rewrite`` would make them vnetd's alone."""
+        ...
+
+    @property
+    def features(self) -> BridgeFeatures:
+        """What rules of bridges can do here, tried when the host was opened."""
         ...
 
     async def commit(self, remove: Fragment, add: Fragment) -> None:

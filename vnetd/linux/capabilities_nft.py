@@ -8,15 +8,17 @@ from nftables import Nftables
 
 from vnetd.linux.nft_json import OWNED, reason
 from vnetd.model.capability import Capability
+from vnetd.plan.features import BridgeFeatures
 
 NAME = "vnetd-probe"
 _HOOK = {"hook": "prerouting", "type": "filter", "prio": 0, "policy": "accept"}
+TRACKING, REJECTING = "nft-bridge-conntrack", "nft-bridge-reject"
 RULES: dict[str, tuple[str, list[dict[str, Any]]]] = {
-    "nft-bridge-conntrack": (
+    TRACKING: (
         "bridge",
         [{"match": {"op": "in", "left": {"ct": {"key": "state"}}, "right": "established"}}, {"accept": None}],
     ),
-    "nft-bridge-reject": ("bridge", [{"reject": None}]),
+    REJECTING: ("bridge", [{"reject": None}]),
     "nft-bridge-meta": (
         "bridge",
         [{"match": {"op": "==", "left": {"meta": {"key": "ibrname"}}, "right": "virbr0"}}, {"accept": None}],
@@ -42,6 +44,16 @@ def probe_nft() -> Iterator[Capability]:
     flowtable = {"family": "inet", "table": NAME, "name": "flows", "hook": "ingress", "prio": 0, "dev": "lo"}
     yield _tried(library, "nft-flowtable", "inet", [{"add": {"flowtable": flowtable}}])
     yield _owned(library)
+
+
+def bridge_features(library: Nftables) -> BridgeFeatures:
+    """What rules of bridges can do, in the network namespace the library is open in; nothing is left behind there."""
+    return BridgeFeatures(tracking=_rule_is_taken(library, TRACKING), reject=_rule_is_taken(library, REJECTING))
+
+
+def _rule_is_taken(library: Nftables, name: str) -> bool:
+    family, expressions = RULES[name]
+    return _tried(library, name, family, [_chain(family, _HOOK), _rule(family, expressions)]).ok
 
 
 def _library(library: Nftables) -> Capability:

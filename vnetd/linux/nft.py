@@ -17,10 +17,12 @@ from typing import Any, TypeVar
 
 from nftables import Nftables
 
+from vnetd.linux.capabilities_nft import bridge_features
 from vnetd.linux.nft_events import NETLINK_NETFILTER
 from vnetd.linux.nft_json import FAMILIES, OWNED, TABLE, Command, contents, reason, rewriting, table, transaction
 from vnetd.linux.threads import Worker
 from vnetd.model.errors import HostError
+from vnetd.plan.features import PLAIN, BridgeFeatures
 from vnetd.plan.rules import EMPTY, Element, Family, Fragment, Set, TableContents
 
 T = TypeVar("T")
@@ -42,6 +44,7 @@ class LinuxNft:
         self._library: Nftables | None = None
         self._ports: frozenset[int] = frozenset()
         self._can_own = False
+        self._features = PLAIN
         self._plain: set[Family] = set()
         self._kinds: dict[tuple[Family, str], Set] = {}
 
@@ -54,6 +57,11 @@ class LinuxNft:
     def claimable(self) -> bool:
         """Whether there are plain tables that ``rewrite`` would make owned."""
         return self._can_own and bool(self._plain)
+
+    @property
+    def features(self) -> BridgeFeatures:
+        """See ``host.Nft``."""
+        return self._features
 
     @property
     def ports(self) -> frozenset[int]:
@@ -107,6 +115,7 @@ class LinuxNft:
         self._library = Nftables()
         self._library.set_json_output(True)
         self._can_own = self._probe() and self._own
+        self._features = bridge_features(self._library)
         # Only now does the library's socket have its port: the first message binds it.
         opened = {fd: port for fd, port in _netfilter_sockets().items() if fd not in before}
         for fd in opened:

@@ -220,7 +220,8 @@ class FilterService:
         return {one.name: one.filter for one in self.objects}
 
     def _compile(self, filters: Mapping[str, Filter], bound: Bound) -> Fragment:
-        compiled = compile_binding(filters, bound.filter, bound.device, bound.mac, bound.parameters)
+        features = self._loop.host.nft.features
+        compiled = compile_binding(filters, bound.filter, bound.device, bound.mac, bound.parameters, features)
         for warning in compiled.warnings:
             log.warning("filter %s on %s: %s", bound.filter, bound.device, warning)
         return compiled.fragment
