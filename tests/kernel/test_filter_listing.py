@@ -6,6 +6,7 @@ import pytest
 
 from vnetd.linux.nft import LinuxNft
 from vnetd.plan.drift import same_definition
+from vnetd.plan.ledger import Ledger
 from vnetd.plan.listing import same_rules
 from vnetd.plan.rules import EMPTY, Fragment
 from vnetd.ruleset.filter import compile_binding
@@ -205,3 +206,29 @@ async def test_every_built_in_filter_is_listed_as_it_was_written(nft: LinuxNft, 
     server = ["fd00::1"] if "v6" in name else ["10.0.0.3"]
     parameters = {**VALUES, "DHCPSERVER": server}
     await assert_listed_as_written(nft, compile_binding(builtin_filters(), name, "vnet0", MAC, parameters).fragment)
+
+
+RANGING = [
+    ("ip srcipaddr='$A' srcipmask='$M'", {"A": ["10.0.0.1", "10.0.0.9", "10.9.0.1"], "M": ["24", "32", "31"]}),
+    ("ipv6 srcipaddr='$A' srcipmask='64'", {"A": ["fd00::1", "fd00:0:0:1::1", "fd01::1"]}),
+    ("all srcipfrom='$A' srcipto='$B'", {"A": ["10.0.0.1", "10.0.1.0"], "B": ["10.0.0.7", "10.0.1.255"]}),
+    ("tcp dstportstart='$A' dstportend='$B'", {"A": ["0x16", "80"], "B": ["22", "90"]}),
+    ("arp arpsrcipaddr='$A' arpsrcipmask='8' arpsrcmacaddr='$MAC'", {"A": ["10.0.0.1"]}),
+    ("tcp dstportstart='$A' dstportend='9' srcipaddr='$B' srcipmask='0'", {"A": ["1"], "B": ["10.0.0.1"]}),
+]
+
+
+@pytest.mark.parametrize(("match", "values"), RANGING, ids=[match for match, _ in RANGING])
+async def test_ranges_in_sets_are_listed_as_they_were_written(
+    nft: LinuxNft, match: str, values: dict[str, list[str]]
+) -> None:
+    text = f"<filter name='f'><rule action='drop' direction='in'><{match}/></rule></filter>"
+    filter = filter_from_xml(text).value
+    part = compile_binding({"f": filter}, "f", "vnet0", MAC, values).fragment
+    ledger = Ledger()
+    ledger.accept(ledger.propose({"vnet0": part}))
+    await nft.commit(EMPTY, part)
+    listed = await nft.table("bridge")
+    assert listed is not None
+    assert [one.what for one in ledger.drift_table("bridge", listed).what] == []
+    assert any(element.set.startswith("values_") for element in part.elements)

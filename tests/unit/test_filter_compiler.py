@@ -179,12 +179,58 @@ def test_one_negated_value_is_a_lookup_and_several_match_everything_with_a_warni
     assert chains(again, "from_root") == chains(one, "from_root")
 
 
-def test_what_a_set_cannot_say_is_spelled_out() -> None:
-    masks = bind(rule("<ip srcipaddr='$IP' srcipmask='24'/>"), IP=["10.0.0.1", "10.1.0.1"])
-    assert chains(masks, "from_root")[0] == [
-        "ip saddr 10.0.0.0/24 ether type ip drop",
-        "ip saddr 10.1.0.0/24 ether type ip drop",
+def test_masks_and_ranges_are_intervals_of_sets_that_do_not_overlap() -> None:
+    masks = bind(rule("<ip srcipaddr='$IP' srcipmask='24'/>"), IP=["10.0.0.1", "10.0.0.9", "10.1.0.1"])
+    assert chains(masks, "from_root")[0] == ["iifname . ip saddr @values ether type ip drop"]
+    assert own(masks) == {("vnet0", "10.0.0.0/24"), ("vnet0", "10.1.0.0/24")}
+    nested = bind(rule("<ip srcipaddr='$IP' srcipmask='$M'/>"), IP=["10.0.0.1", "10.0.0.9"], M=["8", "32"])
+    assert own(nested) == {("vnet0", "10.0.0.0/8")}
+    ports = bind(rule("<tcp dstportstart='$A' dstportend='$B'/>"), A=["0x16", "80", "81"], B=["22", "90", "99"])
+    assert own(ports) == {("vnet0", "22"), ("vnet0", "80-99")}
+    ends = bind(rule("<all srcipfrom='10.0.0.1' srcipto='$TO'/>"), TO=["10.0.0.1", "10.0.0.5"])
+    assert own(ends) == {("vnet0", "10.0.0.1-10.0.0.5")}
+    assert network_rules(rule("<all srcipfrom='10.0.0.1' srcipto='$TO'/>"), TO=["10.0.0.5"])[0] == [
+        "iifname . ip saddr @values drop"
     ]
+
+
+def test_boxes_that_overlap_in_every_range_are_spelled_out() -> None:
+    both = rule("<tcp srcipaddr='$IP' srcipmask='24' dstportstart='$A' dstportend='$B'/>")
+    apart = bind(both, IP=["10.0.0.1", "10.0.1.1"], A=["1", "1"], B=["9", "9"])
+    assert own(apart) == {("vnet0", "10.0.0.0/24", "1-9"), ("vnet0", "10.0.1.0/24", "1-9")}
+    overlapping = bind(both, IP=["10.0.0.1", "10.0.0.2"], A=["1", "5"], B=["9", "12"])
+    assert own(overlapping) == set()
+    assert chains(overlapping, "from_ip_")[0][:2] == [
+        "ip saddr 10.0.0.0/24 tcp dport 1-9 drop",
+        "ip saddr 10.0.0.0/24 tcp dport 5-12 drop",
+    ]
+
+
+def test_numbers_are_elements_as_the_kernel_lists_them() -> None:
+    assert own(bind(rule("<tcp dstportstart='$P'/>"), P=["0x16", "0050"])) == {("vnet0", "22"), ("vnet0", "50")}
+
+
+@pytest.mark.parametrize("name", sorted(ALL))
+def test_a_second_port_adds_elements_and_no_rule(name: str) -> None:
+    first, second = (
+        compile_binding(ALL, name, f"vnet{n}", f"52:54:00:00:00:0{n}", parameters(name, n)).fragment for n in (1, 2)
+    )
+    new = {chain.name: chain for chain in second.chains if chain not in first.chains}
+    # libnftables cannot look fields of RARP messages up in sets: these alone are rules of each port.
+    assert all("rarp" in chain for chain in new)
+    assert sum(len(chain.rules) for chain in new.values()) <= 4
+    assert set(second.sets) == set(first.sets)
+    assert first.elements.isdisjoint(second.elements)
+
+
+def parameters(name: str, n: int) -> dict[str, list[str]]:
+    server = f"fd00::{n}" if "v6" in name else f"10.0.0.{n}"
+    return {"IP": [f"10.0.0.{n}"], "IPV6": [f"fd00::{n}"], "GATEWAY_MAC": [MAC], "DHCPSERVER": [server]}
+
+
+def test_what_a_set_cannot_say_is_spelled_out() -> None:
+    masks = bind(rule("<mac srcmacaddr='$M' srcmacmask='ff:ff:ff:00:00:00'/>"), M=["52:54:00:00:00:01"])
+    assert chains(masks, "from_root")[0] == ["ether saddr&ff:ff:ff:00:00:00 52:54:00:00:00:00 drop"]
     negated = bind(rule("<ip match='no' srcipaddr='$A' dstipaddr='$B'/>"), A=["10.0.0.1"], B=["10.0.0.2"])
     neither = "ip saddr != 10.0.0.1-10.0.0.1 ip daddr != 10.0.0.2-10.0.0.2"
     assert chains(negated, "from_root")[0] == [f"{neither} ether type ip drop"]

@@ -78,8 +78,8 @@ def compile_binding(
         *(
             Element("bridge", lookup.set.name, (device, *row))
             for _, _, lookups in bound
-            for lookup, values in lookups
-            for row in values.rows
+            for lookup, rows in lookups
+            for row in rows
         ),
     }
     sets = {one.name: one for one in (*shape.sets, *uses.sets.values())}

@@ -9,8 +9,9 @@ from vnetd.model.filter_values import integer
 from vnetd.plan.features import BridgeFeatures
 from vnetd.plan.rules import Json, Set
 from vnetd.ruleset.expressions import ACCEPT, DROP, REJECT, RETURN, concat, jump, match, meta, span
-from vnetd.ruleset.filter_bound import Bound, Lookup
+from vnetd.ruleset.filter_bound import Bound
 from vnetd.ruleset.filter_flows import REQUESTS, Side, noting
+from vnetd.ruleset.filter_lookups import Lookup
 from vnetd.ruleset.filter_state import way
 from vnetd.ruleset.filter_tests import Tests, address, operands, tests
 from vnetd.ruleset.filter_uses import Statements, Uses, digest
@@ -227,9 +228,10 @@ def _tests(
         yield Tests([[]])
         return
     for constants in bound.alternatives():
-        attributes = _visible({**bound.fixed, **constants}, swap, hides)
         looked_up = [one for one in bound.lookups if one.attributes[0] not in hides]
         named = {name: match_.values[name] for one in looked_up for name in one.attributes}
+        spelled = {name: one for name, one in {**bound.fixed, **constants}.items() if name not in named}
+        attributes = _visible(spelled, swap, hides)
         every = {**attributes, **_visible(named, swap, ())}
         found = tests(match_.spec, attributes, chain_type, any("port" in name for name in named))
         lookups = [_lookup(one, every, bound, towards_guest, swap, uses) for one in looked_up]
@@ -278,7 +280,8 @@ def _lookup(
 ) -> Json:
     assert bound.placed.rule.match is not None
     where = operands(bound.placed.rule.match.spec, attributes)
-    fields = [where[swapped(name) if swap else name].expression for name in one.attributes]
+    names = (field.name for field in one.fields)
+    fields = [where[swapped(name) if swap else name].expression for name in names]
     key = concat(interface(towards_guest), *fields)
     return match(key, uses.set(one.set), "!=" if one.negated else "==")
 

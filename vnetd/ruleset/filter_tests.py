@@ -47,14 +47,15 @@ def operands(spec: Protocol, attributes: Attributes) -> Mapping[str, Operand]:
         found |= {f"arp{side}macaddr": arp(f"{short}addr ether", "ether_addr") for side, short in SIDES}
         found |= {f"arp{side}ipaddr": arp(f"{short}addr ip", "ipv4_addr") for side, short in SIDES}
     if spec.version:
-        found |= {f"{side}ipaddr": address(spec.version, f"{short}addr") for side, short in SIDES}
+        for side, short in SIDES:
+            found[f"{side}ipaddr"] = found[f"{side}ipfrom"] = address(spec.version, f"{short}addr")
         header = port_header(spec, attributes)
         if header:
             found |= {f"{side}portstart": port(header, f"{short}port") for side, short in SIDES}
     return found
 
 
-PARTNERS = {"addr": "mask", "start": "end"}
+PARTNERS = {"addr": "mask", "start": "end", "from": "to"}
 
 
 def partner(name: str) -> str:
