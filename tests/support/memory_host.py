@@ -27,6 +27,7 @@ from support.waiting import eventually
 from vnetd.host.events import HostEvent
 from vnetd.model.capability import ABILITIES, Capability
 from vnetd.model.errors import HostError, NotFound
+from vnetd.packets.sightings import Packet
 from vnetd.plan.kernel import AddAddress, AddRoute, KernelRoute, Link, Operation, SetLink
 from vnetd.reconcile.desired import Surroundings
 from vnetd.service.services import ServiceRoot
@@ -103,6 +104,18 @@ class MemoryCapabilities:
         self._known = ()
 
 
+class MemoryPackets:
+    """``host.Packets``: what a test shows."""
+
+    def __init__(self) -> None:
+        self.problem = ""
+        self.show: Callable[[Packet], None] = lambda _: None
+
+    def subscribe(self, listener: Callable[[Packet], None]) -> None:
+        """Show packets to ``listener``."""
+        self.show = listener
+
+
 class Seam:
     """One protocol of the host: every call passes the host's ``before`` and gives way to other tasks."""
 
@@ -136,6 +149,7 @@ class MemoryHost:
         self.processes = MemoryDnsmasq(self.announce)
         self.guests = MemoryNamespaces()
         self.tap_devices = MemoryTaps(self.links)
+        self.packets = MemoryPackets()
         self.calls: list[Call] = []
         self.before: Hook = _nothing
         """Awaited before each call; what it raises is how the call fails."""

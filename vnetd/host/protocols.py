@@ -9,6 +9,7 @@ from typing import Protocol
 
 from vnetd.host.events import HostEvent
 from vnetd.model.capability import Capability
+from vnetd.packets.sightings import Packet
 from vnetd.plan.dnsmasq import DnsmasqState, Instance
 from vnetd.plan.features import BridgeFeatures
 from vnetd.plan.kernel import HostRoute, Link, LinkView, Operation, PortVlan
@@ -101,6 +102,19 @@ class Nft(Protocol):
 
     async def set(self, family: Family, name: str) -> frozenset[Element] | None:
         """The elements of one set, ``None`` if it does not exist."""
+        ...
+
+
+class Packets(Protocol):
+    """Copies of packets that rules show (``ruleset.learning``), as they pass."""
+
+    @property
+    def problem(self) -> str:
+        """Why none can be seen on this host, "" if they can."""
+        ...
+
+    def subscribe(self, listener: Callable[[Packet], None]) -> None:
+        """Call ``listener`` on the event loop's thread for every packet from now on. What is too much is lost."""
         ...
 
 
@@ -226,6 +240,8 @@ class Host(Protocol):
     def kernel(self) -> Kernel: ...
     @property
     def nft(self) -> Nft: ...
+    @property
+    def packets(self) -> Packets: ...
     @property
     def taps(self) -> Taps: ...
     @property

@@ -11,6 +11,7 @@ from vnetd.linux.kernel import LinuxKernel
 from vnetd.linux.netns import Namespaces
 from vnetd.linux.nft import LinuxNft
 from vnetd.linux.nft_events import RulesMonitor
+from vnetd.linux.packet_log import PacketLog
 from vnetd.linux.rtnl_events import RtnlEvents
 from vnetd.linux.store import FileStore
 from vnetd.linux.taps import LinuxTaps
@@ -35,12 +36,13 @@ class Announcer:
 class LinuxHost:
     """``host.Host`` on this machine, with its files below ``root``. Make it with ``open``."""
 
-    def __init__(self, root: Path, kernel: LinuxKernel, nft: LinuxNft, events: Announcer) -> None:
+    def __init__(self, root: Path, kernel: LinuxKernel, nft: LinuxNft, events: Announcer, packets: PacketLog) -> None:
         self.state_directory = root.absolute() / "var/lib/vnetd"
         self.run_directory = root.absolute() / "run/vnetd"
         self.kernel = kernel
         self.nft = nft
         self.events = events
+        self.packets = packets
         self.taps = LinuxTaps()
         self.namespaces = Namespaces()
         self.store = FileStore(root)
@@ -62,7 +64,10 @@ class LinuxHost:
             rules = RulesMonitor(events.announce, nft.ports)
             rules.open()
             stack.callback(rules.close)
-            host = cls(root, kernel, nft, events)
+            packets = PacketLog()
+            packets.open()
+            stack.callback(packets.close)
+            host = cls(root, kernel, nft, events, packets)
             for closer in (host.store.close, host.namespaces.close, host.taps.stop, host.dnsmasq.close):
                 stack.push_async_callback(closer)
             host._stack = stack.pop_all()

@@ -4,10 +4,11 @@ Ports share chains; what differs between them are elements of maps and sets keye
 a filter that is bound elsewhere adds elements only.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from vnetd.model.filter import Filter
+from vnetd.model.errors import Unsupported
+from vnetd.model.filter import Action, Filter
 from vnetd.plan.features import PLAIN, BridgeFeatures
 from vnetd.plan.rules import Element, Fragment
 from vnetd.ruleset.filter_bound import Bound, Form, Variables, constants, variables
@@ -16,7 +17,15 @@ from vnetd.ruleset.filter_resolve import Placed, Side, arrange, check_definition
 from vnetd.ruleset.filter_uses import Uses, digest
 from vnetd.ruleset.filter_variables import missing
 
-__all__ = ["BASE", "Compiled", "check_definition", "compile_binding", "references"]
+__all__ = [
+    "BASE",
+    "Compiled",
+    "admits_only_by",
+    "check_definition",
+    "compile_binding",
+    "references",
+    "unresolved",
+]
 
 LAYOUTS, SHAPES = 128, 256
 """Filters, and forms of one filter, that are kept compiled."""
@@ -55,6 +64,7 @@ def compile_binding(
     features: BridgeFeatures = PLAIN,
 ) -> Compiled:
     """The rules of ``filter_name`` for one device. ``MAC`` is ``mac`` ("": unknown) unless a parameter says otherwise.
+    One without any value matches nothing.
 
     ``features`` are those of the kernel the rules are for.
 
@@ -86,6 +96,30 @@ def compile_binding(
     chains = {one.name: one for one in (*shape.chains, *uses.chains.values(), *own.values())}
     fragment = Fragment(tuple(chains.values()), tuple(sets.values()), frozenset(elements))
     return Compiled(fragment, tuple(dict.fromkeys((*shape.warnings, *uses.warnings))))
+
+
+def unresolved(filters: Mapping[str, Filter], filter_name: str, given: Collection[str]) -> frozenset[str]:
+    """Variables of a filter that have no value, neither in ``given`` nor in a reference that leads to them.
+
+    Raises ``Invalid`` naming a missing filter.
+    """
+    return frozenset(_layout(filters, filter_name).needed.keys() - set(given))
+
+
+def admits_only_by(filters: Mapping[str, Filter], filter_name: str, names: Collection[str]) -> None:
+    """Raise ``Unsupported`` if a rule does anything else for the values of these variables than let packets pass.
+
+    Only then is a filter stricter while there are none yet.
+    """
+    for one in _layout(filters, filter_name).variables:
+        rule = one.placed.rule
+        used = {variable.name for group in one.groups for variable in group.variables} & set(names)
+        passes = rule.action in {Action.ACCEPT, Action.RETURN}
+        if used and (not passes or (rule.match and any(one.negated for one in rule.match.attributes))):
+            raise Unsupported(
+                f"filter {one.placed.origin} does not only let pass what {', '.join(sorted(used))} names: "
+                "it cannot be in force before that is known, so give it"
+            )
 
 
 def _bounds(rules: Iterable[Placed], forms: Mapping[int, Form]) -> dict[int, Bound]:

@@ -64,6 +64,8 @@ def missing(needed: Mapping[str, str], available: Mapping[str, object]) -> None:
 def evaluate(placed: Placed, group: Group, parameters: Mapping[str, Sequence[str]]) -> Values:
     """The values of a group. Raises ``Invalid`` for unequal lengths, an index too high or a value that is wrong."""
     lists = [_picked(placed, variable, _values(placed, variable, parameters)) for variable in group.variables]
+    if not all(lists):
+        return Values(group, ())
     if len({len(one) for one in lists}) != 1:
         what = ", ".join(f"{one}: {len(values)}" for one, values in zip(group.variables, lists, strict=True))
         raise Invalid(f"filter {placed.origin}: variables of one iterator need equally many values ({what})")
@@ -95,7 +97,7 @@ def _values(placed: Placed, variable: Variable, parameters: Mapping[str, Sequenc
 
 def _picked(placed: Placed, variable: Variable, values: Sequence[str]) -> Sequence[str]:
     if not values:
-        raise Invalid(f"filter {placed.origin}: variable {variable.name} has no value")
+        return ()  # not learned yet: nothing has it
     if len(values) > MAX_COMBINATIONS:
         raise Invalid(f"variable {variable.name} has {len(values)} values: {MAX_COMBINATIONS} are the most")
     if variable.index is None:

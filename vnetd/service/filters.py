@@ -13,9 +13,11 @@ from vnetd.model.filter import Filter
 from vnetd.model.port import BindingRecord
 from vnetd.plan.rules import Fragment
 from vnetd.reconcile.loop import Loop
-from vnetd.ruleset.filter import check_definition, compile_binding, references
+from vnetd.ruleset.filter import check_definition, references
 from vnetd.service.api import Options
 from vnetd.service.documents import parse, refuse_unknown
+from vnetd.service.filter_uses import Bound, compile_use, pupil_of
+from vnetd.service.learning import AddressLearning
 from vnetd.service.notices import Notices
 from vnetd.service.registry import Registry
 from vnetd.service.views import Added, BindingView, Caller, Changed, FilterView, LifecycleEvent, Removed
@@ -27,16 +29,6 @@ log = logging.getLogger(__name__)
 DEFINITIONS, BINDINGS = "etc/filters", "run/bindings"
 UNFILTERABLE = {"macvtap", "macvlan", "ipvlan", "ipvtap", "bridge", "loopback"}
 """Kinds of devices that are never a port of a bridge: rules on them would have no effect."""
-
-
-@dataclass(frozen=True, slots=True)
-class Bound:
-    """A filter on a device, whoever asked for it."""
-
-    device: str
-    filter: str
-    mac: str
-    parameters: Mapping[str, tuple[str, ...]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +53,8 @@ class FilterService:
         would be undone."""
         self.switched: Callable[[], None] = lambda: None
         """Called after users of a redefined filter were switched over."""
+        self.learning = AddressLearning(loop, self._relearned)
+        self.learning.trusting(lambda device: any(bound.device == device for bound in self.users.values()))
         self._bindings: dict[UUID, BindingRecord] = {}
         self._loop = loop
         self._notices = notices
@@ -169,14 +163,14 @@ class FilterService:
         link = await self._loop.host.kernel.link(device)
         if link and link.kind in UNFILTERABLE:
             raise Unsupported(f"device {device} is a {link.kind}: only ports of a bridge can be filtered")
-        bound = Bound(device, record.filter, record.mac or "", record.parameters)
+        bound = _bound(record)
         fragment = self.compile(bound)
-        self.users[owner] = bound
+        self.use(bound)
         try:
             await self._loop.host.store.save(BINDINGS, str(record.uuid), record.model_dump(mode="json"))
             await self._loop.rules.put({owner: fragment})
         except BaseException:
-            del self.users[owner]
+            self.unuse(owner)
             await self._loop.host.store.delete(BINDINGS, str(record.uuid))
             raise
         self._bindings[record.uuid] = record
@@ -201,15 +195,25 @@ class FilterService:
             await self._loop.host.store.save(BINDINGS, uuid, record.model_dump(mode="json"))
             raise
         del self._bindings[record.uuid]
-        self.users.pop(owner, None)
+        self.unuse(owner)
 
     def restore(self, record: BindingRecord) -> Fragment:
         """Take over a binding of an earlier run; returns its rules."""
-        bound = Bound(record.device, record.filter, record.mac or "", record.parameters)
+        bound = _bound(record)
         fragment = self.compile(bound)
         self._bindings[record.uuid] = record
-        self.users[binding_owner(record.uuid)] = bound
+        self.use(bound)
         return fragment
+
+    def use(self, bound: Bound) -> None:
+        """Note that a filter is in force on a device; what its guest's packets tell is learned from now on."""
+        self.users[bound.owner] = bound
+        self.learning.watch(bound, pupil_of(self.mapping(), bound))
+
+    def unuse(self, owner: str) -> None:
+        """Note that it is not any more."""
+        if self.users.pop(owner, None):
+            self.learning.forget(owner)
 
     def compile(self, bound: Bound) -> Fragment:
         """The rules of a filter on a device. Raises ``Invalid`` or ``Unsupported`` saying what stands against it."""
@@ -220,11 +224,16 @@ class FilterService:
         return {one.name: one.filter for one in self.objects}
 
     def _compile(self, filters: Mapping[str, Filter], bound: Bound) -> Fragment:
-        features = self._loop.host.nft.features
-        compiled = compile_binding(filters, bound.filter, bound.device, bound.mac, bound.parameters, features)
-        for warning in compiled.warnings:
-            log.warning("filter %s on %s: %s", bound.filter, bound.device, warning)
-        return compiled.fragment
+        if (problem := self._loop.host.packets.problem) and pupil_of(filters, bound):
+            raise Unsupported(f"filter {bound.filter} needs addresses, which cannot be learned on this host: {problem}")
+        return compile_use(filters, bound, self.learning.known(bound), self._loop.host.nft.features)
+
+    async def _relearned(self, owner: str) -> None:
+        """Put a guest's other addresses in force."""
+        async with self.changing:
+            if bound := self.users.get(owner):
+                await self._loop.rules.put({owner: self.compile(bound)})
+                self.switched()
 
     async def _switch_users(self, filter: Filter) -> None:
         filters = {**self.mapping(), filter.name: filter}
@@ -240,6 +249,8 @@ class FilterService:
         if changes:
             await self._loop.rules.put(changes)
             self.switched()
+        for owner in changes:
+            self.learning.watch(self.users[owner], pupil_of(filters, self.users[owner]))
 
     def _users_of(self, name: str) -> Sequence[Bound]:
         filters = self.mapping()
@@ -272,6 +283,10 @@ class FilterService:
 def binding_owner(uuid: UUID) -> str:
     """Owner of a binding's part of the ruleset."""
     return f"binding:{uuid}"
+
+
+def _bound(record: BindingRecord) -> Bound:
+    return Bound(binding_owner(record.uuid), record.device, record.filter, record.mac or "", record.parameters)
 
 
 def filter_uuid(filter: Filter) -> UUID:

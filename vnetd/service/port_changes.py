@@ -56,7 +56,7 @@ class PortChanges:
         except BaseException as failure:
             await self._go_back(port, before, failure)
             raise
-        self._wishes.note_use(record)
+        self._wishes.note_use(record, port.network)
 
     async def _go_back(self, port: PortObject, before: PortRecord, failure: BaseException) -> None:
         if port.record.tampered != before.tampered:  # what its holder did meanwhile was done

@@ -68,7 +68,7 @@ class PortLifecycle:
 
     def adopt(self, port: PortObject) -> None:
         """Look after a port of an earlier run."""
-        self._wishes.note_use(port.record)
+        self._wishes.note_use(port.record, port.network)
         self._ports.add(port)
         self._loop.healer.add(port.target)
 
@@ -99,7 +99,7 @@ class PortLifecycle:
         async with self._filters.changing:
             port.target.desired = self._wishes.desired(port.record, port.network)
             await self._loop.rules.put({port.target.key: port.target.desired.fragment})
-            self._wishes.note_use(port.record)
+            self._wishes.note_use(port.record, port.network)
 
     def _making(self, port: PortObject, spec: PortSpec) -> Making:
         assert port.network.live is not None

@@ -9,7 +9,7 @@ from vnetd.reconcile.loop import Loop
 from vnetd.service.naming import free_name, random_mac
 from vnetd.service.network_object import NetworkObject
 from vnetd.service.port_object import PortTable
-from vnetd.service.port_spec import validated
+from vnetd.service.port_spec import filter_for, validated
 from vnetd.service.views import Caller
 
 
@@ -24,7 +24,7 @@ class PortRecords:
         """The record of a new port; ``template`` names its device if the caller does not.
 
         Raises ``Exists`` for a taken name or MAC, ``NotFound`` for a port group the network does not have,
-        ``Invalid`` for what no port can have.
+        ``Invalid`` for what no port can have, ``Denied`` for no filter.
         """
         group = port_group(network, spec.portgroup)
         mac = spec.mac or self._free_mac(network)
@@ -40,7 +40,7 @@ class PortRecords:
                 "device": device,
                 "mac": mac,
                 "mtu": spec.mtu or (None if spec.kind is PortKind.EXISTING else network.mtu),
-                "filter": spec.filter,
+                "filter": filter_for(caller, spec.filter),
                 "parameters": spec.parameters,
                 "isolated": spec.isolated,
                 "link": spec.link,

@@ -5,9 +5,11 @@ from typing import TypeVar
 
 from pydantic import ValidationError
 
-from vnetd.model.errors import Invalid
+from vnetd.model.errors import Denied, Invalid
 from vnetd.model.port import PortRecord, PortSpec
 from vnetd.service.api import Options
+from vnetd.service.filter_uses import GUEST
+from vnetd.service.views import Caller
 
 V = TypeVar("V", PortSpec, PortRecord)
 
@@ -38,3 +40,17 @@ def validated(model: type[V], fields: Mapping[str, object]) -> V:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"])
         raise Invalid(f"port {where}: {first['msg']}") from None
+
+
+def filter_for(caller: Caller, wanted: str | None) -> str | None:
+    """The filter a port gets: who is not root and names none gets ``vnetd-guest``. Raises ``Denied``."""
+    if wanted is None:
+        return None if caller.administrator else GUEST
+    refuse_no_filter(caller, wanted)
+    return wanted or None
+
+
+def refuse_no_filter(caller: Caller, wanted: str) -> None:
+    """Raise ``Denied`` for a caller other than root who wants an unfiltered port (an empty name)."""
+    if not caller.administrator and not wanted:
+        raise Denied(f"only root may have a port without filter, and this is uid {caller.uid}: name one")

@@ -4,9 +4,11 @@ from vnetd.model.port import PortKind, PortRecord
 from vnetd.plan.rules import EMPTY, Fragment
 from vnetd.reconcile.desired import alias_of
 from vnetd.reconcile.port import DesiredPort, port_owner
-from vnetd.service.filters import Bound, FilterService
+from vnetd.service.filter_uses import Bound
+from vnetd.service.filters import FilterService
 from vnetd.service.naming import host_side_mac
 from vnetd.service.network_object import NetworkObject
+from vnetd.service.site import site_of
 
 
 class PortWishes:
@@ -29,24 +31,24 @@ class PortWishes:
             up=record.link and not record.blocked,
             fleeting=record.kind is PortKind.TAP_FD,
             isolated=bool(isolated),
-            fragment=self._fragment(record),
+            fragment=self._fragment(record, network),
         )
 
-    def note_use(self, record: PortRecord) -> None:
+    def note_use(self, record: PortRecord, network: NetworkObject) -> None:
         """The port has the filter of its record, or none."""
-        owner = port_owner(str(record.uuid))
         if record.filter:
-            self._filters.users[owner] = _bound(record, record.filter)
+            self._filters.use(_bound(record, record.filter, network))
         else:
-            self._filters.users.pop(owner, None)
+            self.forget_use(record)
 
     def forget_use(self, record: PortRecord) -> None:
         """The port uses no filter any more."""
-        self._filters.users.pop(port_owner(str(record.uuid)), None)
+        self._filters.unuse(port_owner(str(record.uuid)))
 
-    def _fragment(self, record: PortRecord) -> Fragment:
-        return self._filters.compile(_bound(record, record.filter)) if record.filter else EMPTY
+    def _fragment(self, record: PortRecord, network: NetworkObject) -> Fragment:
+        return self._filters.compile(_bound(record, record.filter, network)) if record.filter else EMPTY
 
 
-def _bound(record: PortRecord, filter: str) -> Bound:
-    return Bound(record.device, filter, record.mac, record.parameters)
+def _bound(record: PortRecord, filter: str, network: NetworkObject) -> Bound:
+    site = site_of(network.current, record.mac)
+    return Bound(port_owner(str(record.uuid)), record.device, filter, record.mac, record.parameters, site)

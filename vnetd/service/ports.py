@@ -17,7 +17,7 @@ from vnetd.service.port_changes import PortChanges, refuse_stranger
 from vnetd.service.port_lifecycle import PortLifecycle
 from vnetd.service.port_object import PortObject, PortTable
 from vnetd.service.port_records import PortRecords
-from vnetd.service.port_spec import spec_of
+from vnetd.service.port_spec import refuse_no_filter, spec_of
 from vnetd.service.port_wishes import PortWishes
 from vnetd.service.registry import Registry
 from vnetd.service.views import Added, Attached, Caller, PortView
@@ -80,7 +80,8 @@ class PortService:
     async def set_filter(
         self, caller: Caller, uuid: UUID, filter: str, parameters: Mapping[str, Sequence[str]]
     ) -> None:
-        """Replace a port's filter in one transaction; an empty name removes it. Raises what binding raises."""
+        """Replace a port's filter in one transaction; empty removes it, for root. Raises what binding raises."""
+        refuse_no_filter(caller, filter)
         values = {name: tuple(texts) for name, texts in parameters.items()}
         await self._changes.change(caller, self._ports.find(uuid), filter=filter or None, parameters=values)
 

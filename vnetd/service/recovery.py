@@ -57,6 +57,7 @@ class Recovery:
         await self._loop.forwarding.load()
         await self._load_filters()
         await self._load_networks()
+        await self._filters.learning.load()
         fragments = await self._take_over_networks()
         fragments |= await self._take_over_ports()
         fragments |= await self._take_over_bindings()
@@ -68,6 +69,7 @@ class Recovery:
         await self._loop.healer.sweep()
         await self._remove_leftovers(serving)
         await self._read_leases()
+        await self._filters.learning.catch_up()
         await self._autostart()
 
     async def _load_filters(self) -> None:

@@ -2,15 +2,19 @@
 
 import asyncio
 import logging
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterable
 from dataclasses import replace
+from ipaddress import ip_address
 from uuid import UUID
 
 from vnetd.host.protocols import Host
 from vnetd.model.capability import Capability
+from vnetd.model.learned import LearnedAddress
 from vnetd.reconcile.desired import Surroundings
 from vnetd.reconcile.loop import Loop
+from vnetd.service.filter_uses import Bound
 from vnetd.service.filters import FilterService
+from vnetd.service.learning import leased
 from vnetd.service.network_object import NetworkObject
 from vnetd.service.networks import NetworkService
 from vnetd.service.notices import Notices
@@ -34,6 +38,7 @@ class ServiceRoot:
         self.ports = PortService(self._loop, self._notices, self.networks.objects, self.filters)
         self.networks.detach_ports = self.ports.detach_all
         self.filters.switched = self.ports.refiltered
+        self.filters.learning.leases = self._leases_of
 
     async def start(self) -> None:
         """Take over what is there and start what boots. Raises ``VnetError`` if the host cannot be read."""
@@ -44,6 +49,7 @@ class ServiceRoot:
         """Stop looking after the host; everything on it stays as it is."""
         await self._loop.healer.close()
         await self.ports.close()
+        await self.filters.learning.close()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         await self._loop.rules.close()
 
@@ -124,6 +130,14 @@ class ServiceRoot:
         one = self._object(f"network:{uuid}")
         if isinstance(one, NetworkObject):
             self._spawn(self.networks.leases_of.refresh(one.current, one.uuid))
+
+    async def _leases_of(self, bound: Bound) -> Iterable[LearnedAddress]:
+        """What the DHCP server of a port's network has given its guest, as far as it knows guests by MAC address."""
+        port = self._object(bound.owner)
+        if not isinstance(port, PortObject):
+            return ()
+        leases = await self.networks.leases_of.read(port.network.current, port.network.uuid)
+        return [leased(ip_address(one.address), one.expiry) for one in leases if one.mac == bound.mac]
 
     def _resolvers_changed(self) -> None:
         self._spawn(self._read_resolvers())

@@ -1,0 +1,134 @@
+"""Copies of packets that rules chose (statement ``log group``), read from the kernel in the event loop.
+
+Only what a rule logs costs anything: no other packet of the host is looked at, copied or queued. Source: nfnetlink.h
+and nfnetlink_log.h of the kernel's user-space API.
+"""
+
+import asyncio
+import errno
+import logging
+import os
+import socket
+import struct
+from collections.abc import Callable
+from contextlib import suppress
+
+from vnetd.linux.netlink import HEADER as MESSAGE
+from vnetd.linux.netlink import NLM_F_ACK, NLM_F_REQUEST, NLMSG_ERROR, S32, attributes, encode, messages
+from vnetd.linux.nft_events import NETLINK_NETFILTER, SO_RCVBUFFORCE
+from vnetd.linux.rtnl_events import name_of
+from vnetd.packets.sightings import Packet
+from vnetd.ruleset.learning import GROUP
+from vnetd.ruleset.learning import SNAP as LONGEST
+
+SUBSYSTEM_LOG = 4
+CONFIGURE, PACKET = SUBSYSTEM_LOG << 8 | 1, SUBSYSTEM_LOG << 8
+COMMAND, MODE, THRESHOLD = 1, 2, 5
+BIND, COPY_PACKET = 1, 2
+HEADER, INDEV, OUTDEV, PHYSINDEV, PHYSOUTDEV, PAYLOAD, LINK_HEADER = 1, 4, 5, 6, 7, 9, 16
+GENERIC = 4
+POSTROUTING = 4
+RECEIVE_BUFFER = 2 << 20
+READS_A_TURN = 32
+
+log = logging.getLogger(__name__)
+
+
+class PacketLog:
+    """Calls the listener for every packet logged to ``GROUP`` in the namespace it is opened in.
+
+    ``problem`` says why that cannot be, if it cannot: the daemon does without.
+    """
+
+    def __init__(self) -> None:
+        self.problem = "it was not tried"
+        self._listener: Callable[[Packet], None] = lambda _: None
+        self._socket: socket.socket | None = None
+
+    def subscribe(self, listener: Callable[[Packet], None]) -> None:
+        """See ``host.protocols.Packets``."""
+        self._listener = listener
+
+    def open(self) -> None:
+        """Listen on the running event loop; what stands against it is in ``problem``."""
+        sock = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, NETLINK_NETFILTER)
+        try:
+            sock.setsockopt(socket.SOL_SOCKET, SO_RCVBUFFORCE, RECEIVE_BUFFER)
+            sock.bind((0, 0))
+            sock.settimeout(5)
+            _configure(sock, COMMAND, struct.pack("=B", BIND))
+            _configure(sock, MODE, struct.pack("!IBx", LONGEST, COPY_PACKET))
+            _configure(sock, THRESHOLD, struct.pack("!I", 1))  # each at once: nobody shall wait for an address
+            sock.setblocking(False)
+            asyncio.get_running_loop().add_reader(sock, self._readable)
+        except OSError as error:
+            sock.close()
+            self.problem = f"packet log group {GROUP} is refused: {os.strerror(error.errno or errno.EIO)}"
+            log.warning("%s", self.problem)
+            return
+        self._socket, self.problem = sock, ""
+
+    def close(self) -> None:
+        """Stop listening. Closing twice is harmless."""
+        if self._socket is not None:
+            asyncio.get_running_loop().remove_reader(self._socket)
+            self._socket.close()
+            self._socket = None
+
+    def _readable(self) -> None:
+        for _ in range(READS_A_TURN):
+            if self._socket is None:
+                return
+            try:
+                data = self._socket.recv(1 << 16)
+            except BlockingIOError:
+                return
+            except OSError as error:
+                if error.errno != errno.ENOBUFS:
+                    raise
+                log.warning("packets that tell guests' addresses were lost: there are too many")
+                continue
+            for packet in parse(data):
+                self._listener(packet)
+
+
+def parse(data: bytes) -> list[Packet]:
+    """Packets in one datagram of the kernel's."""
+    found = []
+    for kind, _flags, _sequence, _port, start, end in messages(data):
+        if kind == PACKET:
+            with suppress(struct.error, KeyError):
+                found.append(_packet(attributes(data, start + GENERIC, end)))
+    return found
+
+
+def _packet(fields: dict[int, bytes]) -> Packet:
+    ethertype, hook = struct.unpack_from("!HB", fields[HEADER])
+    towards_guest = hook == POSTROUTING
+    link = fields.get(LINK_HEADER, b"")
+    incoming = _device(fields, PHYSINDEV, INDEV)
+    return Packet(
+        device=_device(fields, PHYSOUTDEV, OUTDEV) if towards_guest else incoming,
+        towards_guest=towards_guest,
+        ingress=incoming,
+        source=link[6:12].hex(":") if len(link) >= 14 else "",
+        ethertype=ethertype,
+        payload=fields.get(PAYLOAD, b""),
+    )
+
+
+def _device(fields: dict[int, bytes], *kinds: int) -> str:
+    """The bridge's port, if the kernel names bridge and port."""
+    for kind in kinds:
+        if kind in fields:
+            return name_of(struct.unpack("!I", fields[kind])[0])
+    return ""
+
+
+def _configure(sock: socket.socket, kind: int, value: bytes) -> None:
+    body = struct.pack("!BBH", socket.AF_UNSPEC, 0, GROUP) + encode(kind, value)
+    sock.send(MESSAGE.pack(MESSAGE.size + len(body), CONFIGURE, NLM_F_REQUEST | NLM_F_ACK, 0, 0) + body)
+    answer = sock.recv(1 << 16)
+    for message, _flags, _sequence, _port, start, _end in messages(answer):
+        if message == NLMSG_ERROR and (code := S32.unpack_from(answer, start)[0]):
+            raise OSError(-code, "refused")

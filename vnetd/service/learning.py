@@ -1,0 +1,300 @@
+"""Learns guests' addresses from packets that rules show, keeps them over restarts, and forgets what has expired.
+
+Packets are looked at in the event loop as they come, a few bytes each; the kernel shows no more of them than each
+guest's budget allows. What they teach is decided in ``lessons``.
+"""
+
+import asyncio
+import json
+import logging
+import time
+from collections.abc import Awaitable, Callable, Iterable
+from dataclasses import dataclass, field
+
+from pydantic import ValidationError
+
+from vnetd.model.errors import VnetError
+from vnetd.model.learned import LearnedAddress, LearnedRecord, Source
+from vnetd.packets.sightings import Address, Claimed, Given, Packet, Sighting, Used, sightings
+from vnetd.reconcile.healer import RETRY
+from vnetd.reconcile.loop import Loop
+from vnetd.service.filter_uses import Bound, Knowledge
+from vnetd.service.lessons import Learned, Pupil, after, current
+
+log = logging.getLogger(__name__)
+
+LEARNED = "run/learned"
+WINDOW = 5.0
+"""Seconds for which a guest's traffic goes on to teach after the first address it taught (mode ``any``)."""
+MOST_WAITING = 256
+"""Sightings of one guest that wait to be looked at; what comes meanwhile is dropped, as it is by the kernel."""
+
+
+@dataclass(eq=False, slots=True)
+class _State:
+    """One guest whose addresses are learned."""
+
+    bound: Bound
+    pupil: Pupil
+    learned: Learned = ()
+    traffic: bool = True
+    refused: bool = False
+    waiting: list[Sighting] = field(default_factory=list)
+    work: asyncio.Task[None] | None = None
+    timers: dict[str, asyncio.TimerHandle] = field(default_factory=dict)
+
+    def cancel(self) -> None:
+        for timer in self.timers.values():
+            timer.cancel()
+        self.timers.clear()
+
+
+class AddressLearning:
+    """Who has which addresses. ``relearned`` is told an owner whose addresses have changed and puts them in force.
+
+    ``leases`` says what a network's own DHCP server has given a guest, for what happened while nobody looked.
+    """
+
+    def __init__(self, loop: Loop, relearned: Callable[[str], Awaitable[None]]) -> None:
+        self.leases: Callable[[Bound], Awaitable[Iterable[LearnedAddress]]] = _no_leases
+        self._host = loop.host
+        self._relearned = relearned
+        self._states: dict[str, _State] = {}
+        self._devices: dict[str, str] = {}
+        self._records: dict[str, LearnedRecord] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._filtered: Callable[[str], bool] = lambda _: False
+        loop.host.packets.subscribe(self._seen)
+
+    def trusting(self, filtered: Callable[[str], bool]) -> None:
+        """Answers of DHCP count unless they come from a device that is filtered itself: another guest's."""
+        self._filtered = filtered
+
+    def known(self, bound: Bound) -> Knowledge:
+        """What is known for a use of a filter that may not have begun yet."""
+        state = self._states.get(bound.owner)
+        if state and state.bound.mac == bound.mac:
+            return Knowledge(state.learned, state.traffic, state.refused)
+        record = self._records.get(bound.owner)
+        if record and record.mac == bound.mac:
+            return Knowledge(record.addresses, not _versions(record.addresses) & {4})
+        return Knowledge()
+
+    def addresses(self, owner: str) -> tuple[LearnedAddress, ...]:
+        """What was learned of an owner's guest."""
+        state = self._states.get(owner)
+        return state.learned if state else ()
+
+    def watch(self, bound: Bound, pupil: Pupil | None) -> None:
+        """Learn for this use from now on, or no more if there is nothing to be learned."""
+        if pupil is None:
+            self.forget(bound.owner)
+            return
+        known, old = self.known(bound), self._states.get(bound.owner)
+        if old:
+            old.cancel()
+        state = _State(bound, pupil, known.learned, known.traffic, known.refused)
+        self._states[bound.owner] = state
+        self._devices[bound.device] = bound.owner
+        self._schedule(state)
+
+    def forget(self, owner: str) -> None:
+        """The use has ended, and with it what was learned for it."""
+        state = self._states.pop(owner, None)
+        if state:
+            state.cancel()
+            self._devices.pop(state.bound.device, None)
+        if state or self._records.pop(owner, None):
+            self._spawn(self._erase(owner))
+
+    async def load(self) -> None:
+        """Read what an earlier run learned. What cannot be read is learned anew."""
+        for name, document in (await self._host.store.load(LEARNED)).items():
+            try:
+                record = LearnedRecord.model_validate_json(json.dumps(document))
+            except ValidationError as error:
+                log.error("learned addresses %s are not readable and are learned anew: %s", name, error)
+                continue
+            kept = current(record.addresses, time.time())
+            self._records[record.owner] = record.model_copy(update={"addresses": kept})
+
+    async def catch_up(self) -> None:
+        """Once everything was taken over: ask for leases given meanwhile, forget guests that are gone."""
+        for owner in self._records.keys() - self._states.keys():
+            await self._erase(owner)
+        self._records.clear()
+        for state in list(self._states.values()):
+            await self._ask_server(state)
+
+    async def close(self) -> None:
+        """Stop, and wait for what is under way."""
+        for state in self._states.values():
+            state.cancel()
+        while self._tasks:
+            await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    def _seen(self, packet: Packet) -> None:
+        state = self._states.get(self._devices.get(packet.device, ""))
+        if state is None or not self._honest(packet, state):
+            return
+        for sighting in sightings(packet):
+            if isinstance(sighting, Given) and not self._trusted(packet, state):
+                continue
+            if len(state.waiting) < MOST_WAITING:
+                state.waiting.append(sighting)
+        if state.waiting and state.work is None:
+            state.work = self._spawn(self._work(state))
+
+    def _honest(self, packet: Packet, state: _State) -> bool:
+        """What a guest sends counts under its own MAC address only."""
+        return packet.towards_guest or packet.source == state.pupil.mac
+
+    def _trusted(self, packet: Packet, state: _State) -> bool:
+        return bool(state.pupil.servers) or not packet.ingress or not self._filtered(packet.ingress)
+
+    async def _work(self, state: _State) -> None:
+        try:
+            while state.waiting:
+                await self._take(state, state.waiting.pop(0))
+        except VnetError as error:
+            log.warning("cannot learn addresses of %s: %s", state.bound.device, error)
+        finally:
+            state.work = None
+
+    async def _take(self, state: _State, seen: Sighting) -> None:
+        new = after(state.learned, seen, state.pupil, time.time(), traffic=state.traffic)
+        if new is state.learned:
+            return
+        if isinstance(seen, Claimed | Used) and await self._taken(state, seen.address):
+            await self._refuse(state, seen.address)
+            return
+        await self._change(state, new)
+
+    async def _refuse(self, state: _State, address: Address) -> None:
+        """Not learned, and while there is no other it does not pass either: else stealing would work by not owning."""
+        log.warning("%s wants address %s, which is somebody else's", state.bound.device, address)
+        if not state.refused:
+            state.refused = True
+            await self._apply(state)
+
+    async def _change(self, state: _State, new: Learned) -> None:
+        """On record first: a restart must not find the rules narrower than they were."""
+        if self._states.get(state.bound.owner) is not state:
+            return
+        before, state.learned = state.learned, new
+        if 4 not in _versions(new):
+            state.traffic = True
+        self._schedule(state)
+        await self._save(state)
+        if {one.address for one in before} != {one.address for one in new}:
+            log.info("addresses of %s: %s", state.bound.device, ", ".join(str(one.address) for one in new) or "none")
+            await self._apply(state)
+
+    async def _apply(self, state: _State) -> None:
+        try:
+            await self._relearned(state.bound.owner)
+        except VnetError as error:
+            log.warning("addresses of %s are not in force yet: %s", state.bound.device, error)
+            self._later(state, "retry", RETRY, self._apply)
+
+    def _schedule(self, state: _State) -> None:
+        """Look again when the next address expires, and when traffic is to teach no more."""
+        ends = [one.expires for one in state.learned if one.expires is not None]
+        if ends:
+            self._later(state, "expiry", max(min(ends) - time.time(), 0.0) + 0.1, self._expire)
+        if state.traffic and 4 in _versions(state.learned) and "window" not in state.timers:
+            self._later(state, "window", WINDOW, self._close_window)
+
+    def _later(self, state: _State, name: str, delay: float, act: Callable[[_State], Awaitable[None]]) -> None:
+        if timer := state.timers.pop(name, None):
+            timer.cancel()
+
+        def due() -> None:
+            state.timers.pop(name, None)
+            self._spawn(_guarded(act(state), state))
+
+        state.timers[name] = asyncio.get_running_loop().call_later(delay, due)
+
+    async def _close_window(self, state: _State) -> None:
+        if 4 in _versions(state.learned):
+            state.traffic = False
+            await self._apply(state)
+
+    async def _expire(self, state: _State) -> None:
+        await self._ask_server(state)  # an answer may have been missed
+        left = current(state.learned, time.time())
+        if left is not state.learned:
+            await self._change(state, left)
+        else:
+            self._schedule(state)
+
+    async def _ask_server(self, state: _State) -> None:
+        """Take over leases the network's own server has on record for this guest."""
+        new = state.learned
+        for lease in await self.leases(state.bound):
+            if lease.address.version in state.pupil.families and lease not in new:
+                others = tuple(one for one in new if one.address != lease.address)
+                new = (*others, lease)
+        if new is not state.learned:
+            await self._change(state, new)
+
+    async def _taken(self, state: _State, address: Address) -> bool:
+        """Whether an address is of another guest of the same bridge, or of the host there."""
+        if address in state.pupil.site.taken:
+            return True
+        bridge = await self._bridge(state)
+        host = await self._host.kernel.link_at(bridge) if bridge else None
+        view = await self._host.kernel.view(host.name) if host else None
+        if view and any(one.ip == address for one in view.addresses):
+            return True
+        for other in list(self._states.values()):
+            theirs = other.pupil.addresses(other.learned, address.version)
+            if other is not state and address in theirs and await self._bridge(other) == bridge:
+                return True
+        return False
+
+    async def _bridge(self, state: _State) -> int:
+        link = await self._host.kernel.link(state.bound.device)
+        return link.master if link else 0
+
+    async def _save(self, state: _State) -> None:
+        record = LearnedRecord(owner=state.bound.owner, mac=state.pupil.mac, addresses=state.learned)
+        await self._host.store.save(LEARNED, _name(state.bound.owner), record.model_dump(mode="json"))
+
+    async def _erase(self, owner: str) -> None:
+        if owner in self._states:  # in use again meanwhile
+            return
+        try:
+            await self._host.store.delete(LEARNED, _name(owner))
+        except VnetError as error:
+            log.warning("learned addresses of %s stay on record: %s", owner, error)
+
+    def _spawn(self, work: Awaitable[None]) -> asyncio.Task[None]:
+        task = asyncio.ensure_future(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return task
+
+
+async def _guarded(work: Awaitable[None], state: _State) -> None:
+    try:
+        await work
+    except VnetError as error:
+        log.warning("cannot look after addresses of %s: %s", state.bound.device, error)
+
+
+async def _no_leases(_: Bound) -> Iterable[LearnedAddress]:
+    return ()
+
+
+def leased(address: Address, expiry: int) -> LearnedAddress:
+    """A lease as dnsmasq has it on record; ``expiry`` 0: never."""
+    return LearnedAddress(address=address, source=Source.DHCP, expires=expiry or None)
+
+
+def _versions(learned: Learned) -> set[int]:
+    return {one.address.version for one in learned}
+
+
+def _name(owner: str) -> str:
+    return owner.rpartition(":")[2]
