@@ -75,8 +75,8 @@ _vnetctl_options() {
         "filter bindings") own="--device --uuid" ;;
         "filter bind") own="--parameter" ;;
         "port list") own="--network --device --uuid" ;;
-        "port attach") own="--veth --tap --device --netns --guest-device --host-device --owner --group --mac --mtu
-            --filter --parameter" ;;
+        "port attach") own="--veth --tap --device --netns --guest-device --host-device --address --gateway --owner
+            --group --queues --mac --duplicate-mac --mtu --portgroup --isolated --unplugged --filter --parameter" ;;
         "status ") own="--capabilities" ;;
         "convert ") own="--to --lenient" ;;
         " ") own="--version" ;;
@@ -108,7 +108,8 @@ _vnetctl_argument() {
         "filter bind 0") _vnetctl_offer < <(_vnetctl_names ports devices | sort -u) ;;
         "filter unbind "*) _vnetctl_offer < <(_vnetctl_names bindings ports) ;;
         "port attach 0") _vnetctl_offer < <(_vnetctl_names networks) ;;
-        "port show 0" | "port detach "*) _vnetctl_offer < <(_vnetctl_names ports) ;;
+        "port show 0" | "port link 0" | "port detach "*) _vnetctl_offer < <(_vnetctl_names ports) ;;
+        "port link 1") _vnetctl_words up down ;;
         "schema  0") _vnetctl_offer < <(_vnetctl_words network filter binding port) ;;
     esac
 }
@@ -117,7 +118,7 @@ _vnetctl_verbs() {
     case $noun in
         network) _vnetctl_words list show define create plan start stop undefine edit update autostart leases ;;
         filter) _vnetctl_words list show define undefine edit bind unbind bindings ;;
-        port) _vnetctl_words list show attach detach ;;
+        port) _vnetctl_words list show attach link detach ;;
     esac
 }
 

@@ -173,6 +173,9 @@ def _port(verbs: Verbs) -> None:
     show = verbs.add("show", ports.show, "show one port")
     show.add_argument("port", metavar="PORT", help="UUID or device")
     _attach(verbs.add("attach", ports.attach, "attach a guest to a network"))
+    link = verbs.add("link", ports.link, "plug the guest's cable in or out")
+    link.add_argument("port", metavar="PORT", help="UUID or device")
+    link.add_argument("state", choices=("up", "down"), help="in or out")
     detach = verbs.add("detach", ports.detach, "end attachments; a device that vnetd made goes with it")
     detach.add_argument("ports", nargs="+", metavar="PORT", help="UUID or device")
 
@@ -186,10 +189,21 @@ def _attach(attach: ArgumentParser) -> None:
     attach.add_argument("--netns", metavar="NAME|PID|PATH", help="with --veth: the guest's network namespace")
     attach.add_argument("--guest-device", metavar="NAME", help="with --veth: name of the guest's end (eth0)")
     attach.add_argument("--host-device", metavar="NAME", help="with --veth: name of the host's end (chosen)")
-    attach.add_argument("--owner", metavar="USER", help="with --tap: who may open it")
+    attach.add_argument("--address", action="append", metavar="ADDRESS/PREFIX", help="with --veth: the guest's")
+    attach.add_argument("--gateway", action="append", metavar="ADDRESS", help="with --veth: the guest's default route")
+    attach.add_argument("--owner", metavar="USER", help="with --tap: who may open it (you)")
     attach.add_argument("--group", metavar="GROUP", help="with --tap: whose members may open it")
+    attach.add_argument(
+        "--queues", type=int, metavar="N", help="with --tap: more than 1 if several can be open at once"
+    )
     attach.add_argument("--mac", type=_mac, metavar="MAC", help="the guest's MAC address (made up)")
     attach.add_argument("--mtu", type=int, metavar="BYTES", help="largest packet (the network's)")
+    attach.add_argument("--portgroup", metavar="NAME", help="the network's port group (its default one)")
+    attach.add_argument("--isolated", action="store_true", default=None, help="keep it from other isolated ports")
+    attach.add_argument(
+        "--duplicate-mac", action="store_true", default=None, help="let it share the MAC of another port"
+    )
+    attach.add_argument("--unplugged", action="store_true", default=None, help="leave the guest's cable unplugged")
     attach.add_argument("--filter", metavar="FILTER", help="filter in force from the first packet on")
     _parameters(attach)
 

@@ -18,7 +18,13 @@ LIST = (
     ("Filter", "filter"),
     ("UUID", "uuid"),
 )
-SHOW = (*LIST, ("Owner (uid)", "owner"))
+SHOW = (
+    *LIST,
+    ("Owner (uid)", "owner"),
+    ("Lifetime", "lifetime"),
+    ("Link up", "link_up"),
+    ("Problems", "problems"),
+)
 
 
 async def list_(session: Session, arguments: Namespace) -> None:
@@ -49,6 +55,14 @@ async def attach(session: Session, arguments: Namespace) -> None:
     )
 
 
+async def link(session: Session, arguments: Namespace) -> None:
+    """Plug the guest's cable in or out."""
+    path = await session.daemon.manager("GetPort", "s", arguments.port)
+    await session.daemon.call(path, INTERFACE, "SetLink", "b", arguments.state == "up")
+    port = await properties(session, path, INTERFACE)
+    session.output.done(f"link of port {port['device']} set {arguments.state}", port)
+
+
 async def detach(session: Session, arguments: Namespace) -> None:
     """End attachments."""
 
@@ -72,9 +86,16 @@ def specification(arguments: Namespace) -> dict[str, Any]:
         "device": device,
         "netns": _netns(arguments.netns),
         "guest_device": arguments.guest_device,
+        "addresses": arguments.address,
+        "gateways": arguments.gateway,
         "mac": arguments.mac,
+        "duplicate_mac": arguments.duplicate_mac,
         "mtu": None if arguments.mtu is None else UInt(arguments.mtu),
         "filter": arguments.filter,
+        "portgroup": arguments.portgroup,
+        "isolated": arguments.isolated,
+        "link": False if arguments.unplugged else None,
+        "queues": None if arguments.queues is None else UInt(arguments.queues),
         "owner": None if arguments.owner is None else UInt(_user(arguments.owner)),
         "group": None if arguments.group is None else UInt(_group(arguments.group)),
     }
@@ -91,8 +112,8 @@ def _kind(arguments: Namespace) -> tuple[str, str | None]:
 def _refuse_stray(arguments: Namespace, kind: str) -> None:
     """Options of one kind that were given with another."""
     own = {
-        "veth": ("netns", "guest_device", "host_device"),
-        "tap": ("owner", "group"),
+        "veth": ("netns", "guest_device", "host_device", "address", "gateway"),
+        "tap": ("owner", "group", "queues"),
         "existing": (),
     }
     for other, names in own.items():

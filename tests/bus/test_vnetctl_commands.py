@@ -262,6 +262,8 @@ async def test_a_port_is_attached_listed_shown_and_detached(vnetctl: Vnetctl, se
     assert (await vnetctl.ok("port", "list", "--device")).out == "vweb\n"
     assert (await vnetctl.ok("port", "list", "--device", "--network", "other")).out == ""
     assert ["Network:", "lab"] in (await vnetctl.ok("port", "show", "vweb")).lines
+    assert (await vnetctl.ok("port", "link", "vweb", "down")).out == "link of port vweb set down\n"
+    assert called(services, "set_link")[0][1:] == (False,)
     assert (await vnetctl.ok("port", "detach", attached["uuid"])).out == "port vweb detached from network lab\n"
     assert services.ports.list() == ()
 

@@ -9,7 +9,7 @@ from support.hasty_loop import hastily
 from support.memory_host import ROOT, Call, Refusal, Running, defined, difference, host_with_uplink, lab, running, verb
 from support.waiting import eventually
 
-from vnetd.model.errors import Denied, Exists, HostError, NotFound
+from vnetd.model.errors import Denied, Exists, HostError, Invalid, NotFound
 from vnetd.plan.kernel import DeleteLink
 from vnetd.service.views import Attached, Caller
 
@@ -148,3 +148,40 @@ async def test_a_change_the_host_refuses_is_no_change() -> None:
             assert refusal.refused
             assert not difference(before, daemon.host.state())
             assert daemon.services.ports.get(port.device).filter == ""
+
+
+@hastily
+async def test_a_guests_end_gets_its_addresses_and_routes() -> None:
+    async with running(host_with_uplink()) as daemon:
+        await raised(daemon)
+        inside = ["192.168.77.9/24", "fd77::9/64"], ["192.168.77.1", "fe80::1"]
+        spec = {"kind": "veth", "netns": "guest", "addresses": inside[0], "gateways": inside[1]}
+        await daemon.services.ports.attach(ROOT, "lab", spec)
+        assert daemon.host.guests.configured == {"eth0": [*inside[0], *inside[1]]}
+        one = {"kind": "veth", "netns": "guest", "guest_device": "lan0", "addresses": "192.168.77.8/24"}
+        await daemon.services.ports.attach(ROOT, "lab", one)
+        assert daemon.host.guests.configured["lan0"] == ["192.168.77.8/24"]
+
+
+@pytest.mark.parametrize(
+    ("spec", "words"),
+    [
+        ({"kind": "veth", "netns": "guest", "addresses": ["192.168.77.9"]}, "addresses"),
+        ({"kind": "veth", "netns": "guest", "addresses": ["all/24"]}, "addresses"),
+        ({"kind": "veth", "netns": "guest", "gateways": ["192.168.77.1"]}, "192.168.77.1 lies in the subnet of none"),
+        (
+            {"kind": "veth", "netns": "guest", "addresses": ["10.0.0.2/8"], "gateways": ["10.0.0.1", "10.0.0.3"]},
+            "one default route of each",
+        ),
+        ({"kind": "tap", "addresses": ["192.168.77.9/24"]}, "addresses cannot be given for kind tap"),
+        ({"kind": "tap", "netns": "guest"}, "netns cannot be given for kind tap"),
+    ],
+)
+@hastily
+async def test_addresses_a_guest_cannot_have_are_refused(spec: dict[str, Any], words: str) -> None:
+    async with running(host_with_uplink()) as daemon:
+        await raised(daemon)
+        before = daemon.host.state()
+        with pytest.raises(Invalid, match=words):
+            await daemon.services.ports.attach(ROOT, "lab", spec)
+        assert not difference(before, daemon.host.state())

@@ -8,7 +8,7 @@ import asyncio
 import errno
 import json
 import os
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -25,6 +25,7 @@ from support.memory_taps import MemoryTaps
 from support.waiting import eventually
 
 from vnetd.host.events import HostEvent
+from vnetd.model.base import IPAddress, IPInterface
 from vnetd.model.capability import ABILITIES, Capability
 from vnetd.model.errors import HostError, NotFound
 from vnetd.packets.sightings import Packet
@@ -73,6 +74,8 @@ class MemoryNamespaces:
     def __init__(self) -> None:
         self.names = {"guest"}
         self.raised: list[str] = []
+        self.configured: dict[str, list[str]] = {}
+        """Addresses and gateways by device."""
 
     async def open(self, reference: str) -> int:
         """A descriptor of one that exists."""
@@ -80,10 +83,13 @@ class MemoryNamespaces:
             raise NotFound(f"there is no network namespace {reference!r}")
         return os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
 
-    async def configure_peer(self, netns: int, name: str) -> None:
-        """Set a device inside up."""
+    async def configure_peer(
+        self, netns: int, name: str, *, addresses: Sequence[IPInterface] = (), gateways: Sequence[IPAddress] = ()
+    ) -> None:
+        """Address a device inside, set it up and route through it."""
         os.fstat(netns)  # an error for one that was closed
         self.raised.append(name)
+        self.configured[name] = [str(one) for one in (*addresses, *gateways)]
 
 
 class MemoryCapabilities:

@@ -48,7 +48,7 @@ def test_offers_the_verbs_of_this_version_and_no_others() -> None:
     assert offered == {
         "network": crud | {"create", "start", "stop", "update", "autostart", "leases", "plan"},
         "filter": crud | {"bind", "unbind", "bindings"},
-        "port": {"list", "show", "attach", "detach"},
+        "port": {"list", "show", "attach", "link", "detach"},
         **{word: set() for word in ("convert", "schema", "status", "monitor", "reconcile")},
     }
 
@@ -149,6 +149,22 @@ def test_a_taps_owner_and_group_are_sent_as_numbers() -> None:
     assert spec == {"kind": "tap", "device": "tap0", "owner": 0, "group": 12}
 
 
+def test_what_a_port_shall_be_like_is_sent_and_nothing_of_what_was_not_said() -> None:
+    inside = "--veth --netns web --address 192.0.2.7/24 --address 2001:db8::7/64 --gateway 192.0.2.1"
+    spec = specification(attach(*inside.split()))
+    assert spec["addresses"] == ["192.0.2.7/24", "2001:db8::7/64"] and spec["gateways"] == ["192.0.2.1"]
+    tap = "--tap t --queues 4 --portgroup web --isolated --duplicate-mac --unplugged"
+    assert specification(attach(*tap.split())) == {
+        "kind": "tap",
+        "device": "t",
+        "queues": 4,
+        "portgroup": "web",
+        "isolated": True,
+        "duplicate_mac": True,
+        "link": False,
+    }
+
+
 def test_an_existing_device_needs_nothing_else() -> None:
     assert specification(attach("--device", "dummy0")) == {"kind": "existing", "device": "dummy0"}
 
@@ -160,6 +176,8 @@ def test_an_existing_device_needs_nothing_else() -> None:
         ("--device eth7 --owner root", "--owner can be given with --tap only"),
         ("--veth --netns web --group 0", "--group can be given with --tap only"),
         ("--veth", "--veth needs --netns"),
+        ("--tap tap0 --address 192.0.2.7/24", "--address can be given with --veth only"),
+        ("--device eth7 --queues 2", "--queues can be given with --tap only"),
         ("--tap tap0 --parameter IP=192.0.2.1", "--parameter needs --filter"),
         ("--tap tap0 --owner nobody-of-that-name", "there is no user 'nobody-of-that-name'"),
         ("--tap tap0 --group nobodies-of-that-name", "there is no group 'nobodies-of-that-name'"),

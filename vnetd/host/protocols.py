@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
 
 from vnetd.host.events import HostEvent
+from vnetd.model.base import IPAddress, IPInterface
 from vnetd.model.capability import Capability
 from vnetd.packets.sightings import Packet
 from vnetd.plan.dnsmasq import DnsmasqState, Instance
@@ -152,8 +153,10 @@ class Namespaces(Protocol):
         """
         ...
 
-    async def configure_peer(self, netns: int, name: str) -> None:
-        """Set the link ``name`` inside the namespace open at fd ``netns`` up."""
+    async def configure_peer(
+        self, netns: int, name: str, *, addresses: Sequence[IPInterface] = (), gateways: Sequence[IPAddress] = ()
+    ) -> None:
+        """Address and raise the link ``name`` inside the namespace open at fd ``netns``, then add default routes."""
         ...
 
 

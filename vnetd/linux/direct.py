@@ -8,6 +8,7 @@ import errno
 from ipaddress import IPv4Interface
 
 from vnetd.linux import netlink
+from vnetd.linux.addresses import RTA_OIF, RTN_UNICAST
 from vnetd.linux.bridges import bridge_options
 from vnetd.linux.links import (
     IFF_UP,
@@ -22,13 +23,14 @@ from vnetd.linux.links import (
     IFLA_MTU,
 )
 from vnetd.linux.netlink import U32, ReadSocket, encode
-from vnetd.linux.operations import index_of, reporting
-from vnetd.model.base import IPInterface
+from vnetd.linux.operations import RT_SCOPE_UNIVERSE, RT_TABLE_MAIN, index_of, reporting
+from vnetd.model.base import IPAddress, IPInterface
 from vnetd.plan.kernel import AddAddress, CreateBridge, Operation, RenameLink, SetLink
 
 IFA_ADDRESS, IFA_LOCAL, IFA_BROADCAST, IFA_FLAGS = 1, 2, 4, 8
 IFA_F_NODAD = 0x02
 AF_INET, AF_INET6 = 2, 10
+RTA_GATEWAY, RTPROT_STATIC = 5, 4
 NEW = netlink.NLM_F_CREATE | netlink.NLM_F_EXCL
 
 
@@ -90,6 +92,15 @@ def add_address(sock: ReadSocket, link: str, address: IPInterface) -> None:
         else:
             body = netlink.ADDRESS.pack(AF_INET6, length, 0, 0, index) + encode(IFA_FLAGS, U32.pack(IFA_F_NODAD))
         sock.change(netlink.RTM_NEWADDR, NEW, body + encode(IFA_ADDRESS, packed))
+
+
+def add_default_route(sock: ReadSocket, link: str, gateway: IPAddress) -> None:
+    """Have what goes nowhere else go through ``gateway`` on a link that is up. Raises ``HostError``."""
+    family = AF_INET if gateway.version == 4 else AF_INET6
+    with reporting("add route", f"default via {gateway} on {link}"):
+        body = netlink.ROUTE.pack(family, 0, 0, 0, RT_TABLE_MAIN, RTPROT_STATIC, RT_SCOPE_UNIVERSE, RTN_UNICAST, 0)
+        body += encode(RTA_OIF, U32.pack(index_of(link))) + encode(RTA_GATEWAY, gateway.packed)
+        sock.change(netlink.RTM_NEWROUTE, NEW, body)
 
 
 def raise_link(sock: ReadSocket, name: str) -> None:

@@ -9,11 +9,11 @@ import stat
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
-from vnetd.linux.direct import add_address, raise_link, rename_link
+from vnetd.linux.direct import add_address, add_default_route, raise_link, rename_link
 from vnetd.linux.netlink import ReadSocket
 from vnetd.linux.operations import reporting
 from vnetd.linux.threads import Worker
-from vnetd.model.base import IPInterface
+from vnetd.model.base import IPAddress, IPInterface
 from vnetd.model.errors import Invalid, NotFound
 
 NAMED = "/run/netns"
@@ -38,16 +38,23 @@ class Namespaces:
         return await self._opener.run(open_netns, reference, discard=os.close)
 
     async def configure_peer(
-        self, netns: int, name: str, *, rename: str = "", up: bool = True, addresses: Sequence[IPInterface] = ()
+        self,
+        netns: int,
+        name: str,
+        *,
+        rename: str = "",
+        up: bool = True,
+        addresses: Sequence[IPInterface] = (),
+        gateways: Sequence[IPAddress] = (),
     ) -> None:
-        """Rename, address and raise the link ``name`` inside the namespace open at ``netns``.
+        """Rename, address and raise the link ``name`` inside the namespace open at ``netns``; then default routes.
 
         Raises ``HostError``. Runs on a thread of its own that ends afterwards: one that has entered another
         namespace must never do work for this one.
         """
         visitor = Worker("vnetd-visit")
         try:
-            await visitor.run(_configure, netns, name, rename, up, tuple(addresses))
+            await visitor.run(_configure, netns, name, rename, up, tuple(addresses), tuple(gateways))
         finally:
             await visitor.close()
 
@@ -109,7 +116,14 @@ def _checked(handle: int) -> int:
     return fd
 
 
-def _configure(netns: int, name: str, rename: str, up: bool, addresses: Sequence[IPInterface]) -> None:
+def _configure(
+    netns: int,
+    name: str,
+    rename: str,
+    up: bool,
+    addresses: Sequence[IPInterface],
+    gateways: Sequence[IPAddress],
+) -> None:
     with reporting("enter namespace of", name):
         _enter(netns)
     sock = ReadSocket()
@@ -121,6 +135,8 @@ def _configure(netns: int, name: str, rename: str, up: bool, addresses: Sequence
             add_address(sock, name, address)
         if up:
             raise_link(sock, name)
+        for gateway in gateways:
+            add_default_route(sock, name, gateway)
     finally:
         sock.close()
 

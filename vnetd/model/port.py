@@ -4,9 +4,9 @@ from enum import StrEnum
 from typing import Annotated
 from uuid import UUID
 
-from pydantic import Field
+from pydantic import BeforeValidator, Field, model_validator
 
-from vnetd.model.base import IfName, IfTemplate, Mtu, Text, UnicastMac, Value
+from vnetd.model.base import IfName, IfTemplate, IPAddress, IPInterface, Mtu, Text, UnicastMac, Value
 from vnetd.model.filter import Parameters
 
 
@@ -26,9 +26,16 @@ class Lifetime(StrEnum):
     CONNECTION = "connection"
 
 
+def _several(value: object) -> object:
+    """One text stands for a list of one."""
+    return (value,) if isinstance(value, str) else value
+
+
 class PortSpec(Value):
     """A wanted port. ``device`` may hold one ``%d``; ``netns`` is a name, an absolute path or a process id.
 
+    In that namespace the guest's end is called ``guest_device``, gets ``addresses``, and routes by default through
+    ``gateways``, one of a family, each in the subnet of an address or link-local.
     ``owner`` and ``group`` are the numeric ids that may open a persistent tap, by default the caller's uid; whether it
     has one queue or more is fixed when it is made. ``mac`` is the guest's; no two ports of a network have the same
     unless ``duplicate_mac``. ``portgroup`` names one of the network's, by default its default one; ``isolated`` is the
@@ -40,6 +47,8 @@ class PortSpec(Value):
     device: IfTemplate | None = None
     netns: Text | None = None
     guest_device: IfName = "eth0"
+    addresses: Annotated[tuple[IPInterface, ...], BeforeValidator(_several)] = ()
+    gateways: Annotated[tuple[IPAddress, ...], BeforeValidator(_several)] = ()
     mac: UnicastMac | None = None
     duplicate_mac: bool = False
     mtu: Mtu | None = None
@@ -53,6 +62,16 @@ class PortSpec(Value):
     group: Annotated[int, Field(ge=-1, le=2**31 - 1)] = -1
     queues: Annotated[int, Field(ge=1, le=64)] = 1
     vnet_hdr: bool = True
+
+    @model_validator(mode="after")
+    def _gateways_are_reachable(self) -> "PortSpec":
+        for gateway in self.gateways:
+            near = gateway.is_link_local if gateway.version == 6 else False
+            if not near and not any(gateway in address.network for address in self.addresses):
+                raise ValueError(f"gateway {gateway} lies in the subnet of none of the addresses")
+        if len({gateway.version for gateway in self.gateways}) < len(self.gateways):
+            raise ValueError("gateways are two of one family: there can be one default route of each")
+        return self
 
 
 class PortRecord(Value):

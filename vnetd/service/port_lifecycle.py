@@ -2,7 +2,9 @@
 
 import asyncio
 import logging
-from collections.abc import Coroutine, Sequence
+import os
+from collections.abc import AsyncIterator, Coroutine, Sequence
+from contextlib import asynccontextmanager
 from uuid import UUID
 
 from vnetd.model.errors import VnetError
@@ -54,12 +56,13 @@ class PortLifecycle:
         made = Made()
         async with port.target.lock:
             try:
-                await self.save(port.record)
-                await self._filter(port)
-                making = self._making(port, spec)
-                made = await self.devices.of(port.record.kind).make(making)
-                await port.target.converge()
-                await self.devices.of(port.record.kind).finish(making)
+                async with self._namespace(spec) as netns:
+                    await self.save(port.record)
+                    await self._filter(port)
+                    making = self._making(port, spec, netns)
+                    made = await self.devices.of(port.record.kind).make(making)
+                    await port.target.converge()
+                    await self.devices.of(port.record.kind).finish(making)
             except BaseException as failure:
                 await self._undo(port, made.fds, failure)
                 raise
@@ -101,9 +104,21 @@ class PortLifecycle:
             await self._loop.rules.put({port.target.key: port.target.desired.fragment})
             self._wishes.note_use(port.record, port.network)
 
-    def _making(self, port: PortObject, spec: PortSpec) -> Making:
+    def _making(self, port: PortObject, spec: PortSpec, netns: int) -> Making:
         assert port.network.live is not None
-        return Making(port.record, spec, port.target.desired, port.network.live)
+        return Making(port.record, spec, port.target.desired, port.network.live, netns)
+
+    @asynccontextmanager
+    async def _namespace(self, spec: PortSpec) -> AsyncIterator[int]:
+        """The guest's namespace, the same throughout whatever becomes of its name; -1 if there is none."""
+        if not spec.netns:
+            yield -1
+            return
+        netns = await self._loop.host.namespaces.open(spec.netns)
+        try:
+            yield netns
+        finally:
+            os.close(netns)
 
     async def _forget(self, port: PortObject) -> None:
         if self._ports.kept.by_uuid(port.uuid) is not port:

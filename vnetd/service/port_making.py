@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from vnetd.model.errors import Invalid
 from vnetd.model.network import Network
 from vnetd.model.port import PortRecord, PortSpec
 from vnetd.plan.kernel import WriteSysctl
@@ -12,12 +13,16 @@ from vnetd.reconcile.port import DesiredPort
 
 @dataclass(frozen=True, slots=True)
 class Making:
-    """A port that is being made: what is recorded, what the caller asked for, what shall be, and for which network."""
+    """A port that is being made: what is recorded, what the caller asked for, what shall be, and for which network.
+
+    ``netns`` is an fd of the guest's network namespace, closed once all is done; -1 if the caller named none.
+    """
 
     record: PortRecord
     spec: PortSpec
     desired: DesiredPort
     network: Network
+    netns: int = -1
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +50,13 @@ class Maker(Protocol):
     async def finish(self, making: Making) -> None:
         """What can be done only once the port is where it belongs."""
         ...
+
+
+def refuse_inside(spec: PortSpec) -> None:
+    """Raise ``Invalid`` for what only a port in a namespace can have."""
+    for name in ("netns", "addresses", "gateways"):
+        if getattr(spec, name):
+            raise Invalid(f"{name} cannot be given for kind {spec.kind}: it has no end in a network namespace")
 
 
 def silent(record: PortRecord) -> WriteSysctl:

@@ -5,7 +5,7 @@ from vnetd.model.network import Network
 from vnetd.model.port import PortSpec
 from vnetd.plan.kernel import SetLink
 from vnetd.service.naming import host_side_mac
-from vnetd.service.port_making import Made, Making, silent
+from vnetd.service.port_making import Made, Making, refuse_inside, silent
 
 NOBODY = -1
 
@@ -19,7 +19,8 @@ class OpenedTap:
         self._host = host
 
     def check(self, spec: PortSpec, network: Network) -> None:
-        """Anything goes."""
+        """It has no end in a namespace."""
+        refuse_inside(spec)
 
     async def make(self, making: Making) -> Made:
         """Open the queues; the kernel removes the tap when the last is closed."""
@@ -45,7 +46,8 @@ class PersistentTap:
         self._host = host
 
     def check(self, spec: PortSpec, network: Network) -> None:
-        """Anything goes."""
+        """It has no end in a namespace."""
+        refuse_inside(spec)
 
     async def make(self, making: Making) -> Made:
         """Make it for its owner and group."""

@@ -1,7 +1,5 @@
 """Maker of veth pairs: one end here, the other in the guest's network namespace."""
 
-import os
-
 from vnetd.host.protocols import Host
 from vnetd.model.errors import Invalid
 from vnetd.model.network import Network
@@ -27,29 +25,24 @@ class VethPair:
     async def make(self, making: Making) -> Made:
         """Make the pair with the guest's end in its namespace already."""
         record, spec = making.record, making.spec
-        namespace = await self._host.namespaces.open(spec.netns or "")
-        try:
-            pair = CreateVeth(
-                name=record.device,
-                mac=host_side_mac(record.mac),
-                peer_name=spec.guest_device,
-                peer_mac=record.mac,
-                peer_netns=namespace,
-                mtu=record.mtu or DEFAULT_MTU,
-                alias=making.desired.alias,
-            )
-            await self._host.kernel.apply([pair, silent(record)])
-        finally:
-            os.close(namespace)
+        pair = CreateVeth(
+            name=record.device,
+            mac=host_side_mac(record.mac),
+            peer_name=spec.guest_device,
+            peer_mac=record.mac,
+            peer_netns=making.netns,
+            mtu=record.mtu or DEFAULT_MTU,
+            alias=making.desired.alias,
+        )
+        await self._host.kernel.apply([pair, silent(record)])
         return Made()
 
     async def finish(self, making: Making) -> None:
-        """Raise the guest's end, now that the filter is in force and this end in its bridge."""
-        namespace = await self._host.namespaces.open(making.spec.netns or "")
-        try:
-            await self._host.namespaces.configure_peer(namespace, making.spec.guest_device)
-        finally:
-            os.close(namespace)
+        """Address and raise the guest's end, now that the filter is in force and this end in its bridge."""
+        spec = making.spec
+        await self._host.namespaces.configure_peer(
+            making.netns, spec.guest_device, addresses=spec.addresses, gateways=spec.gateways
+        )
 
 
 def require_netns(spec: PortSpec) -> None:
