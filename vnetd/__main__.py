@@ -1,7 +1,11 @@
-"""``python -m vnetd``."""
+"""``python -m vnetd``, and the program ``vnetd``."""
 
 import sys
 
+import vnetd.lean  # noqa: F401
 from vnetd.daemon import main
 
-sys.exit(main())
+__all__ = ["main"]
+
+if __name__ == "__main__":
+    sys.exit(main())
