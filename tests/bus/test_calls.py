@@ -154,10 +154,25 @@ async def test_what_is_not_built_yet_says_so(bus: PrivateBus, server: BusServer,
         await manager(bus, "GetSwitch", "s", "x"),
         await manager(bus, "ListSwitches", "a{sv}", "0"),
         await on(bus, port, "Move", "s", "other"),
-        await on(bus, port, "SetBandwidth", "a{sv}", "0"),
         await on(bus, port, "GetAddresses", "a{sv}", "0"),
     ):
         assert "this version of vnetd" in refusal
+
+
+async def test_limits_and_isolation_of_a_port_are_set_and_seen(
+    bus: PrivateBus, server: BusServer, services: FakeServices
+) -> None:
+    services.world.add("network", network_view("lab"))
+    await manager(bus, "Attach", "sa{sv}", *words("lab 1 device s eth7"))
+    port = object_path("port", services.ports.get("eth7").uuid)
+    limits = words("2 inbound.average u 4096 outbound.average i 128")
+    assert await on(bus, port, "SetBandwidth", "a{sv}", *limits) == ""
+    assert await on(bus, port, "SetIsolated", "b", "true") == ""
+    (_, *limited), (_, *isolated) = services.world.calls[-2:]
+    assert limited[-1] == {"inbound.average": 4096, "outbound.average": 128}
+    assert isolated[-1] is True
+    shown = await bus.acall("get-property", "org.vnetd1", port, "org.vnetd1.Port", "Bandwidth", "Isolated")
+    assert " ".join(shown.split()) == 'a{sv} 2 "inbound.average" x 4096 "outbound.average" x 128 b true'
 
 
 async def test_objects_are_found_by_busctl_tree(bus: PrivateBus, server: BusServer, services: FakeServices) -> None:

@@ -258,6 +258,14 @@ class FakePorts:
         self.world.record("set_filter", caller, uuid, filter, dict(parameters))
         self.world.change("port", uuid, filter=filter)
 
+    async def set_bandwidth(self, caller: Caller, uuid: UUID, limits: Options) -> None:
+        self.world.record("set_bandwidth", caller, uuid, dict(limits))
+        self.world.change("port", uuid, bandwidth=dict(limits))
+
+    async def set_isolated(self, caller: Caller, uuid: UUID, isolated: bool) -> None:
+        self.world.record("set_isolated", caller, uuid, isolated)
+        self.world.change("port", uuid, isolated=isolated)
+
     def _add(self, caller: Caller, network: str, kind: str, spec: Mapping[str, Option]) -> PortView:
         owner: NetworkView = self.world.find("network", network)
         device = str(spec.get("device", f"vnet{len(self.list())}"))

@@ -37,7 +37,7 @@ from vnetd.service.views import Caller, NetworkView, Notice
 ROOT = Caller(0, name=":1.1", administrator=True)
 RUN, STATE = Path("/run/vnetd"), Path("/var/lib/vnetd")
 READING = {"view", "link", "links", "host_routes", "sysctls", "table", "chain", "set", "observe", "leases", "upstream"}
-READING |= {"adopt", "load", "broken"}
+READING |= {"traffic", "adopt", "load", "broken"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -233,6 +233,7 @@ class MemoryHost:
         for entry in self.links.entries.values():
             link = entry.link
             found[f"link {link.name}"] = (link, frozenset(entry.addresses), frozenset(entry.routes))
+            found[f"limits of {link.name}"] = self.links.limits.of(link.index)
         found |= {f"sysctl {'/'.join(path)}": value for path, value in self.links.values.items()}
         found |= {f"dnsmasq {network}": process.started_with for network, process in self.processes.running.items()}
         found |= {f"files {network}": dict(texts) for network, texts in self.processes.files.items()}

@@ -12,12 +12,13 @@ from dataclasses import dataclass, field, replace
 from ipaddress import ip_network
 from itertools import count
 
+from support import memory_traffic
 from support.memory_bridges import BridgeOperation, change_bridge
 from support.memory_bridges import words as bridge_words
 from support.memory_possessions import PossessionOperation, perform, possessions
 from support.memory_possessions import words as possession_words
 
-from vnetd.host.events import AddressEvent, HostEvent, LinkEvent, RouteEvent, SysctlEvent
+from vnetd.host.events import AddressEvent, HostEvent, LinkEvent, RouteEvent, SysctlEvent, TrafficEvent
 from vnetd.model.base import IPAddress, IPInterface, IPNetwork
 from vnetd.model.errors import HostError
 from vnetd.plan.kernel import (
@@ -45,6 +46,7 @@ from vnetd.plan.kernel import (
     WriteSysctl,
 )
 from vnetd.plan.possessions import HeldAddress, HeldRoute, Possessions
+from vnetd.plan.traffic import CreateIfb, Redirect, Traffic, TrafficOperation
 
 PROTO_KERNEL, PROTO_STATIC, TABLE_MAIN = 2, 4, 254
 IP_FORWARD = ("net", "ipv4", "ip_forward")
@@ -111,6 +113,7 @@ class MemoryKernel:
         self.further_routes: list[HeldRoute] = []
         """Routes of which more is said than a ``KernelRoute`` can."""
         self.knows_vlans = True
+        self.limits = memory_traffic.MemoryTraffic()
         self._listeners: list[Callable[[HostEvent], None]] = []
         self._indexes = count(1)
         for name in ("all", "default"):
@@ -143,6 +146,11 @@ class MemoryKernel:
     async def links(self) -> tuple[Link, ...]:
         """Every link."""
         return tuple(entry.link for entry in self.entries.values())
+
+    async def traffic(self, name: str) -> Traffic | None:
+        """Traffic control of a link."""
+        entry = self.find(name)
+        return self.limits.of(entry.link.index) if entry else None
 
     async def host_routes(self) -> tuple[HostRoute, ...]:
         """Static routes, and those of the subnets of links that are up."""
@@ -233,6 +241,7 @@ class MemoryKernel:
         """Take a link away; ports of a bridge stay without one."""
         name = self.entries.pop(index).link.name
         self.further_routes = [route for route in self.further_routes if not route.uses(name)]
+        self.limits.forget(index)
         self.values = {path: value for path, value in self.values.items() if path[2:4] != ("conf", name)}
         for entry in tuple(self.entries.values()):
             if entry.link.master == index:
@@ -269,6 +278,17 @@ class MemoryKernel:
                 self._write_sysctl(operation, cause)
             case DisableTxChecksum(name):
                 self._entry(operation, name).tx_checksum = False
+            case _:
+                self._limit(operation, cause)
+
+    def _limit(self, operation: TrafficOperation, cause: str) -> None:
+        if isinstance(operation, CreateIfb):
+            self._create(operation, cause)
+            return
+        target = self._entry(operation, operation.to).link.index if isinstance(operation, Redirect) else 0
+        entry = self._entry(operation, operation.link)
+        self.limits.execute(entry.link.index, operation, target)
+        self._emit(TrafficEvent(entry.link.index, cause, entry.link.name))
 
     def _rename(self, operation: RenameLink, cause: str) -> None:
         entry = self._entry(operation, operation.name)
@@ -291,11 +311,14 @@ class MemoryKernel:
         elif not operation.optional:
             raise HostError(*_words(operation), errno.ENOENT)
 
-    def _create(self, want: CreateBridge | CreateVeth | CreateMacvlan, cause: str) -> None:
+    def _create(self, want: CreateBridge | CreateVeth | CreateMacvlan | CreateIfb, cause: str) -> None:
         if isinstance(want, CreateMacvlan):
             return self._create_macvlan(want, cause)
         if self.find(want.name) is not None:
             raise HostError(*_words(want), errno.EEXIST)
+        if isinstance(want, CreateIfb):
+            self.change(self.entries[self.create(want.name, "ifb", cause=cause)], cause, alias=want.alias)
+            return
         delay = want.forward_delay if isinstance(want, CreateBridge) else SMALLEST_DELAY
         stp = isinstance(want, CreateBridge) and want.stp
         kind = "bridge" if isinstance(want, CreateBridge) else "veth"
@@ -454,10 +477,13 @@ def _words(operation: Operation) -> tuple[str, str]:
         return "rename", f"{operation.name} to {operation.new}"
     if isinstance(operation, CreateMacvlan):
         return f"create {operation.kind}", f"{operation.name} on {operation.lower}"
-    if isinstance(operation, PossessionOperation):
-        return possession_words(operation)
-    if isinstance(operation, BridgeOperation):
-        return bridge_words(operation)
+    for kinds, words in (
+        (PossessionOperation, possession_words),
+        (BridgeOperation, bridge_words),
+        (TrafficOperation, memory_traffic.words),
+    ):
+        if isinstance(operation, kinds):
+            return words(operation)  # type: ignore[operator, no-any-return]
     verb = WORDS[type(operation)]
     match operation:
         case AddAddress(link, address) | DeleteAddress(link, address):

@@ -72,8 +72,6 @@ def test_the_example_of_a_binding_is_written_as_it_stands_there() -> None:
         {"mode": "macvtap", "macvtap_mode": "bridge", "addresses": []},
         {"mode": "hostdev", "addresses": []},
         {"mode": "user", "addresses": []},
-        {"bandwidth": {"inbound": {"average": 1000}}},
-        {"portgroups": [{"name": "slow", "default": True, "bandwidth": {"inbound": {"average": 1000}}}]},
         {"bridge": {"zone": "trusted"}},
         {"bridge": {"mac_table": "vnetd"}},
         {"domain": {"name": "lab", "register": True}},

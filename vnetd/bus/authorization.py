@@ -71,6 +71,7 @@ ACCESS: Mapping[str, Mapping[str, Access]] = {
         "SetFilter": _CHANGE,
         "SetLink": _CHANGE,
         "SetBandwidth": _CHANGE,
+        "SetIsolated": _CHANGE,
         "GetAddresses": _READ,
     },
     contracts.BINDING: {"Delete": _CHANGE},

@@ -2,7 +2,7 @@
 
 from vnetd.bus.calls import DONE, Call, Handlers, Reply
 from vnetd.bus.objects import lease_row
-from vnetd.bus.values import BOOLEAN, INTEGER, NONE, decode_options, decode_parameters
+from vnetd.bus.values import BOOLEAN, INTEGER, NONE, decode_options, decode_parameters, decode_spec
 from vnetd.model.errors import Unsupported
 from vnetd.service.api import Filters, Networks, Ports
 
@@ -87,6 +87,7 @@ class PortMembers:
             "SetFilter": self.set_filter,
             "SetLink": self.set_link,
             "SetBandwidth": self.set_bandwidth,
+            "SetIsolated": self.set_isolated,
             "GetAddresses": self.get_addresses,
         }
 
@@ -106,8 +107,13 @@ class PortMembers:
     def move(self, _: Call) -> Reply:
         raise Unsupported("this version of vnetd cannot move a port; detach it and attach it to the other network")
 
-    def set_bandwidth(self, _: Call) -> Reply:
-        raise Unsupported("this version of vnetd cannot limit a port's bandwidth")
+    async def set_bandwidth(self, call: Call) -> Reply:
+        await self._ports.set_bandwidth(call.caller, call.uuid, decode_spec(call.values[0]))
+        return DONE
+
+    async def set_isolated(self, call: Call) -> Reply:
+        await self._ports.set_isolated(call.caller, call.uuid, call.values[0])
+        return DONE
 
     def get_addresses(self, _: Call) -> Reply:
         raise Unsupported("this version of vnetd cannot tell a port's addresses; see the leases of its network")

@@ -11,6 +11,7 @@ from dbus_next.signature import Variant
 
 from vnetd.bus.contracts import BINDING, FILTER, NETWORK, PORT, Contract
 from vnetd.bus.errors import ProtocolError
+from vnetd.bus.values import encode_plain
 from vnetd.model.errors import NotFound
 from vnetd.service.api import Services
 from vnetd.service.views import LeaseView, ObjectKind, View
@@ -52,6 +53,9 @@ PROPERTIES: Mapping[ObjectKind, Mapping[str, Callable[[Any], Any]]] = {
         "State": lambda v: v.state,
         "MAC": lambda v: v.mac,
         "Filter": lambda v: v.filter,
+        "Bandwidth": lambda v: encode_plain(v.bandwidth),
+        "Isolated": lambda v: v.isolated,
+        "PortGroup": lambda v: v.portgroup,
         "Owner": lambda v: v.owner,
         "Lifetime": lambda v: v.lifetime,
         "LinkUp": lambda v: v.link_up,

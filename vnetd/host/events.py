@@ -44,6 +44,15 @@ class SysctlEvent:
 
 
 @dataclass(frozen=True, slots=True)
+class TrafficEvent:
+    """A qdisc, class or filter of the link with this index changed; ``name`` as for addresses."""
+
+    index: int
+    cause: str = ""
+    name: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class RulesEvent:
     """Something in one of vnetd's nftables tables was changed by another process, which ``cause`` names.
 
@@ -89,5 +98,14 @@ class Overflow:
 
 
 HostEvent = (
-    LinkEvent | AddressEvent | RouteEvent | SysctlEvent | RulesEvent | ProcessEvent | PasstEvent | FileEvent | Overflow
+    LinkEvent
+    | AddressEvent
+    | RouteEvent
+    | SysctlEvent
+    | TrafficEvent
+    | RulesEvent
+    | ProcessEvent
+    | PasstEvent
+    | FileEvent
+    | Overflow
 )

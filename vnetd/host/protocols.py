@@ -16,6 +16,7 @@ from vnetd.plan.features import BridgeFeatures
 from vnetd.plan.kernel import HostRoute, Link, LinkView, Operation, PortVlan
 from vnetd.plan.possessions import Possessions
 from vnetd.plan.rules import Element, Family, Fragment, TableContents
+from vnetd.plan.traffic import Traffic
 
 
 class Kernel(Protocol):
@@ -35,6 +36,10 @@ class Kernel(Protocol):
 
     async def links(self) -> tuple[Link, ...]:
         """Every link: a full dump, for start, overflow and the periodic pass only."""
+        ...
+
+    async def traffic(self, name: str) -> Traffic | None:
+        """Traffic control of the link ``name``, ``None`` if there is no such link."""
         ...
 
     async def host_routes(self) -> tuple[HostRoute, ...]:

@@ -17,11 +17,16 @@ from vnetd.linux.possessions import execute_possession, read_possessions
 from vnetd.linux.pyroute2_lean import IPRoute
 from vnetd.linux.sysctl import read_sysctl
 from vnetd.linux.threads import Worker, ended
+from vnetd.linux.traffic import execute_traffic, read_traffic
 from vnetd.model.errors import HostError
 from vnetd.plan.kernel import DeleteLink, HostRoute, Link, LinkView, Operation, PortVlan
 from vnetd.plan.possessions import Possessions
+from vnetd.plan.traffic import Traffic
 
 T = TypeVar("T")
+
+DIRECT = (execute_directly, execute_on_bridge, execute_possession, execute_traffic)
+"""Who executes operations without the library; each says whether it was his."""
 
 log = logging.getLogger(__name__)
 
@@ -89,6 +94,10 @@ class LinuxKernel:
         """Every link."""
         return await self._read("links", lambda sock: tuple(read_links(sock)))
 
+    async def traffic(self, name: str) -> Traffic | None:
+        """Limits of the link ``name``: its qdiscs, classes and filters as far as they can be vnetd's."""
+        return await self._read(f"traffic control of {name}", lambda sock: read_traffic(sock, name))
+
     async def host_routes(self) -> tuple[HostRoute, ...]:
         """Unicast routes of both families and every table, one a next hop, without those of loopback."""
         return await self._read("routes", lambda sock: tuple(read_host_routes(sock)))
@@ -123,7 +132,7 @@ class LinuxKernel:
     def _execute(self, operations: Sequence[Operation]) -> None:
         sock = self._sockets.read
         for operation in operations:
-            if not any(direct(sock, operation) for direct in (execute_directly, execute_on_bridge, execute_possession)):
+            if not any(direct(sock, operation) for direct in DIRECT):
                 execute(self._sockets.write, operation)
 
     async def _delete(self, operations: Sequence[DeleteLink]) -> None:

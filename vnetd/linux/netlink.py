@@ -22,7 +22,7 @@ ADDRESS = struct.Struct("=BBBBI")
 ROUTE = struct.Struct("=BBBBBBBBI")
 
 NLMSG_ERROR, NLMSG_DONE = 2, 3
-NLM_F_REQUEST, NLM_F_ACK, NLM_F_DUMP_INTR, NLM_F_DUMP = 0x1, 0x4, 0x10, 0x300
+NLM_F_REQUEST, NLM_F_ACK, NLM_F_ECHO, NLM_F_DUMP_INTR, NLM_F_DUMP = 0x1, 0x4, 0x8, 0x10, 0x300
 NLM_F_REPLACE, NLM_F_EXCL, NLM_F_CREATE = 0x100, 0x200, 0x400
 RTM_NEWLINK, RTM_DELLINK, RTM_GETLINK, RTM_SETLINK = 16, 17, 18, 19
 RTM_NEWADDR, RTM_DELADDR, RTM_GETADDR = 20, 21, 22
@@ -112,6 +112,18 @@ class ReadSocket:
             for answer, _flags, data, start, end in self._receive():
                 if answer != NLMSG_ERROR:
                     return parse(data, start, end)
+
+    def find(self, kind: int, body: bytes, parse: Callable[[bytes, int, int], T]) -> T | None:
+        """The one object a GET request names, of kinds the kernel answers for like a change: it tells all listeners,
+        and who asked only if he wants to hear of his own changes (``NLM_F_ECHO``).
+        """
+        self._send(kind, NLM_F_REQUEST | NLM_F_ACK | NLM_F_ECHO, body)
+        found: T | None = None
+        while True:
+            for answer, _flags, data, start, end in self._receive():
+                if answer == NLMSG_ERROR:
+                    return found
+                found = parse(data, start, end)
 
     def change(self, kind: int, flags: int, body: bytes) -> None:
         """Have something changed; returns when the kernel has done it."""

@@ -11,8 +11,8 @@ import struct
 from collections.abc import Callable, Collection
 from contextlib import suppress
 
-from vnetd.host.events import AddressEvent, HostEvent, LinkEvent, Overflow, RouteEvent, SysctlEvent
-from vnetd.linux import netlink
+from vnetd.host.events import AddressEvent, HostEvent, LinkEvent, Overflow, RouteEvent, SysctlEvent, TrafficEvent
+from vnetd.linux import netlink, traffic
 from vnetd.linux.addresses import RTA_OIF, RTN_UNICAST
 from vnetd.linux.links import IFLA_IFNAME
 from vnetd.linux.netlink import attribute, attributes
@@ -20,8 +20,8 @@ from vnetd.linux.processes import port_owner
 
 NETLINK_ADD_MEMBERSHIP = 1
 SO_RCVBUFFORCE = 33
-GROUPS = (1, 5, 7, 9, 11, 24, 25)
-"""Multicast groups: links, addresses and routes of IPv4 (5, 7) and IPv6 (9, 11), netconf of both."""
+GROUPS = (1, 4, 5, 7, 9, 11, 24, 25)
+"""Multicast groups: links, traffic control, addresses and routes of IPv4 (5, 7) and IPv6 (9, 11), netconf of both."""
 NETCONFA_IFINDEX, NETCONFA_FORWARDING, NETCONFA_RP_FILTER = 1, 2, 3
 NETCONF_HEADER = 4
 RECEIVE_BUFFER = 8 << 20
@@ -35,7 +35,7 @@ log = logging.getLogger(__name__)
 
 
 class RtnlEvents:
-    """Calls ``emit`` for changes of links, addresses, unicast routes and ``forwarding``/``rp_filter`` sysctls.
+    """Calls ``emit`` for changes of links, addresses, unicast routes, ``forwarding`` sysctls, traffic control.
 
     Events whose port id is in ``own_ports()`` are dropped: with ``LinuxKernel.ports`` these are the echoes of
     vnetd's own requests for addresses and routes. The kernel tells no port id for links, nor for what it changes by
@@ -104,6 +104,8 @@ def _event(kind: int, data: bytes, start: int, end: int, port: int) -> HostEvent
                 return AddressEvent(index, port_owner(port), name_of(index))
             case netlink.RTM_NEWROUTE | netlink.RTM_DELROUTE:
                 return _route(data, start, end, port)
+            case number if number in traffic.CHANGES:
+                return TrafficEvent((index := traffic.TC.unpack_from(data, start)[1]), port_owner(port), name_of(index))
             case netlink.RTM_NEWNETCONF:
                 return _netconf(data, start, end, port)
     except struct.error:

@@ -8,6 +8,7 @@ from pydantic import BeforeValidator, Field, model_validator
 
 from vnetd.model.base import IfName, IfTemplate, IPAddress, IPInterface, Mtu, Text, UnicastMac, Value
 from vnetd.model.filter import Parameters
+from vnetd.model.network_ports import Bandwidth
 
 
 class PortKind(StrEnum):
@@ -38,9 +39,9 @@ class PortSpec(Value):
     ``gateways``, one of a family, each in the subnet of an address or link-local.
     ``owner`` and ``group`` are the numeric ids that may open a persistent tap, by default the caller's uid; whether it
     has one queue or more is fixed when it is made. ``mac`` is the guest's; no two ports of a network have the same
-    unless ``duplicate_mac``. ``portgroup`` names one of the network's, by default its default one; ``isolated`` is the
-    network's ``isolated_ports`` unless said. ``link``: whether the guest's cable is plugged. With ``lifetime``
-    connection it ends when the caller leaves the bus.
+    unless ``duplicate_mac``. ``portgroup`` names one of the network's, by default its default one; ``bandwidth`` is
+    the port group's unless said, ``isolated`` the network's ``isolated_ports``.
+    ``link``: whether the guest's cable is plugged. With ``lifetime`` connection it ends when the caller leaves the bus.
     """
 
     kind: PortKind
@@ -58,6 +59,7 @@ class PortSpec(Value):
     isolated: bool | None = None
     link: bool = True
     lifetime: Lifetime = Lifetime.EXPLICIT
+    bandwidth: Bandwidth | None = None
     owner: Annotated[int, Field(ge=-1, le=2**31 - 1)] = -1
     group: Annotated[int, Field(ge=-1, le=2**31 - 1)] = -1
     queues: Annotated[int, Field(ge=1, le=64)] = 1
@@ -77,7 +79,8 @@ class PortSpec(Value):
 class PortRecord(Value):
     """A port that is there, kept below /run; ``owner`` is the uid of who asked for it.
 
-    What is absent here is the port group's or network's: see ``service/port_wishes``.
+    What is absent here is the network's: see ``service/port_wishes``. ``floor_class`` is the minor number of the
+    class that keeps its floor on the network's bridge.
     """
 
     uuid: UUID
@@ -98,7 +101,20 @@ class PortRecord(Value):
     """Which one it ends with (``Caller.connection``), if it does."""
     tampered: int = 0
     """How often the holder of its tap changed what is not the holder's."""
+    bandwidth: Bandwidth | None = None
+    group_bandwidth: Bandwidth | None = None
+    floor_class: int | None = None
     owner: int
+
+    @property
+    def limits(self) -> Bandwidth:
+        """The limits in force: the port's own, else those its port group had when it joined."""
+        return (self.bandwidth if self.bandwidth is not None else self.group_bandwidth) or Bandwidth()
+
+    @property
+    def floor(self) -> int:
+        """kB/s of the network's that are reserved for it."""
+        return (self.limits.inbound.floor if self.limits.inbound else None) or 0
 
 
 class BindingRecord(Value):

@@ -9,6 +9,7 @@ from typing import Literal
 
 from vnetd.model.base import IPAddress, IPInterface, IPNetwork
 from vnetd.plan.possessions import HeldAddress, HeldRoute
+from vnetd.plan.traffic import TrafficOperation
 
 
 @dataclass(frozen=True, slots=True)
@@ -375,4 +376,5 @@ Operation = (
     | DeleteRoute
     | WriteSysctl
     | DisableTxChecksum
+    | TrafficOperation
 )

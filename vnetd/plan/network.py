@@ -25,6 +25,7 @@ from vnetd.plan.kernel import (
     LinkView,
 )
 from vnetd.plan.rules import EMPTY, Fragment
+from vnetd.plan.shaping import Shaping
 from vnetd.plan.steps import ForeignLink, KernelStep, Phase, Sysctl
 
 __all__ = [
@@ -98,6 +99,7 @@ class DesiredNetwork:
     fragment: Fragment
     dnsmasq: Instance | None
     complete_checksums: bool = False
+    shaping: Shaping | None = None
 
 
 @dataclass(frozen=True, slots=True)

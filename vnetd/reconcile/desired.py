@@ -5,6 +5,7 @@ kernel raises the forward delay of a bridge with STP to 2 s and takes at most 30
 1024; a derived link-local address is desired too, since flushing the addresses takes it away for good.
 """
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from vnetd.model.errors import Unsupported
 from vnetd.model.network import Mode, Network
 from vnetd.plan.kernel import CreateBridge, KernelRoute
 from vnetd.plan.network import DesiredNetwork, Sysctl, link_local
+from vnetd.plan.shaping import Floor, shaping_of
 from vnetd.ruleset.network import network_fragment
 
 DEFAULT_MTU = 1500
@@ -38,14 +40,15 @@ def refuse_unrealised(network: Network) -> None:
     """Raise ``Unsupported`` naming what of ``network`` this version cannot realise."""
     if network.mode in {Mode.MACVTAP, Mode.HOSTDEV, Mode.USER}:
         raise Unsupported(f"network {network.name}: mode {network.mode} is not supported yet")
-    default = [group for group in network.portgroups if group.default]
     for present, what in (
         (network.forwards, "port forwards (forwards)"),
         (network.access, "access lists (access)"),
         (network.virtualport, f"a virtual port of type {network.virtualport and network.virtualport.type}"),
         (network.mode is Mode.BRIDGE and network.vlan, "VLANs of ports (<vlan>)"),
-        (network.bandwidth, "bandwidth limits (<bandwidth>)"),
-        (any(group.bandwidth for group in default), "bandwidth limits of every port (<portgroup default='yes'>)"),
+        (
+            network.bandwidth and not network.mode.has_bridge,
+            "a limit without a bridge of its own (<bandwidth>)",
+        ),
         (network.bridge.zone, "a firewalld zone (<bridge zone>)"),
         (network.bridge.mac_table == "vnetd", "a MAC table kept by the daemon (<bridge macTableManager='libvirt'>)"),
         (network.domain and network.domain.register_, "registration with systemd-resolved (<domain register>)"),
@@ -54,8 +57,8 @@ def refuse_unrealised(network: Network) -> None:
             raise Unsupported(f"network {network.name}: {what} is not supported yet")
 
 
-def desired_network(network: Network, around: Surroundings) -> DesiredNetwork:
-    """What the host must hold for ``network``, which has uuid, MAC and a final bridge name."""
+def desired_network(network: Network, around: Surroundings, floors: Collection[Floor] = ()) -> DesiredNetwork:
+    """What the host must hold for ``network`` with uuid, MAC, a final bridge name, and ``floors`` it has promised."""
     uuid, bridge, mac = str(network.uuid), str(network.bridge.name), str(network.mac)
     addresses = [address.address for address in network.addresses]
     has_ipv6 = any(address.version == 6 for address in addresses)
@@ -79,6 +82,7 @@ def desired_network(network: Network, around: Surroundings) -> DesiredNetwork:
         sysctls=tuple(_sysctls(network, bridge, has_ipv6)),
         fragment=network_fragment(network, bridge),
         dnsmasq=instance,
+        shaping=shaping_of(uuid, network.bandwidth, floors),
         complete_checksums=any(a.dhcp and a.dhcp.serves and a.address.version == 4 for a in network.addresses),
     )
 

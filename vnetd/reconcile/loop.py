@@ -15,6 +15,7 @@ from vnetd.host.events import (
     RouteEvent,
     RulesEvent,
     SysctlEvent,
+    TrafficEvent,
 )
 from vnetd.host.protocols import Host
 from vnetd.plan.network import network_owner
@@ -62,6 +63,9 @@ class Loop:
             case SysctlEvent():
                 key = self.devices.key(event.index, event.name)
                 self.healer.touch(key or self.forwarding.key, event.cause)
+            case TrafficEvent():
+                if key := self.devices.key(event.index, event.name):
+                    self.healer.touch(key, event.cause)
             case RulesEvent():
                 self.rules.suspect((event.family, event.kind, event.name))
                 self.healer.touch(self.rules.key, event.cause)

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Coroutine, Sequence
+from dataclasses import replace
 from typing import Any
 
 from vnetd.model.errors import HostError, InUse, VnetError
@@ -22,8 +23,10 @@ from vnetd.plan.network import (
     plan,
     plan_removal,
 )
+from vnetd.plan.shaping import Shaping
 from vnetd.reconcile.identity import recovered
 from vnetd.reconcile.loop import Loop
+from vnetd.reconcile.shaping import Shaper
 
 KernelView = tuple[LinkView | None, dict[tuple[str, ...], str | None]]
 
@@ -35,6 +38,7 @@ class NetworkTarget:
         self.key = network_owner(desired.uuid)
         self.lock = asyncio.Lock()
         self.desired = desired
+        self.shaper = Shaper(loop, self.key)
         self.remains = False
         """Whether a failed start, this or an earlier one, left something that could not be taken away."""
         self._host = loop.host
@@ -67,8 +71,23 @@ class NetworkTarget:
         finally:
             self._previous = None
 
+    def reshape(self, shaping: Shaping) -> None:
+        """The bridge's limits are to be these."""
+        self.desired = replace(self.desired, shaping=shaping)
+
     async def converge(self) -> tuple[str, ...]:
-        """Observe, plan, execute, observe again; returns what was repaired, without repetition."""
+        """Make everything as desired; returns what was repaired, without repetition."""
+        repaired = await self._realise()
+        if self.shaper.concerned(self.desired.shaping) and (
+            bridge := await self._host.kernel.link(self.desired.bridge.name)
+        ):
+            limited = await self.shaper.converge(bridge, self.desired.shaping)
+            if repaired != (f"bridge {bridge.name}",):  # everything else on it went with the bridge
+                repaired = (*repaired, *limited)
+        return repaired
+
+    async def _realise(self) -> tuple[str, ...]:
+        """Observe, plan, execute, observe again."""
         before = await self.observe()
         renamed = await self._recover() if before.view is None and self._index else ()
         if renamed:
@@ -122,7 +141,8 @@ class NetworkTarget:
         except HostError as error:
             failures.append(error)
         *removals, rules = plan_removal(self.desired.uuid, self.desired.bridge)
-        results = await asyncio.gather(*(self._execute([step]) for step in removals), return_exceptions=True)
+        removing = (*(self._execute([step]) for step in removals), self.shaper.clear(self.desired.shaping))
+        results = await asyncio.gather(*removing, return_exceptions=True)
         failures += [result for result in results if isinstance(result, BaseException)]
         if not failures:  # a bridge that could not be deleted keeps its rules: it must not open up
             await self._execute([rules])

@@ -12,8 +12,10 @@ from typing import Protocol
 from vnetd.model.errors import HostError, InUse
 from vnetd.plan.kernel import DeleteLink, Link, Operation, SetLink
 from vnetd.plan.rules import EMPTY, Fragment
+from vnetd.plan.shaping import Shaping, shaping_of
 from vnetd.reconcile.identity import recovered
 from vnetd.reconcile.loop import Loop
+from vnetd.reconcile.shaping import Shaper
 
 log = logging.getLogger(__name__)
 
@@ -36,6 +38,7 @@ class DesiredPort:
     fragment: Fragment
     up: bool = True
     fleeting: bool = False
+    shaping: Shaping | None = None
 
 
 class Watcher(Protocol):
@@ -64,11 +67,15 @@ def plan_port(want: DesiredPort, have: Link, bridge: Link) -> list[tuple[str, Se
         steps.append((f"MAC of port {want.device}", SetLink(want.device, mac=want.mac)))
     if want.mtu is not None and have.mtu != want.mtu:
         steps.append((f"MTU of port {want.device}", SetLink(want.device, mtu=want.mtu)))
-    if have.master != bridge.index:
+    moves = have.master != bridge.index
+    closed = moves and want.isolated and have.up
+    if moves:
+        if closed:  # it joins the bridge as any other port, and is isolated only then
+            steps.append((f"port {want.device}", SetLink(want.device, up=False)))
         steps.append((f"port {want.device}", SetLink(want.device, master=want.bridge)))
-    if have.isolated != want.isolated or (want.isolated and have.master != bridge.index):
+    if want.isolated if moves else have.isolated != want.isolated:
         steps.append((f"isolation of port {want.device}", SetLink(want.device, isolated=want.isolated)))
-    if want.up and not have.up:
+    if want.up and (closed or not have.up):
         steps.append((f"port {want.device}", SetLink(want.device, up=True)))
     return steps
 
@@ -80,6 +87,7 @@ class PortTarget:
         self.key = port_owner(desired.uuid)
         self.lock = asyncio.Lock()
         self.desired = desired
+        self.shaper = Shaper(loop, self.key)
         self._placed = False
         self._index = 0  # of the device, once it was seen
         self._host = loop.host
@@ -88,7 +96,7 @@ class PortTarget:
         self._watcher = watcher
 
     async def converge(self) -> tuple[str, ...]:
-        """Filter first, then the device: in the bridge, up, isolated as wanted."""
+        """Filter first, then the device: limited, in the bridge, up, isolated as wanted."""
         repaired: list[str] = []
         if (self._rules.fragment(self.key) or EMPTY) != self.desired.fragment:
             await self._rules.put({self.key: self.desired.fragment})
@@ -100,6 +108,7 @@ class PortTarget:
         self._index = device.index
         self._devices.seen(self.key, device.index)
         self._look_for_tampering(device)
+        repaired.extend(await self.shaper.converge(device, self.desired.shaping))
         bridge = await self._host.kernel.link(self.desired.bridge)
         if bridge is None:  # the network's own look brings it back and touches its ports
             return tuple(repaired)
@@ -112,12 +121,19 @@ class PortTarget:
     async def take_down(self) -> None:
         """Take the port out: the device vnetd made is deleted, another's leaves the bridge; rules go last."""
         removal: Operation
-        await self._find([])
+        device = await self._find([])
         if self.desired.alias:
             removal = DeleteLink(self.desired.device, self.desired.alias)
             await self._host.kernel.apply([removal])
-        elif await self._enslaved():
-            await self._host.kernel.apply([SetLink(self.desired.device, master="")])
+        elif device:
+            await self.shaper.converge(device, shaping_of(self.desired.uuid, None))
+            if await self._enslaved():
+                await self._host.kernel.apply([SetLink(self.desired.device, master="")])
+        await self.clear()
+
+    async def clear(self) -> None:
+        """The device is gone: what remains of the port goes too, its rules last."""
+        await self.shaper.clear(self.desired.shaping)
         await self._rules.put({self.key: None})
 
     def refilter(self, fragment: Fragment) -> None:

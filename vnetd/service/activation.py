@@ -10,8 +10,10 @@ from vnetd.reconcile.desired import Surroundings, desired_network, refuse_unreal
 from vnetd.reconcile.forwarding import Need
 from vnetd.reconcile.loop import Loop
 from vnetd.reconcile.network import NetworkTarget
+from vnetd.service.bandwidth import refuse_unable
 from vnetd.service.network_object import RUNNING, NetworkObject
 from vnetd.service.registry import Registry
+from vnetd.service.reservations import refuse_overcommitted
 
 log = logging.getLogger(__name__)
 
@@ -34,6 +36,7 @@ class Activation:
     async def start(self, known: NetworkObject, network: Network) -> None:
         """Realise ``network`` as the live form of ``known``; on failure nothing is left and the error is raised."""
         refuse_unrealised(network)
+        await refuse_unable(self._loop.host.capabilities, f"network {network.name}", network.bandwidth)
         await self.refuse_clash(network)
         target = self._target(network)
         target.remains = known.remains
@@ -53,6 +56,8 @@ class Activation:
         """Take over a network an earlier run of the daemon left active: repair what differs, change nothing else."""
         assert known.live is not None
         target = self._target(known.live)
+        if isinstance(target, NetworkTarget):
+            target.shaper.doubt()
         self._claim(target)
         self._watch(known, target)
 
@@ -61,13 +66,13 @@ class Activation:
             return NetworkTarget(self._loop, desired_network(network, self.around))
         return BorrowedTarget(self._loop, desired_borrowed(network))
 
-    async def _become(self, target: AnyTarget, network: Network) -> None:
+    async def _become(self, known: NetworkObject, target: AnyTarget, network: Network) -> None:
         """Turn what is there into this form; with the target locked."""
         async with target.lock:
             if isinstance(target, BorrowedTarget):
                 await target.change(desired_borrowed(network))
             else:
-                await target.change(desired_network(network, self.around))
+                await target.change(desired_network(network, self.around, known.floors.values()))
 
     async def change(self, known: NetworkObject, network: Network) -> None:
         """Turn the running network into this form, guests attached; raises and stays as it was if that fails."""
@@ -77,12 +82,14 @@ class Activation:
             raise Busy(f"network {known.name} is active: stop it to change its bridge name or to mode {network.mode}")
         refuse_unrealised(network)
         await self.refuse_missing_uplink(network)
+        refuse_overcommitted(network, tuple(known.floors.values()))
+        await refuse_unable(self._loop.host.capabilities, f"network {network.name}", network.bandwidth)
         await self.refuse_clash(network, apart_from=known)
         self.check(network)
         known.live = network
         try:
             await self.record(known)
-            await self._become(target, network)
+            await self._become(known, target, network)
             await self._need(target, network)
         except BaseException as failure:
             known.live = before
@@ -150,7 +157,7 @@ class Activation:
 
     async def _follow(self, known: NetworkObject, target: NetworkTarget) -> None:
         assert known.live is not None
-        desired = desired_network(known.live, self.around)
+        desired = desired_network(known.live, self.around, known.floors.values())
         if desired == target.desired:
             return
         target.desired = desired
@@ -192,7 +199,7 @@ class Activation:
 
     async def _go_back(self, known: NetworkObject, target: AnyTarget, before: Network, failure: BaseException) -> None:
         try:
-            await self._become(target, before)
+            await self._become(known, target, before)
             await self._need(target, before)
             await self.record(known)
         except VnetError as error:

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from uuid import UUID
 
 from vnetd.model.network import Network
+from vnetd.plan.shaping import Floor
 from vnetd.reconcile.borrowed import BorrowedTarget
 from vnetd.reconcile.desired import DEFAULT_MTU
 from vnetd.reconcile.network import NetworkTarget
@@ -33,6 +34,7 @@ class NetworkObject:
     healed: int = 0
     target: NetworkTarget | BorrowedTarget | None = None
     ports: tuple[UUID, ...] = ()
+    floors: dict[UUID, Floor] = field(default_factory=dict)
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     @property

@@ -7,10 +7,12 @@ import logging
 
 from vnetd.model.errors import Denied, VnetError
 from vnetd.model.port import PortRecord
+from vnetd.service import reservations
 from vnetd.service.filters import FilterService
 from vnetd.service.notices import Notices
 from vnetd.service.port_lifecycle import PortLifecycle
 from vnetd.service.port_object import PortObject, PortTable
+from vnetd.service.port_records import with_class
 from vnetd.service.port_spec import validated
 from vnetd.service.port_wishes import PortWishes
 from vnetd.service.views import Caller, Changed
@@ -39,7 +41,7 @@ class PortChanges:
         refuse_stranger(caller, port)
         async with port.target.lock, self._filters.changing:
             self._ports.refuse_gone(port)
-            record = validated(PortRecord, {**dict(port.record), **fields})
+            record = with_class(validated(PortRecord, {**dict(port.record), **fields}), port.network)
             if record == port.record:
                 return False
             await self._realise(port, record)
@@ -52,6 +54,7 @@ class PortChanges:
         await self._lifecycle.save(record)
         port.record, port.target.desired = record, desired
         try:
+            await reservations.hold(port.network, record)
             await port.target.converge()
         except BaseException as failure:
             await self._go_back(port, before, failure)
@@ -65,6 +68,7 @@ class PortChanges:
         port.record, port.target.desired = before, self._wishes.desired(before, port.network)
         try:
             await self._lifecycle.save(before)
+            await reservations.hold(port.network, before)
             await port.target.converge()
         except VnetError as error:
             failure.add_note(f"and going back failed: {error}")

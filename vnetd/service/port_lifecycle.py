@@ -12,6 +12,8 @@ from vnetd.model.port import PortRecord, PortSpec
 from vnetd.reconcile.healer import RETRY
 from vnetd.reconcile.loop import Loop
 from vnetd.reconcile.port import PortTarget, port_owner
+from vnetd.service import reservations
+from vnetd.service.bandwidth import refuse_unable
 from vnetd.service.filters import FilterService
 from vnetd.service.network_object import NetworkObject
 from vnetd.service.notices import Notices
@@ -56,9 +58,11 @@ class PortLifecycle:
         made = Made()
         async with port.target.lock:
             try:
+                await self._refuse_limits(port)
                 async with self._namespace(spec) as netns:
                     await self.save(port.record)
                     await self._filter(port)
+                    await reservations.hold(port.network, port.record)
                     making = self._making(port, spec, netns)
                     made = await self.devices.of(port.record.kind).make(making)
                     await port.target.converge()
@@ -71,6 +75,8 @@ class PortLifecycle:
 
     def adopt(self, port: PortObject) -> None:
         """Look after a port of an earlier run."""
+        port.target.shaper.doubt()
+        reservations.restore(port.network, port.record)
         self._wishes.note_use(port.record, port.network)
         self._ports.add(port)
         self._loop.healer.add(port.target)
@@ -120,12 +126,26 @@ class PortLifecycle:
         finally:
             os.close(netns)
 
+    async def _refuse_limits(self, port: PortObject) -> None:
+        assert port.network.live is not None
+        reservations.refuse_without_place(port.network.live, port.record)
+        await refuse_unable(self._loop.host.capabilities, f"port {port.name}", port.record.limits)
+
+    async def _release(self, port: PortObject) -> None:
+        try:
+            await reservations.release(port.network, port.uuid)
+        except VnetError as error:  # the network's next look sees to it
+            log.warning("the reservation of port %s is still there: %s", port.name, error)
+            if port.network.target:
+                self._loop.healer.touch(port.network.target.key)
+
     async def _forget(self, port: PortObject) -> None:
         if self._ports.kept.by_uuid(port.uuid) is not port:
             return
         last = port.view()
         await self._loop.host.store.delete(PORTS, str(port.uuid))
         self._drop(port)
+        await self._release(port)
         self._notices.tell(Removed("port", last))
         self._notices.tell(LifecycleEvent("detached", "port", port.uuid, port.name))
         self.announce(port.network)
@@ -149,6 +169,7 @@ class PortLifecycle:
             failure.add_note(f"and undoing it failed: {error}")
         finally:
             self._drop(port)
+            await self._release(port)
 
     def ended(self, uuid: str) -> None:
         """The port's device is gone, with the guest that held it."""
@@ -206,7 +227,7 @@ class PortLifecycle:
     async def _bury(self, port: PortObject) -> None:
         try:
             async with port.target.lock:
-                await self._loop.rules.put({port.target.key: None})
+                await port.target.clear()
             await self._forget(port)
         except VnetError as error:
             log.warning("port %s is gone but not forgotten yet: %s", port.name, error)

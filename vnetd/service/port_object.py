@@ -7,6 +7,7 @@ from uuid import UUID
 from vnetd.model.errors import NotFound
 from vnetd.model.port import PortRecord
 from vnetd.reconcile.port import PortTarget
+from vnetd.service.bandwidth import flat
 from vnetd.service.network_object import NetworkObject
 from vnetd.service.registry import Registry
 from vnetd.service.views import PortView
@@ -53,6 +54,9 @@ class PortObject:
             link_up=record.link,
             lifetime=str(record.lifetime),
             problems=problems,
+            isolated=self.target.desired.isolated,
+            portgroup=record.portgroup or "",
+            bandwidth=flat(record.limits),
         )
 
 

@@ -10,6 +10,7 @@ from vnetd.service.naming import free_name, random_mac
 from vnetd.service.network_object import NetworkObject
 from vnetd.service.port_object import PortTable
 from vnetd.service.port_spec import filter_for, validated
+from vnetd.service.reservations import class_for
 from vnetd.service.views import Caller
 
 
@@ -31,10 +32,11 @@ class PortRecords:
         device = await self._device_name(spec, template)
         if not spec.duplicate_mac:
             self._refuse_duplicate(network, mac)
-        return validated(
+        uuid = uuid4()
+        record = validated(
             PortRecord,
             {
-                "uuid": uuid4(),
+                "uuid": uuid,
                 "network": network.uuid,
                 "kind": spec.kind,
                 "device": device,
@@ -47,9 +49,12 @@ class PortRecords:
                 "portgroup": group.name if group else None,
                 "lifetime": spec.lifetime,
                 "connection": _connection(caller, spec),
+                "bandwidth": spec.bandwidth,
+                "group_bandwidth": group.bandwidth if group else None,
                 "owner": caller.uid,
             },
         )
+        return with_class(record, network)
 
     def _refuse_duplicate(self, network: NetworkObject, mac: str) -> None:
         for other in self._ports:
@@ -93,6 +98,12 @@ def _connection(caller: Caller, spec: PortSpec) -> str:
     if not caller.connection:
         raise Invalid("lifetime 'connection' needs a caller with a connection of its own")
     return caller.connection
+
+
+def with_class(record: PortRecord, network: NetworkObject) -> PortRecord:
+    """The record with a class for its floor, or none. Raises ``InUse`` if the network has none left."""
+    minor = class_for(network, record.uuid) if record.floor else None
+    return record.model_copy(update={"floor_class": minor})
 
 
 def port_group(network: NetworkObject, name: str | None) -> PortGroup | None:

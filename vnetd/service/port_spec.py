@@ -6,7 +6,9 @@ from typing import TypeVar
 from pydantic import ValidationError
 
 from vnetd.model.errors import Denied, Invalid
+from vnetd.model.network_ports import Bandwidth
 from vnetd.model.port import PortRecord, PortSpec
+from vnetd.service import bandwidth
 from vnetd.service.api import Options
 from vnetd.service.filter_uses import GUEST
 from vnetd.service.views import Caller
@@ -15,19 +17,23 @@ V = TypeVar("V", PortSpec, PortRecord)
 
 
 def spec_of(options: Options) -> PortSpec:
-    """The spec of flat options; ``parameter.NAME`` are parameters of the filter, one text or several.
+    """The spec of flat options; ``parameter.NAME`` are parameters of the filter, one text or several,
+    and ``inbound.average`` … ``outbound.burst`` the bandwidth in kB.
 
     Raises ``Invalid`` naming the option and its rule.
     """
     fields: dict[str, object] = {}
     parameters: dict[str, tuple[str, ...]] = {}
+    rates = {key: value for key, value in options.items() if key.startswith(("inbound.", "outbound."))}
+    if rates:
+        fields["bandwidth"] = bandwidth.changed(Bandwidth(), rates)
     for key, value in options.items():
         if key.startswith("parameter."):
             texts = [value] if isinstance(value, str) else value
             if not isinstance(texts, Sequence) or not all(isinstance(text, str) for text in texts):
                 raise Invalid(f"{key} is {value!r}: a text or a list of texts is needed")
             parameters[key.removeprefix("parameter.")] = tuple(texts)
-        else:
+        elif key not in rates:
             fields[key] = value
     return validated(PortSpec, {**fields, "parameters": parameters})
 

@@ -2,6 +2,7 @@
 
 from vnetd.model.port import PortKind, PortRecord
 from vnetd.plan.rules import EMPTY, Fragment
+from vnetd.plan.shaping import shaping_of
 from vnetd.reconcile.desired import alias_of
 from vnetd.reconcile.port import DesiredPort, port_owner
 from vnetd.service.filter_uses import Bound
@@ -32,6 +33,7 @@ class PortWishes:
             fleeting=record.kind is PortKind.TAP_FD,
             isolated=bool(isolated),
             fragment=self._fragment(record, network),
+            shaping=shaping_of(str(record.uuid), record.limits),
         )
 
     def note_use(self, record: PortRecord, network: NetworkObject) -> None:

@@ -10,6 +10,7 @@ from vnetd.model.port import PortKind, PortRecord, PortSpec
 from vnetd.plan.rules import EMPTY, Fragment
 from vnetd.reconcile.loop import Loop
 from vnetd.service.api import Options
+from vnetd.service.bandwidth import changed, refuse_unable
 from vnetd.service.filters import FilterService
 from vnetd.service.network_object import NetworkObject
 from vnetd.service.notices import Notices
@@ -88,6 +89,21 @@ class PortService:
     async def set_link(self, caller: Caller, uuid: UUID, up: bool) -> None:
         """Plug the guest's cable in or out. Plugging it in forgives what the holder of its tap did."""
         await self._changes.change(caller, self._ports.find(uuid), link=up, **({"blocked": ""} if up else {}))
+
+    async def set_bandwidth(self, caller: Caller, uuid: UUID, limits: Options) -> None:
+        """Change limits by flat name, ``inbound.average`` … ``outbound.burst``; 0 takes one away, others stay.
+
+        Raises ``Invalid`` for what does not go together, ``InUse`` for a floor the network cannot promise,
+        ``Unsupported`` naming what the kernel lacks.
+        """
+        port = self._ports.find(uuid)
+        wanted = changed(port.record.limits, limits)
+        await refuse_unable(self._loop.host.capabilities, f"port {port.name}", wanted)
+        await self._changes.change(caller, port, bandwidth=wanted)
+
+    async def set_isolated(self, caller: Caller, uuid: UUID, isolated: bool) -> None:
+        """Whether the port shall reach no other isolated port, while its guest runs."""
+        await self._changes.change(caller, self._ports.find(uuid), isolated=isolated)
 
     async def detach_all(self, network: NetworkObject) -> tuple[str, ...]:
         """Take every port of a network out (it stops); called with the network's lock held.

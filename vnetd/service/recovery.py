@@ -186,7 +186,7 @@ class Recovery:
         claimed = self._loop.devices.names()
         for link in await self._loop.host.kernel.links():
             tag, _, uuid = link.alias.rpartition(":")
-            if link.name in claimed or tag not in {"vnetd:network", "vnetd:port"}:
+            if link.name in claimed or tag not in {"vnetd:network", "vnetd:port", "vnetd:shaper"}:
                 continue
             if uuid not in self._recorded:
                 log.warning("%s carries vnetd's tag but is on no record: it is left alone", link.name)

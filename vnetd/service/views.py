@@ -56,6 +56,7 @@ class PortView:
     """A port: one attachment to a network. ``kind`` as in ``model.port``; ``owner`` is the uid that made it.
 
     ``state``: active, or degraded if there are ``problems``. ``link_up``: whether the guest's cable is plugged.
+    ``bandwidth``: limits in force by flat name, ``inbound.average`` and so on.
     """
 
     uuid: UUID
@@ -70,6 +71,9 @@ class PortView:
     link_up: bool = True
     lifetime: str = "explicit"
     problems: tuple[str, ...] = ()
+    isolated: bool = False
+    portgroup: str = ""
+    bandwidth: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
