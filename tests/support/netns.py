@@ -177,7 +177,7 @@ class Lab:
         self._made.clear()
 
 
-DHCP_SCRIPT = Path(__file__).with_name("udhcpc.script")
+DHCP_SCRIPT = Path(__file__).resolve().parents[2] / "clients" / "examples" / "udhcpc.script"
 DHCPV6_SCRIPT = Path(__file__).with_name("dhclient6.script")
 
 
