@@ -25,6 +25,7 @@ from vnetd.service.views import (
     ObjectKind,
     PortView,
     Removed,
+    SwitchView,
     View,
 )
 
@@ -50,11 +51,36 @@ def network_view(name: str, **differences: Any) -> NetworkView:
     return replace(view, **differences)
 
 
+def switch_view(name: str, **differences: Any) -> SwitchView:
+    """An inactive switch whose UUID follows from its name."""
+    view = SwitchView(
+        uuid=uuid5(SPACE, f"switch {name}"),
+        name=name,
+        state="inactive",
+        active=False,
+        persistent=True,
+        autostart=False,
+        unconfirmed=False,
+        bridge=name,
+        uplinks=("eth0",),
+        ports=(),
+        problems=(),
+        healed_count=0,
+    )
+    return replace(view, **differences)
+
+
 class World:
     """What all fake services share: objects, the record of calls, and a gate to hold slow calls at."""
 
     def __init__(self) -> None:
-        self.views: dict[ObjectKind, dict[UUID, Any]] = {"network": {}, "filter": {}, "port": {}, "binding": {}}
+        self.views: dict[ObjectKind, dict[UUID, Any]] = {
+            "network": {},
+            "switch": {},
+            "filter": {},
+            "port": {},
+            "binding": {},
+        }
         self.calls: list[tuple[Any, ...]] = []
         self.finished: list[str] = []
         self.gate = asyncio.Event()
@@ -164,6 +190,55 @@ class FakeNetworks:
     async def leases(self, uuid: UUID) -> tuple[LeaseView, ...]:
         self.world.record("leases", uuid)
         return (LeaseView("192.168.122.7", 24, "ipv4", "52:54:00:00:00:07", "web", "01:52", 1_700_000_000),)
+
+
+class FakeSwitches:
+    """Switches; a document is JSON with a name."""
+
+    def __init__(self, world: World) -> None:
+        self.world = world
+
+    def list(self) -> tuple[SwitchView, ...]:
+        return tuple(self.world.views["switch"].values())
+
+    def get(self, ref: str) -> SwitchView:
+        view: SwitchView = self.world.find("switch", ref)
+        return view
+
+    async def define(self, caller: Caller, document: str, options: Options) -> SwitchView:
+        self.world.record("define_switch", caller, document, dict(options))
+        view: SwitchView = self.world.add("switch", switch_view(_name(document)))
+        return view
+
+    async def create(self, caller: Caller, document: str, options: Options) -> SwitchView:
+        self.world.record("create_switch", caller, document, dict(options))
+        view = switch_view(_name(document), persistent=False, active=True, state="active")
+        self.world.add("switch", view)
+        return view
+
+    async def start(self, caller: Caller, uuid: UUID, options: Options) -> None:
+        self.world.record("start_switch", caller, uuid, dict(options))
+        self.world.change("switch", uuid, state="active", active=True, unconfirmed="confirm" in options)
+
+    async def stop(self, caller: Caller, uuid: UUID) -> None:
+        self.world.record("stop_switch", caller, uuid)
+        self.world.change("switch", uuid, state="inactive", active=False)
+
+    async def undefine(self, caller: Caller, uuid: UUID) -> None:
+        self.world.record("undefine_switch", caller, uuid)
+        self.world.remove("switch", uuid)
+
+    async def confirm(self, caller: Caller, uuid: UUID) -> None:
+        self.world.record("confirm_switch", caller, uuid)
+        self.world.change("switch", uuid, unconfirmed=False)
+
+    async def set_autostart(self, caller: Caller, uuid: UUID, enabled: bool) -> None:
+        self.world.record("set_autostart_of_switch", caller, uuid, enabled)
+        self.world.change("switch", uuid, autostart=enabled)
+
+    def describe(self, uuid: UUID, format: str, options: Options) -> str:
+        self.world.record("describe_switch", uuid, format, dict(options))
+        return f"{format} of {self.get(str(uuid)).name}"
 
 
 class FakeFilters:
@@ -283,6 +358,7 @@ class FakeServices:
     def __init__(self) -> None:
         self.world = World()
         self.networks = FakeNetworks(self.world)
+        self.switches = FakeSwitches(self.world)
         self.filters = FakeFilters(self.world)
         self.ports = FakePorts(self.world)
         self.tied: set[str] = set()
@@ -312,6 +388,7 @@ class FakeServices:
 async def one_of_each(services: FakeServices) -> dict[str, str]:
     """An object of each kind; the path of the root and of each by interface."""
     network = services.world.add("network", network_view("lab"))
+    switch = services.world.add("switch", switch_view("office"))
     port = (await services.ports.attach(Caller(0), "lab", {})).port
     filter = await services.filters.define(Caller(0), '{"name": "block"}', {})
     binding = await services.filters.bind(Caller(0), "tap0", "block", {"IP": ("192.0.2.1",)})
@@ -319,6 +396,7 @@ async def one_of_each(services: FakeServices) -> dict[str, str]:
     return {
         "org.vnetd1.Manager": "/org/vnetd1",
         "org.vnetd1.Network": object_path("network", network.uuid),
+        "org.vnetd1.Switch": object_path("switch", switch.uuid),
         "org.vnetd1.Port": object_path("port", port.uuid),
         "org.vnetd1.Filter": object_path("filter", filter.uuid),
         "org.vnetd1.Binding": object_path("binding", binding.uuid),

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from support.memory_dnsmasq import MemoryDnsmasq
-from support.memory_kernel import MemoryKernel
+from support.memory_kernel import BOOT_ID, MemoryKernel
 from support.memory_nft import MemoryNft
 from support.memory_store import MemoryStore
 from support.memory_taps import MemoryTaps
@@ -38,6 +38,7 @@ ROOT = Caller(0, name=":1.1", administrator=True)
 RUN, STATE = Path("/run/vnetd"), Path("/var/lib/vnetd")
 READING = {"view", "link", "links", "host_routes", "sysctls", "table", "chain", "set", "observe", "leases", "upstream"}
 READING |= {"traffic", "adopt", "load", "broken"}
+READING |= {"possessions", "port_vlans"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -215,6 +216,7 @@ class MemoryHost:
         fresh = MemoryHost()
         fresh.files.files = {kind: texts for kind, texts in self.files.files.items() if not kind.startswith("run/")}
         fresh.processes.kept = self.processes.kept
+        fresh.links.values[BOOT_ID] = f"{self.links.values[BOOT_ID]} and another"
         fresh.connect()
         self.__dict__.update(fresh.__dict__)
 
@@ -234,6 +236,8 @@ class MemoryHost:
             link = entry.link
             found[f"link {link.name}"] = (link, frozenset(entry.addresses), frozenset(entry.routes))
             found[f"limits of {link.name}"] = self.links.limits.of(link.index)
+            found[f"more of {link.name}"] = (dict(entry.details), tuple(entry.proxies), dict(entry.vlans))
+        found["routes"] = frozenset(self.links.further_routes)
         found |= {f"sysctl {'/'.join(path)}": value for path, value in self.links.values.items()}
         found |= {f"dnsmasq {network}": process.started_with for network, process in self.processes.running.items()}
         found |= {f"files {network}": dict(texts) for network, texts in self.processes.files.items()}

@@ -113,7 +113,8 @@ def _give_address(kernel: "MemoryKernel", entry: "Entry", held: HeldAddress, cau
     if held.address in entry.addresses:
         return
     entry.addresses.add(held.address)
-    entry.details[held.address] = held
+    if held != HeldAddress(held.address):
+        entry.details[held.address] = held
     kernel.emit(AddressEvent(entry.link.index, cause, entry.link.name))
 
 

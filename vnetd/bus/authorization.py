@@ -64,6 +64,13 @@ ACCESS: Mapping[str, Mapping[str, Access]] = {
         "Describe": _READ,
         "GetLeases": _READ,
     },
+    contracts.SWITCH: {
+        "Start": _CHANGE,
+        "Stop": _CHANGE,
+        "Undefine": _CHANGE,
+        "Confirm": _CHANGE,
+        "Describe": _READ,
+    },
     contracts.FILTER: {"Undefine": _CHANGE, "Describe": _READ},
     contracts.PORT: {
         "Detach": _CHANGE,

@@ -9,10 +9,11 @@ from xml.etree import ElementTree
 
 MANAGER = "org.vnetd1.Manager"
 NETWORK = "org.vnetd1.Network"
+SWITCH = "org.vnetd1.Switch"
 FILTER = "org.vnetd1.Filter"
 PORT = "org.vnetd1.Port"
 BINDING = "org.vnetd1.Binding"
-OWN = (MANAGER, NETWORK, FILTER, PORT, BINDING)
+OWN = (MANAGER, NETWORK, SWITCH, FILTER, PORT, BINDING)
 
 PROPERTIES = "org.freedesktop.DBus.Properties"
 INTROSPECTABLE = "org.freedesktop.DBus.Introspectable"

@@ -7,11 +7,11 @@ from vnetd.bus.calls import DONE, Call, Handlers, Reply
 from vnetd.bus.errors import ProtocolError
 from vnetd.bus.listing import Listing
 from vnetd.bus.objects import object_path
-from vnetd.bus.values import LENIENT, NONE, decode_options, decode_parameters, decode_spec, encode_plain
-from vnetd.model.errors import Unsupported
+from vnetd.bus.values import CONFIRM, LENIENT, NONE, decode_options, decode_parameters, decode_spec, encode_plain
 from vnetd.service.api import Services
 from vnetd.service.views import Attached, ObjectKind
 
+SWITCH_OPTIONS = {**LENIENT, **CONFIRM}
 MOST_FDS = 16  # in one message; a bus with default limits disconnects a service that sends more
 
 
@@ -35,15 +35,15 @@ class Manager:
         return {
             "DefineNetwork": self.define_network,
             "CreateNetwork": self.create_network,
-            "DefineSwitch": no_switches,
-            "CreateSwitch": no_switches,
+            "DefineSwitch": self.define_switch,
+            "CreateSwitch": self.create_switch,
             "DefineFilter": self.define_filter,
             "GetNetwork": self.get_network,
-            "GetSwitch": no_switches,
+            "GetSwitch": self.get_switch,
             "GetFilter": self.get_filter,
             "GetPort": self.get_port,
             "ListNetworks": self.list_networks,
-            "ListSwitches": no_switches,
+            "ListSwitches": self.list_switches,
             "ListFilters": self.list_filters,
             "ListPorts": self.list_ports,
             "ListBindings": self.list_bindings,
@@ -64,6 +64,16 @@ class Manager:
         view = await self._services.networks.create(call.caller, document, decode_options(options, LENIENT))
         return Reply([object_path("network", view.uuid)])
 
+    async def define_switch(self, call: Call) -> Reply:
+        document, options = call.values
+        view = await self._services.switches.define(call.caller, document, decode_options(options, SWITCH_OPTIONS))
+        return Reply([object_path("switch", view.uuid)])
+
+    async def create_switch(self, call: Call) -> Reply:
+        document, options = call.values
+        view = await self._services.switches.create(call.caller, document, decode_options(options, SWITCH_OPTIONS))
+        return Reply([object_path("switch", view.uuid)])
+
     async def define_filter(self, call: Call) -> Reply:
         document, options = call.values
         view = await self._services.filters.define(call.caller, document, decode_options(options, LENIENT))
@@ -71,6 +81,9 @@ class Manager:
 
     def get_network(self, call: Call) -> Reply:
         return Reply([object_path("network", self._services.networks.get(call.values[0]).uuid)])
+
+    def get_switch(self, call: Call) -> Reply:
+        return Reply([object_path("switch", self._services.switches.get(call.values[0]).uuid)])
 
     def get_filter(self, call: Call) -> Reply:
         return Reply([object_path("filter", self._services.filters.get(call.values[0]).uuid)])
@@ -80,6 +93,9 @@ class Manager:
 
     async def list_networks(self, call: Call) -> Reply:
         return await self._list("network", call)
+
+    async def list_switches(self, call: Call) -> Reply:
+        return await self._list("switch", call)
 
     async def list_filters(self, call: Call) -> Reply:
         return await self._list("filter", call)
@@ -126,7 +142,3 @@ class Manager:
 
 def _described(attached: Attached) -> list[Any]:
     return [object_path("port", attached.port.uuid), encode_plain(attached.result)]
-
-
-def no_switches(_: Call) -> Reply:
-    raise Unsupported("this version of vnetd makes no switches of their own; define a network instead, which has one")

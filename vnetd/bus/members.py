@@ -1,10 +1,10 @@
-"""The interfaces of networks, filters, ports and bindings."""
+"""The interfaces of networks, switches, filters, ports and bindings."""
 
 from vnetd.bus.calls import DONE, Call, Handlers, Reply
 from vnetd.bus.objects import lease_row
-from vnetd.bus.values import BOOLEAN, INTEGER, NONE, decode_options, decode_parameters, decode_spec
+from vnetd.bus.values import BOOLEAN, CONFIRM, INTEGER, NONE, decode_options, decode_parameters, decode_spec
 from vnetd.model.errors import Unsupported
-from vnetd.service.api import Filters, Networks, Ports
+from vnetd.service.api import Filters, Networks, Ports, Switches
 
 UPDATE = {"live": BOOLEAN, "config": BOOLEAN, "parent_index": INTEGER}
 DESCRIBE = {"inactive": BOOLEAN}
@@ -52,6 +52,43 @@ class NetworkMembers:
     async def get_leases(self, call: Call) -> Reply:
         decode_options(call.values[0], NONE)
         return Reply([[lease_row(lease) for lease in await self._networks.leases(call.uuid)]])
+
+
+class SwitchMembers:
+    """``org.vnetd1.Switch``."""
+
+    def __init__(self, switches: Switches) -> None:
+        self._switches = switches
+
+    def handlers(self) -> Handlers:
+        """Every method of the contract."""
+        return {
+            "Start": self.start,
+            "Stop": self.stop,
+            "Undefine": self.undefine,
+            "Confirm": self.confirm,
+            "Describe": self.describe,
+        }
+
+    async def start(self, call: Call) -> Reply:
+        await self._switches.start(call.caller, call.uuid, decode_options(call.values[0], CONFIRM))
+        return DONE
+
+    async def stop(self, call: Call) -> Reply:
+        await self._switches.stop(call.caller, call.uuid)
+        return DONE
+
+    async def undefine(self, call: Call) -> Reply:
+        await self._switches.undefine(call.caller, call.uuid)
+        return DONE
+
+    async def confirm(self, call: Call) -> Reply:
+        await self._switches.confirm(call.caller, call.uuid)
+        return DONE
+
+    def describe(self, call: Call) -> Reply:
+        format, options = call.values
+        return Reply([self._switches.describe(call.uuid, format, decode_options(options, DESCRIBE))])
 
 
 class FilterMembers:

@@ -9,7 +9,7 @@ from uuid import UUID
 
 from dbus_next.signature import Variant
 
-from vnetd.bus.contracts import BINDING, FILTER, NETWORK, PORT, Contract
+from vnetd.bus.contracts import BINDING, FILTER, NETWORK, PORT, SWITCH, Contract
 from vnetd.bus.errors import ProtocolError
 from vnetd.bus.values import encode_plain
 from vnetd.model.errors import NotFound
@@ -18,7 +18,13 @@ from vnetd.service.views import LeaseView, ObjectKind, View
 
 ROOT = "/org/vnetd1"
 KINDS: tuple[ObjectKind, ...] = get_args(ObjectKind)
-INTERFACES: Mapping[ObjectKind, str] = {"network": NETWORK, "filter": FILTER, "port": PORT, "binding": BINDING}
+INTERFACES: Mapping[ObjectKind, str] = {
+    "network": NETWORK,
+    "switch": SWITCH,
+    "filter": FILTER,
+    "port": PORT,
+    "binding": BINDING,
+}
 
 
 @lru_cache(maxsize=4096)
@@ -39,6 +45,20 @@ PROPERTIES: Mapping[ObjectKind, Mapping[str, Callable[[Any], Any]]] = {
         "Autostart": lambda v: v.autostart,
         "Bridge": lambda v: v.bridge,
         "Addresses": lambda v: list(v.addresses),
+        "Ports": lambda v: [object_path("port", uuid) for uuid in v.ports],
+        "Problems": lambda v: list(v.problems),
+        "HealedCount": lambda v: v.healed_count,
+    },
+    "switch": {
+        "Name": lambda v: v.name,
+        "UUID": lambda v: str(v.uuid),
+        "State": lambda v: v.state,
+        "Active": lambda v: v.active,
+        "Persistent": lambda v: v.persistent,
+        "Autostart": lambda v: v.autostart,
+        "Unconfirmed": lambda v: v.unconfirmed,
+        "Bridge": lambda v: v.bridge,
+        "Uplinks": lambda v: list(v.uplinks),
         "Ports": lambda v: [object_path("port", uuid) for uuid in v.ports],
         "Problems": lambda v: list(v.problems),
         "HealedCount": lambda v: v.healed_count,
@@ -114,6 +134,8 @@ class Objects:
         match kind:
             case "network":
                 return self._services.networks.get(ref)
+            case "switch":
+                return self._services.switches.get(ref)
             case "filter":
                 return self._services.filters.get(ref)
             case "port":
@@ -126,6 +148,8 @@ class Objects:
         match kind:
             case "network":
                 return self._services.networks.list()
+            case "switch":
+                return self._services.switches.list()
             case "filter":
                 return self._services.filters.list()
             case "port":

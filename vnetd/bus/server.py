@@ -16,7 +16,7 @@ from vnetd.bus.errors import wire_error
 from vnetd.bus.frames import Frame
 from vnetd.bus.listing import Listing
 from vnetd.bus.manager import Manager
-from vnetd.bus.members import BindingMembers, FilterMembers, NetworkMembers, PortMembers
+from vnetd.bus.members import BindingMembers, FilterMembers, NetworkMembers, PortMembers, SwitchMembers
 from vnetd.bus.objects import Objects
 from vnetd.bus.signals import Signals
 from vnetd.bus.standard import IntrospectableMembers, ObjectManagerMembers, PeerMembers, PropertiesMembers
@@ -176,6 +176,7 @@ def build_handlers(
     return {
         names.MANAGER: Manager(services, listing, discard, announce_capabilities).handlers(),
         names.NETWORK: NetworkMembers(services.networks).handlers(),
+        names.SWITCH: SwitchMembers(services.switches).handlers(),
         names.FILTER: FilterMembers(services.filters).handlers(),
         names.PORT: PortMembers(services.ports).handlers(),
         names.BINDING: BindingMembers(services.filters).handlers(),

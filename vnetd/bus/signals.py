@@ -54,8 +54,8 @@ class Signals:
             case LeaseChange(network, _, added, lease):
                 member = "LeaseAdded" if added else "LeaseRemoved"
                 self._signal(object_path("network", network), NETWORK, member, [lease_row(lease)])
-            case Healed("network", uuid, _, what, details):
-                self._signal(object_path("network", uuid), NETWORK, "Healed", [what, encode_plain(details)])
+            case Healed("network" | "switch" as kind, uuid, _, what, details):
+                self._signal(object_path(kind, uuid), INTERFACES[kind], "Healed", [what, encode_plain(details)])
             case Healed(kind, uuid, name, what, details):
                 self._event("healed", object_path(kind, uuid), name, {"what": what, **details})
             case LifecycleEvent(event, kind, uuid, name, details):

@@ -91,7 +91,9 @@ class PropertiesMembers:
         if value.signature != wanted.signature:
             raise ProtocolError("InvalidArgs", f"{name} has type '{wanted.signature}', not '{value.signature}'")
         assert name == "Autostart", f"nothing sets {name}"
-        await self._services.networks.set_autostart(call.caller, call.uuid, value.value)
+        is_switch = call.address is not None and call.address.kind == "switch"
+        service = self._services.switches if is_switch else self._services.networks
+        await service.set_autostart(call.caller, call.uuid, value.value)
         return DONE
 
     def _own(self, call: Call, interface: str) -> Mapping[str, Property]:

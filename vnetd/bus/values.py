@@ -12,6 +12,7 @@ BOOLEAN = frozenset("b")
 INTEGER = frozenset("ynqiuxt")  # scripts should not need to know which one
 
 LENIENT = {"lenient": BOOLEAN}
+CONFIRM = {"confirm": INTEGER}
 NONE: Mapping[str, frozenset[str]] = {}
 
 

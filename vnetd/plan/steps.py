@@ -16,6 +16,7 @@ class Phase(IntEnum):
     UP = 4
     ROUTES = 5
     DNSMASQ = 6
+    PORTS = 7
 
 
 @dataclass(frozen=True, slots=True)

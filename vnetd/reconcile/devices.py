@@ -8,6 +8,7 @@ class Devices:
         self._names: dict[str, str] = {}
         self._indexes: dict[int, str] = {}
         self._watchers: dict[str, set[str]] = {}
+        self._watched: dict[str, int] = {}
 
     def claim(self, name: str, key: str) -> None:
         """The device ``name`` belongs to ``key`` from now on, whether it exists or not."""
@@ -23,12 +24,18 @@ class Devices:
         """What happens to the device ``name``, whoever it belongs to, concerns ``key`` too."""
         self._watchers.setdefault(name, set()).add(key)
 
-    def watchers(self, name: str) -> frozenset[str]:
-        """Whom the device of this name concerns besides its owner."""
-        return frozenset(self._watchers.get(name, ()))
+    def watch_index(self, index: int, key: str) -> None:
+        """What happens to the device with this index, whatever its name, concerns ``key``; 0 for none any more."""
+        self._watched[key] = index
+
+    def watchers(self, name: str, index: int = 0) -> frozenset[str]:
+        """Whom the device of this name or index concerns besides its owner."""
+        by_index = {key for key, watched in self._watched.items() if index and watched == index}
+        return frozenset(self._watchers.get(name, ())) | by_index
 
     def release(self, key: str) -> None:
         """Forget all devices of ``key``, and what it watches."""
+        self._watched.pop(key, None)
         for name, keys in tuple(self._watchers.items()):
             keys.discard(key)
             if not keys:

@@ -83,7 +83,7 @@ class Loop:
             self.healer.touch(key)
 
     def _device(self, event: LinkEvent | AddressEvent | RouteEvent) -> None:
-        for watcher in self.devices.watchers(event.name) if isinstance(event, LinkEvent) else ():
+        for watcher in self.devices.watchers(event.name, event.index) if isinstance(event, LinkEvent) else ():
             self.healer.touch(watcher, event.cause)
         if key := self.devices.key(event.index, event.name):
             self.healer.touch(key, event.cause)

@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from uuid import UUID, uuid4
 
-from vnetd.model.errors import Busy, Exists, HostError, InUse, Invalid, NotFound, VnetError
+from vnetd.model.errors import Busy, HostError, InUse, Invalid, NotFound, VnetError
 from vnetd.model.network import Network
 from vnetd.reconcile.borrowed import desired_borrowed
 from vnetd.reconcile.desired import Surroundings, desired_network, refuse_unrealised
@@ -34,6 +34,7 @@ class NetworkService:
         self.objects: Registry[NetworkObject] = Registry("network")
         self.leases_of = LeaseBook(loop.host.dnsmasq, notices)
         self.activation = Activation(loop, self.objects, around)
+        self.bridges_of_switches: Callable[[], dict[str, str]] = dict
         self.detach_ports: Callable[[NetworkObject], Awaitable[tuple[str, ...]]]
         self._loop = loop
         self._store = loop.host.store
@@ -56,7 +57,7 @@ class NetworkService:
         refuse_unknown(options, "lenient")
         network = await parse(parse_network, document, options)
         async with self._naming:
-            known = self._same_identity(network)
+            known = self.objects.same_identity(network.name, network.uuid)
             network = await self._complete(network, known)
             self.activation.check(network)
             if known is None:
@@ -77,7 +78,7 @@ class NetworkService:
         refuse_unknown(options, "lenient")
         network = await parse(parse_network, document, options)
         async with self._naming:
-            known = self._same_identity(network)
+            known = self.objects.same_identity(network.name, network.uuid)
             if known and known.active:
                 raise Busy(f"network {known.name} is active already")
             network = await self._complete(network, known)
@@ -198,7 +199,7 @@ class NetworkService:
         """What defining and starting this document would do, as JSON; changes nothing."""
         refuse_unknown(options, "lenient")
         network = await parse(parse_network, document, options)
-        known = self._same_identity(network)
+        known = self.objects.same_identity(network.name, network.uuid)
         network = await self._complete(network, known)
         refuse_unrealised(network)
         self.activation.check(network)
@@ -240,16 +241,6 @@ class NetworkService:
         if self.objects.by_uuid(network.uuid) is not network:
             raise NotFound(f"network {network.name} was removed meanwhile")
 
-    def _same_identity(self, network: Network) -> NetworkObject | None:
-        """The object this document is a new form of. Raises ``Exists`` if name and UUID name different ones."""
-        by_name = self.objects.by_name(network.name)
-        by_uuid = self.objects.by_uuid(network.uuid) if network.uuid else None
-        if by_uuid and by_uuid is not by_name:
-            raise Exists(f"network {by_uuid.name} has uuid {network.uuid} already")
-        if by_name and by_name is not by_uuid:
-            raise Exists(f"network {network.name} exists already with uuid {by_name.uuid}: give that uuid to change it")
-        return by_name
-
     async def _complete(self, network: Network, known: NetworkObject | None) -> Network:
         """With everything that was left open: uuid, MAC, bridge name; kept from the object's earlier form."""
         updates: dict[str, object] = {} if network.uuid else {"uuid": uuid4()}
@@ -259,17 +250,19 @@ class NetworkService:
         if network.mac is None:
             updates["mac"] = before.mac if before and before.mac else random_mac()
         name = network.bridge.name
+        taken = {bridge: f"network {owner}" for bridge, owner in self.bridges(known).items()}
+        taken |= {bridge: f"switch {owner}" for bridge, owner in self.bridges_of_switches().items()}
         if name is None or "%d" in name:
             name = before.bridge.name if before and before.bridge.name and name is None else None
             template = network.bridge.name or BRIDGE_TEMPLATE
-            taken = self._bridges(known)
             name = name or await free_name(template, taken, self._loop.host.kernel.link)
             updates["bridge"] = network.bridge.model_copy(update={"name": name})
-        elif owner := self._bridges(known).get(name):
-            raise InUse(f"bridge {name} belongs to network {owner} already: choose another bridge name")
+        elif owner := taken.get(name):
+            raise InUse(f"bridge {name} belongs to {owner} already: choose another bridge name")
         return network.model_copy(update=updates)
 
-    def _bridges(self, apart_from: NetworkObject | None) -> dict[str, str]:
+    def bridges(self, apart_from: NetworkObject | None = None) -> dict[str, str]:
+        """Names of networks by the bridges they have made, or make once started."""
         return {
             form.bridge.name: other.name
             for other in self.objects

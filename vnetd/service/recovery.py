@@ -28,6 +28,8 @@ from vnetd.service.network_object import DEFINITIONS, RUNNING, NetworkObject
 from vnetd.service.networks import NetworkService, network_uuid
 from vnetd.service.port_object import PORTS
 from vnetd.service.ports import PortService
+from vnetd.service.switch_recovery import SwitchRecovery
+from vnetd.service.switches import SwitchService
 from vnetd.service.views import Caller
 
 log = logging.getLogger(__name__)
@@ -40,10 +42,13 @@ V = TypeVar("V", bound=Value)
 class Recovery:
     """Start of the daemon, in order: read, take over, repair, finish what was begun, start what boots."""
 
-    def __init__(self, loop: Loop, networks: NetworkService, filters: FilterService, ports: PortService) -> None:
+    def __init__(
+        self, loop: Loop, networks: NetworkService, switches: SwitchService, filters: FilterService, ports: PortService
+    ) -> None:
         self._loop = loop
         self._store = loop.host.store
         self._networks = networks
+        self._switches = SwitchRecovery(loop, switches)
         self._filters = filters
         self._ports = ports
         self._recorded: set[str] = set()
@@ -58,13 +63,16 @@ class Recovery:
         await self._load_filters()
         await self._load_networks()
         await self._filters.learning.load()
+        await self._switches.take_over()
         fragments = await self._take_over_networks()
         fragments |= await self._take_over_ports()
         fragments |= await self._take_over_bindings()
         await self._look_for_broken()
         await self._loop.rules.adopt(fragments, all_known=self._all_read)
         await self._tag_unfinished()
+        await self._switches.tag_unfinished()
         self._loop.listen()
+        await self._switches.finish()
         await self._finish_stops()  # first, or they would be repaired to be taken down
         await self._loop.healer.sweep()
         await self._remove_leftovers(serving)
@@ -180,7 +188,7 @@ class Recovery:
 
     async def _remove_leftovers(self, serving: tuple[str, ...]) -> None:
         """Devices and dnsmasq processes of networks and ports that are not active any more."""
-        if not self._all_read:
+        if not (self._all_read and self._switches.whole):
             log.error("some records could not be read: leftovers are kept until that is cleared up")
             return
         claimed = self._loop.devices.names()
@@ -193,6 +201,7 @@ class Recovery:
                 continue
             log.info("removing %s, left over from an earlier run", link.name)
             await self._loop.host.kernel.apply([DeleteLink(link.name, link.alias)])
+        await self._switches.remove_leftovers()
         for record in self._stale:
             await self._store.delete(PORTS, str(record.uuid))
         active = {str(known.uuid) for known in self._networks.objects if known.active}
@@ -208,6 +217,7 @@ class Recovery:
         """Once a boot: the mark is kept below /run, which a boot empties."""
         if AUTOSTARTED in await self._store.load(HOST):
             return
+        await self._switches.autostart(DAEMON)
         for known in self._networks.objects:
             if known.autostart and not known.active:
                 try:

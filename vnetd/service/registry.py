@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from typing import Generic, Protocol, TypeVar
 from uuid import UUID
 
-from vnetd.model.errors import NotFound
+from vnetd.model.errors import Exists, NotFound
 
 
 class Named(Protocol):
@@ -52,6 +52,18 @@ class Registry(Generic[N]):
             return self._by_uuid[UUID(ref)]
         except (KeyError, ValueError):
             raise NotFound(f"there is no {self._kind} {ref!r}") from None
+
+    def same_identity(self, name: str, uuid: UUID | None) -> N | None:
+        """The one a document with this name and UUID is a new form of.
+
+        Raises ``Exists`` if the two name different ones, or the name's has another UUID.
+        """
+        named, identified = self.by_name(name), self.by_uuid(uuid) if uuid else None
+        if identified and identified is not named:
+            raise Exists(f"{self._kind} {identified.name} has uuid {uuid} already")
+        if named and named is not identified:
+            raise Exists(f"{self._kind} {name} exists already with uuid {named.uuid}: give that uuid to change it")
+        return named
 
     def by_uuid(self, uuid: UUID) -> N | None:
         """The one with this UUID."""

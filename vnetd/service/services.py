@@ -21,6 +21,8 @@ from vnetd.service.notices import Notices
 from vnetd.service.port_object import PortObject
 from vnetd.service.ports import PortService
 from vnetd.service.recovery import Recovery
+from vnetd.service.switch_object import SwitchObject
+from vnetd.service.switches import SwitchService
 from vnetd.service.views import Caller, Changed, Healed, Notice, ObjectKind
 
 log = logging.getLogger(__name__)
@@ -36,6 +38,9 @@ class ServiceRoot:
         self.networks = NetworkService(self._loop, self._notices, around)
         self.filters = FilterService(self._loop, self._notices)
         self.ports = PortService(self._loop, self._notices, self.networks.objects, self.filters)
+        self.switches = SwitchService(self._loop, self._notices)
+        self.switches.bridges_of_networks = self.networks.bridges
+        self.networks.bridges_of_switches = self.switches.bridges
         self.networks.detach_ports = self.ports.detach_all
         self.filters.switched = self.ports.refiltered
         self.filters.learning.leases = self._leases_of
@@ -43,11 +48,12 @@ class ServiceRoot:
     async def start(self) -> None:
         """Take over what is there and start what boots. Raises ``VnetError`` if the host cannot be read."""
         await self._read_resolvers()
-        await Recovery(self._loop, self.networks, self.filters, self.ports).run()
+        await Recovery(self._loop, self.networks, self.switches, self.filters, self.ports).run()
 
     async def close(self) -> None:
         """Stop looking after the host; everything on it stays as it is."""
         await self._loop.healer.close()
+        await self.switches.confirmations.close()
         await self.ports.close()
         await self.filters.learning.close()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -104,14 +110,16 @@ class ServiceRoot:
             returned, one.problem = not text, text
             if returned and isinstance(one, NetworkObject):
                 self.ports.touch(one)  # they may have waited for what was away
-            kind: ObjectKind = "network" if isinstance(one, NetworkObject) else "port"
-            self._notices.tell(Changed(kind, one.view()))
+            self._notices.tell(Changed(_kind_of(key), one.view()))
 
     def _healed_one(self, key: str, repaired: tuple[str, ...], cause: str) -> None:
         one = self._object(key)
         if one is None:
             return
         log.warning("healed %s of %s%s", ", ".join(repaired), one.name, f" changed by {cause}" if cause else "")
+        if isinstance(one, SwitchObject):
+            self._healed_switch(one, repaired, cause)
+            return
         network = one.network if isinstance(one, PortObject) else one
         network.healed += 1
         if isinstance(one, NetworkObject) and any(what.startswith("bridge") for what in repaired):
@@ -120,8 +128,16 @@ class ServiceRoot:
             self._notices.tell(Healed("network", network.uuid, network.name, what, {"cause": cause}))
         self._notices.tell(Changed("network", network.view()))
 
-    def _object(self, key: str) -> NetworkObject | PortObject | None:
+    def _healed_switch(self, switch: SwitchObject, repaired: tuple[str, ...], cause: str) -> None:
+        switch.healed += 1
+        for what in repaired:
+            self._notices.tell(Healed("switch", switch.uuid, switch.name, what, {"cause": cause}))
+        self._notices.tell(Changed("switch", switch.view()))
+
+    def _object(self, key: str) -> NetworkObject | SwitchObject | PortObject | None:
         kind, _, uuid = key.partition(":")
+        if kind == "switch":
+            return self.switches.objects.by_uuid(UUID(uuid))
         if kind == "network":
             return self.networks.objects.by_uuid(UUID(uuid))
         return self.ports.objects.by_uuid(UUID(uuid)) if kind == "port" else None
@@ -151,3 +167,8 @@ class ServiceRoot:
         task = asyncio.get_running_loop().create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+
+
+def _kind_of(key: str) -> ObjectKind:
+    """The kind of object a target is of."""
+    return "port" if key.startswith("port:") else "switch" if key.startswith("switch:") else "network"

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 from uuid import UUID
 
-ObjectKind = Literal["network", "filter", "port", "binding"]
+ObjectKind = Literal["network", "switch", "filter", "port", "binding"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +37,24 @@ class NetworkView:
     autostart: bool
     bridge: str
     addresses: tuple[str, ...]
+    ports: tuple[UUID, ...]
+    problems: tuple[str, ...]
+    healed_count: int
+
+
+@dataclass(frozen=True, slots=True)
+class SwitchView:
+    """A switch as callers see it; states are those of networks. ``unconfirmed``: a change waits to be confirmed."""
+
+    uuid: UUID
+    name: str
+    state: str
+    active: bool
+    persistent: bool
+    autostart: bool
+    unconfirmed: bool
+    bridge: str
+    uplinks: tuple[str, ...]
     ports: tuple[UUID, ...]
     problems: tuple[str, ...]
     healed_count: int
@@ -87,7 +105,7 @@ class BindingView:
     mac: str
 
 
-View = NetworkView | FilterView | PortView | BindingView
+View = NetworkView | SwitchView | FilterView | PortView | BindingView
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,6 +13,7 @@ from vnetd.model.filter import Binding, Filter
 from vnetd.model.network import Network
 from vnetd.model.network_warnings import warnings
 from vnetd.model.networkport import NetworkPort
+from vnetd.model.switch import Switch
 from vnetd.xmlcodec.filter import binding_from_xml, binding_to_xml, filter_from_xml, filter_to_xml
 from vnetd.xmlcodec.metadata import canonical_metadata
 from vnetd.xmlcodec.native import describe, from_json, load_object, to_json
@@ -36,11 +37,19 @@ __all__ = [
     "parse_filter",
     "parse_network",
     "parse_port",
+    "parse_switch",
     "port_to_json",
     "port_to_xml",
+    "switch_to_json",
 ]
 
-KINDS: dict[str, type[BaseModel]] = {"network": Network, "filter": Filter, "binding": Binding, "port": NetworkPort}
+KINDS: dict[str, type[BaseModel]] = {
+    "network": Network,
+    "filter": Filter,
+    "binding": Binding,
+    "port": NetworkPort,
+    "switch": Switch,
+}
 
 
 def parse_network(text: str, *, lenient: bool = False) -> Parsed[Network]:
@@ -52,6 +61,14 @@ def parse_network(text: str, *, lenient: bool = False) -> Parsed[Network]:
         network = network.model_copy(update={"metadata": canonical_metadata(network.metadata)})
     raw = network.model_dump(mode="json", by_alias=True)
     return Parsed(network, (*dropped, *(describe(one, raw) for one in warnings(network))))
+
+
+def parse_switch(text: str, *, lenient: bool = False) -> Parsed[Switch]:
+    """A switch, which only native JSON can describe."""
+    if _is_xml(text):
+        raise Invalid("a switch is described as JSON: libvirt's XML has no such document")
+    switch, dropped = from_json(Switch, text, lenient=lenient)
+    return Parsed(switch, tuple(dropped))
 
 
 def parse_filter(text: str, *, lenient: bool = False) -> Parsed[Filter]:
@@ -97,6 +114,11 @@ def parse_document(
 def network_to_json(network: Network) -> str:
     """The network as native JSON, without what is at its default."""
     return to_json(network)
+
+
+def switch_to_json(switch: Switch) -> str:
+    """The switch as native JSON, without what is at its default."""
+    return to_json(switch)
 
 
 def filter_to_json(filter: Filter) -> str:

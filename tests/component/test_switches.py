@@ -1,0 +1,621 @@
+"""Switches on a host in memory: whole or not at all, kept as they should be, taken back if nobody confirms them."""
+
+import json
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from ipaddress import ip_address, ip_interface, ip_network
+from typing import Any
+
+import pytest
+from support.memory_host import (
+    ROOT,
+    Call,
+    MemoryHost,
+    Refusal,
+    Running,
+    crash,
+    difference,
+    host_with_uplink,
+    nth,
+    running,
+    verb,
+)
+from support.waiting import eventually
+
+from vnetd.model.errors import Busy, Exists, HostError, InUse, Invalid, NotConfirmed, NotFound, Unsupported, VnetError
+from vnetd.plan.kernel import (
+    AddPortVlan,
+    BridgeOptions,
+    DeleteLink,
+    GiveAddress,
+    GiveProxy,
+    GiveRoute,
+    PortVlan,
+    SetBridge,
+    SetLink,
+    TakeAddress,
+    TakeRoute,
+)
+from vnetd.plan.possessions import HeldAddress, HeldRoute, NextHop
+from vnetd.service.views import Healed, SwitchView
+
+NIC_MAC = "52:54:00:aa:00:01"
+SECOND = HeldAddress(ip_interface("203.0.113.3/24"), label="eth0:web", valid=3600, preferred=1800)
+POLICY = HeldRoute(ip_network("10.8.0.0/16"), (NextHop("eth0", ip_address("203.0.113.1")),), table=7, metric=20)
+OPTIONS: dict[str, Any] = {
+    "stp": True,
+    "priority": 4096,
+    "forward_delay": 4,
+    "hello_time": 1,
+    "max_age": 6,
+    "ageing_time": 20,
+    "multicast_snooping": False,
+}
+
+
+def office(**fields: Any) -> str:
+    """A switch whose uplink's addresses move."""
+    return json.dumps({"name": "office", "bridge": "br0", "uplinks": [{"device": "eth0", "migrate": True}], **fields})
+
+
+def rich_host() -> MemoryHost:
+    """A host whose uplink has something of each kind."""
+    host = host_with_uplink()
+    host.perform(
+        SetLink("eth0", mac=NIC_MAC, mtu=1460),
+        GiveAddress("eth0", SECOND),
+        GiveAddress("eth0", HeldAddress(ip_interface("2001:db8::2/64"))),
+        GiveRoute(POLICY),
+        GiveProxy("eth0", ip_address("203.0.113.77")),
+    )
+    host.links.create("eth1", "")
+    return host
+
+
+@asynccontextmanager
+async def deaf(host: MemoryHost) -> AsyncIterator[Running]:
+    """A daemon that hears no events, so that what it does is what it was asked for."""
+    async with running(host) as daemon:
+        host.deafen()
+        yield daemon
+
+
+async def define(daemon: Running, document: str = "") -> SwitchView:
+    return await daemon.services.switches.define(ROOT, document or office(), {})
+
+
+async def start(daemon: Running, document: str = "", **options: int) -> SwitchView:
+    switch = await define(daemon, document)
+    await daemon.services.switches.start(ROOT, switch.uuid, options)
+    return view(daemon)
+
+
+def view(daemon: Running, name: str = "office") -> SwitchView:
+    return daemon.services.switches.get(name)
+
+
+def addresses(host: MemoryHost, name: str) -> set[str]:
+    entry = host.links.find(name)
+    return {str(address) for address in entry.addresses} if entry else set()
+
+
+def network_state(host: MemoryHost) -> dict[str, object]:
+    """All of the host but vnetd's documents and what the kernel numbers as it likes."""
+    return {key: value for key, value in host.state().items() if not key.startswith("document ")}
+
+
+OWN = {"203.0.113.2/24", "203.0.113.3/24", "2001:db8::2/64"}
+
+
+async def test_a_switch_takes_its_uplinks_place_on_the_network() -> None:
+    host = rich_host()
+    async with deaf(host) as daemon:
+        assert (await start(daemon)).state == "active"
+    bridge, nic = host.link("br0"), host.link("eth0")
+    assert bridge and nic
+    assert (addresses(host, "br0"), addresses(host, "eth0")) == (OWN, set())
+    assert (bridge.mac, bridge.mtu, bridge.up, nic.master) == (NIC_MAC, 1460, True, bridge.index)
+    entry = host.links.find("br0")
+    assert entry and entry.details[SECOND.address] == SECOND
+    assert (POLICY.through("eth0", "br0") in host.links.further_routes, entry.proxies) == (
+        True,
+        [ip_address("203.0.113.77")],
+    )
+    assert {(str(route.destination), str(route.gateway)) for route in entry.routes} == {("0.0.0.0/0", "203.0.113.1")}
+
+
+async def test_when_it_stops_everything_is_as_it_was() -> None:
+    host = rich_host()
+    before = network_state(host)
+    async with deaf(host) as daemon:
+        switch = await start(daemon)
+        await daemon.services.switches.stop(ROOT, switch.uuid)
+        assert view(daemon).state == "inactive"
+    assert not difference(before, network_state(host))
+    assert not host.files.files.get("run/switches")
+
+
+async def test_what_came_to_hang_on_the_bridge_meanwhile_goes_to_the_uplink_too() -> None:
+    host = rich_host()
+    async with deaf(host) as daemon:
+        switch = await start(daemon)
+        host.perform(GiveAddress("br0", HeldAddress(ip_interface("192.0.2.9/24"))), TakeAddress("br0", SECOND))
+        await daemon.services.switches.stop(ROOT, switch.uuid)
+    assert addresses(host, "eth0") == (OWN | {"192.0.2.9/24"}) - {"203.0.113.3/24"}
+
+
+async def test_an_mtu_that_is_asked_for_holds_for_bridge_and_uplink_and_the_uplink_gets_its_own_back() -> None:
+    host = rich_host()
+    async with deaf(host) as daemon:
+        switch = await start(daemon, office(mtu=1400, uplinks=["eth0"]))
+        assert [link and link.mtu for link in (host.link("br0"), host.link("eth0"))] == [1400, 1400]
+        assert addresses(host, "eth0") == OWN, "nothing moves unless asked"
+        await daemon.services.switches.stop(ROOT, switch.uuid)
+    nic = host.link("eth0")
+    assert nic and (nic.mtu, nic.master) == (1460, 0)
+
+
+async def test_a_device_that_was_down_is_down_again_afterwards() -> None:
+    host = rich_host()
+    async with deaf(host) as daemon:
+        switch = await start(daemon, office(uplinks=["eth1"]))
+        assert (link := host.link("eth1")) and link.up
+        await daemon.services.switches.stop(ROOT, switch.uuid)
+    assert (link := host.link("eth1")) and not link.up
+
+
+async def test_every_option_is_as_asked_and_healed_when_somebody_changes_it() -> None:
+    host = rich_host()
+    changed = {"priority": 1, "hello_time": 900, "max_age": 3000, "ageing_time": 1, "multicast_snooping": True}
+    async with running(host) as daemon:
+        await start(daemon, office(**OPTIONS))
+        before = host.link("br0")
+        assert before and before.bridge
+        assert (before.bridge.priority, before.bridge.forward_delay, before.bridge.hello_time) == (4096, 400, 100)
+        assert (before.bridge.max_age, before.bridge.ageing_time, before.bridge.multicast_snooping) == (
+            600,
+            2000,
+            False,
+        )
+        assert before.bridge.stp
+        for name, value in changed.items():
+            host.perform(SetBridge("br0", BridgeOptions(**{name: value})))
+            await eventually(lambda: host.link("br0") == before, name)
+        for damage in (SetLink("br0", stp=False), SetLink("br0", mtu=1300), SetLink("br0", up=False)):
+            host.perform(damage)
+            await eventually(lambda: host.link("br0") == before, str(damage))
+        await eventually(lambda: view(daemon).healed_count >= len(changed))
+        assert daemon.told(Healed)[0].kind == "switch"
+
+
+async def test_an_uplink_taken_out_is_put_back_and_one_replugged_is_taken_again() -> None:
+    host = rich_host()
+    async with running(host) as daemon:
+        await start(daemon)
+        bridge = host.link("br0")
+        assert bridge
+
+        def plugged() -> bool:
+            return bool((nic := host.link("eth0")) and nic.master == bridge.index and nic.up)
+
+        host.perform(SetLink("eth0", master=""))
+        await eventually(plugged, "put back")
+        nic = host.link("eth0")
+        assert nic
+        host.links.remove(nic.index)
+        await eventually(lambda: "eth0 is away" in "".join(view(daemon).problems))
+        assert (view(daemon).state, addresses(host, "br0")) == ("degraded", OWN)
+        host.links.create("eth0", "")
+        await eventually(plugged, "taken again")
+        await eventually(lambda: view(daemon).state == "active")
+
+
+async def test_a_bridge_that_somebody_deletes_comes_back_with_all_that_hung_on_it() -> None:
+    host = rich_host()
+    async with running(host) as daemon:
+        await start(daemon)
+        host.perform(DeleteLink("br0", ""))
+        await eventually(lambda: addresses(host, "br0") == OWN)
+        await eventually(lambda: POLICY.through("eth0", "br0") in host.links.further_routes)
+
+
+async def test_who_takes_an_uplink_out_again_and_again_is_told_of_and_not_fought() -> None:
+    host = rich_host()
+    async with running(host) as daemon:
+        await start(daemon)
+        for _ in range(12):
+            host.perform(SetLink("eth0", master=""))
+            await eventually(lambda: bool((nic := host.link("eth0")) and nic.master) or view(daemon).problems)
+        await eventually(lambda: view(daemon).state == "degraded")
+        assert "uplink eth0 changed again and again" in view(daemon).problems[0]
+
+
+async def calls_of(act: Callable[[Running], Awaitable[object]]) -> list[Call]:
+    host = rich_host()
+    async with deaf(host) as daemon:
+        await define(daemon)
+        host.calls.clear()
+        await act(daemon)
+        return list(host.calls)
+
+
+async def starting(daemon: Running) -> None:
+    await daemon.services.switches.start(ROOT, view(daemon).uuid, {})
+
+
+async def test_whichever_call_of_a_start_fails_every_address_and_route_is_where_it_was() -> None:
+    calls = await calls_of(starting)
+    assert {"kernel.GiveAddress", "kernel.TakeAddress", "kernel.GiveRoute", "kernel.TakeRoute"} <= {
+        call.verb for call in calls
+    }
+    for number, call in enumerate(calls):
+        host = rich_host()
+        async with deaf(host) as daemon:
+            await define(daemon)
+            before = host.state()
+            host.before = Refusal(nth(number))
+            try:
+                await starting(daemon)
+            except VnetError:
+                assert not difference(before, host.state()), f"when {call} fails"
+                assert not view(daemon).active
+                await starting(daemon)
+            assert (view(daemon).state, addresses(host, "br0")) == ("active", OWN), f"after {call} failed"
+
+
+async def test_wherever_a_start_is_killed_the_next_run_completes_or_undoes_it() -> None:
+    for number, call in enumerate(await calls_of(starting)):
+        host = rich_host()
+        async with deaf(host) as daemon:
+            await define(daemon)
+            host.before = crash(number)
+            with pytest.raises(VnetError):
+                await starting(daemon)
+        async with deaf(host) as daemon:
+            state = view(daemon).state
+            assert state in {"active", "inactive"}, f"killed at {call}"
+            where = "br0" if state == "active" else "eth0"
+            assert addresses(host, where) == OWN, f"killed at {call}"
+            if state == "inactive":
+                await starting(daemon)
+            await daemon.services.switches.stop(ROOT, view(daemon).uuid)
+        assert (addresses(host, "eth0"), host.devices()) == (OWN, {"eth0", "eth1"}), f"killed at {call}"
+        assert POLICY in host.links.further_routes, f"killed at {call}"
+
+
+async def test_wherever_a_stop_is_killed_the_next_run_ends_it() -> None:
+    async def stopping(daemon: Running) -> None:
+        await daemon.services.switches.stop(ROOT, view(daemon).uuid)
+
+    host = rich_host()
+    async with deaf(host) as daemon:
+        await start(daemon)
+        host.calls.clear()
+        await stopping(daemon)
+        calls = list(host.calls)
+    for number, call in enumerate(calls):
+        host = rich_host()
+        async with deaf(host) as daemon:
+            await start(daemon)
+            host.before = crash(number)
+            with pytest.raises(VnetError):
+                await stopping(daemon)
+        async with deaf(host) as daemon:
+            if view(daemon).active:  # nothing had been put on record yet
+                await stopping(daemon)
+        assert (addresses(host, "eth0"), host.devices()) == (OWN, {"eth0", "eth1"}), f"killed at {call}"
+        assert POLICY in host.links.further_routes, f"killed at {call}"
+
+
+async def test_an_address_that_comes_during_the_move_moves_too() -> None:
+    host = rich_host()
+    late = HeldAddress(ip_interface("203.0.113.99/24"))
+
+    async def slip_in(call: Call) -> None:
+        if call.verb == "kernel.GiveAddress" and late.address not in host.links.find("eth0").addresses:  # type: ignore[union-attr]
+            host.perform(GiveAddress("eth0", late))
+            host.before = nothing
+
+    async def nothing(_: Call) -> None:
+        return None
+
+    async with deaf(host) as daemon:
+        await define(daemon)
+        host.before = slip_in
+        await starting(daemon)
+    assert (addresses(host, "br0"), addresses(host, "eth0")) == (OWN | {"203.0.113.99/24"}, set())
+
+
+async def test_a_stop_whose_move_fails_keeps_the_bridge_and_all_on_it_and_can_be_tried_again() -> None:
+    host = rich_host()
+    async with deaf(host) as daemon:
+        switch = await start(daemon)
+        host.before = Refusal(verb("kernel.GiveRoute"))
+        with pytest.raises(HostError, match="GiveRoute"):
+            await daemon.services.switches.stop(ROOT, switch.uuid)
+        assert (addresses(host, "br0"), view(daemon).state) == (OWN, "failed")
+        await daemon.services.switches.stop(ROOT, switch.uuid)
+        assert (addresses(host, "eth0"), view(daemon).state) == (OWN, "inactive")
+
+
+async def test_a_restart_changes_nothing() -> None:
+    host = rich_host()
+    async with deaf(host) as daemon:
+        await start(daemon)
+    before = host.state()
+    host.links.done.clear()
+    async with deaf(host) as daemon:
+        assert view(daemon).state == "active"
+    assert (difference(before, host.state()), host.links.done) == ({}, [])
+
+
+async def test_autostart_starts_it_once_a_boot() -> None:
+    host = rich_host()
+    async with deaf(host) as daemon:
+        switch = await define(daemon)
+        await daemon.services.switches.set_autostart(ROOT, switch.uuid, True)
+    host.boot()
+    async with deaf(host) as daemon:
+        assert view(daemon).state == "active"
+
+
+class Clock:
+    """Seconds since the boot, as the test says."""
+
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    made = Clock()
+    monkeypatch.setattr("vnetd.service.switch_confirmation.GLANCE", 0.01)
+    monkeypatch.setattr(
+        "vnetd.service.clock.time", type("time", (), {"clock_gettime": lambda _: made(), "CLOCK_BOOTTIME": 7})
+    )
+    return made
+
+
+async def test_what_nobody_confirms_is_taken_back(clock: Clock) -> None:
+    host = rich_host()
+    before = network_state(host)
+    async with deaf(host) as daemon:
+        switch = await start(daemon, confirm=30)
+        assert (switch.state, switch.unconfirmed) == ("active", True)
+        clock.now += 29.9
+        assert view(daemon).active
+        clock.now += 0.2
+        await eventually(lambda: view(daemon).state == "inactive")
+        assert not difference(before, network_state(host))
+        with pytest.raises(NotConfirmed, match="not confirmed in time"):
+            await daemon.services.switches.confirm(ROOT, switch.uuid)
+
+
+async def test_what_was_lost_meanwhile_comes_back_as_well(clock: Clock) -> None:
+    host = rich_host()
+    async with deaf(host) as daemon:
+        await start(daemon, confirm=30)
+        host.perform(TakeAddress("br0", SECOND), TakeRoute(POLICY.through("eth0", "br0")))
+        clock.now += 31
+        await eventually(lambda: view(daemon).state == "inactive")
+    assert (addresses(host, "eth0"), POLICY in host.links.further_routes) == (OWN, True)
+
+
+async def test_what_is_confirmed_stays(clock: Clock) -> None:
+    host = rich_host()
+    async with deaf(host) as daemon:
+        switch = await start(daemon, confirm=30)
+        await daemon.services.switches.set_autostart(ROOT, switch.uuid, True)
+        await daemon.services.switches.confirm(ROOT, switch.uuid)
+        clock.now += 1000
+        with pytest.raises(Busy, match="nothing of switch office waits"):
+            await daemon.services.switches.confirm(ROOT, switch.uuid)
+        assert (view(daemon).state, view(daemon).unconfirmed) == ("active", False)
+    host.boot()
+    async with deaf(host) as daemon:
+        assert view(daemon).active
+
+
+async def test_the_time_runs_on_while_the_daemon_is_away(clock: Clock) -> None:
+    for away, active in ((10, True), (100, False)):
+        host = rich_host()
+        async with deaf(host) as daemon:
+            await start(daemon, confirm=30)
+        clock.now += away
+        async with deaf(host) as daemon:
+            assert view(daemon).active is active
+            assert addresses(host, "br0" if active else "eth0") == OWN
+            if active:
+                clock.now += 30
+                await eventually(lambda: not view(daemon).active)
+                assert addresses(host, "eth0") == OWN
+
+
+async def test_a_boot_does_not_start_what_was_never_confirmed(clock: Clock) -> None:
+    host = rich_host()
+    async with deaf(host) as daemon:
+        switch = await define(daemon)
+        await daemon.services.switches.set_autostart(ROOT, switch.uuid, True)
+        await daemon.services.switches.start(ROOT, switch.uuid, {"confirm": 600})
+    host.boot()
+    async with deaf(host) as daemon:
+        assert (view(daemon).state, view(daemon).autostart) == ("inactive", True)
+        assert "br0" not in host.devices()
+        await daemon.services.switches.start(ROOT, switch.uuid, {})
+    host.boot()
+    async with deaf(host) as daemon:
+        assert view(daemon).active, "started without a confirmation it is as good as confirmed"
+
+
+async def redefine(daemon: Running, **fields: Any) -> None:
+    document = json.loads(office(uuid=str(view(daemon).uuid), **{k: v for k, v in fields.items() if k != "confirm"}))
+    options = {"confirm": fields["confirm"]} if "confirm" in fields else {}
+    await daemon.services.switches.define(ROOT, json.dumps(document), options)
+
+
+async def test_a_change_of_what_runs_is_taken_back_unless_confirmed(clock: Clock) -> None:
+    host = rich_host()
+    async with deaf(host) as daemon:
+        await start(daemon)
+        before = host.state()
+        await redefine(daemon, priority=7, uplinks=["eth1"], confirm=30)
+        assert (addresses(host, "eth0"), addresses(host, "br0")) == (OWN, set())
+        with pytest.raises(Busy, match="waits to be confirmed"):
+            await redefine(daemon, priority=8)
+        clock.now += 31
+        await eventually(lambda: not view(daemon).unconfirmed)
+        assert addresses(host, "br0") == OWN
+        assert json.loads(daemon.services.switches.describe(view(daemon).uuid, "json", {"inactive": True})) == {
+            **json.loads(office()),
+            "uuid": str(view(daemon).uuid),
+        }
+        changed = difference(before, host.state())
+        assert set(changed) <= {"link eth1", f"document run/switches/{view(daemon).uuid}"}
+        with pytest.raises(NotConfirmed):
+            await daemon.services.switches.confirm(ROOT, view(daemon).uuid)
+
+
+async def test_a_confirmed_change_is_kept_on_disk_and_an_unconfirmed_one_is_not(clock: Clock) -> None:
+    host = rich_host()
+    async with deaf(host) as daemon:
+        await start(daemon)
+        await redefine(daemon, priority=7, confirm=30)
+        uuid = view(daemon).uuid
+        assert "priority" not in daemon.services.switches.describe(uuid, "json", {"inactive": True})
+        await daemon.services.switches.confirm(ROOT, uuid)
+        assert '"priority": 7' in daemon.services.switches.describe(uuid, "json", {"inactive": True})
+
+
+async def test_a_change_that_fails_leaves_what_ran(clock: Clock) -> None:
+    host = rich_host()
+    async with deaf(host) as daemon:
+        await start(daemon)
+        bridge = host.link("br0")
+        host.before = Refusal(verb("kernel.SetBridge"))
+        with pytest.raises(HostError):
+            await redefine(daemon, priority=7)
+        assert (host.link("br0"), addresses(host, "br0"), view(daemon).state) == (bridge, OWN, "active")
+        assert "priority" not in daemon.services.switches.describe(view(daemon).uuid, "json", {"inactive": True})
+
+
+VLANS = {"vlan_filtering": True, "uplinks": ["eth0"], "host_access": {"tags": [{"id": 9}]}}
+
+
+async def test_a_switch_that_filters_has_its_vlans_on_uplink_and_bridge_and_heals_them() -> None:
+    host = rich_host()
+    async with running(host) as daemon:
+        await start(daemon, office(**VLANS))
+        uplink, bridge = host.links.find("eth0"), host.links.find("br0")
+        assert uplink and bridge
+        on_uplink = {1: PortVlan(1, pvid=True, untagged=True), 9: PortVlan(9)}
+        assert (uplink.vlans, bridge.vlans) == (on_uplink, {9: PortVlan(9, pvid=True, untagged=True)})
+        host.perform(AddPortVlan("eth0", PortVlan(666)))
+        await eventually(lambda: uplink.vlans == on_uplink)
+        await eventually(lambda: view(daemon).healed_count == 1)
+
+
+async def test_a_kernel_without_vlan_filtering_is_named_and_nothing_is_left() -> None:
+    host = rich_host()
+    host.links.knows_vlans = False
+    before = network_state(host)
+    async with deaf(host) as daemon:
+        with pytest.raises(Unsupported, match="VLAN"):
+            await start(daemon, office(**VLANS))
+    assert not difference(before, network_state(host))
+
+
+async def test_a_vlans_part_of_a_device_is_made_plugged_in_healed_and_taken_away() -> None:
+    host = rich_host()
+    async with running(host) as daemon:
+        switch = await start(daemon, office(uplinks=[{"device": "eth1", "vlan": 30}]))
+        made, bridge = host.link("eth1.30"), host.link("br0")
+        assert made and bridge and (made.master, made.up) == (bridge.index, True)
+        assert (parent := host.link("eth1")) and parent.up
+        host.perform(DeleteLink("eth1.30", ""))
+        await eventually(lambda: (again := host.link("eth1.30")) and again.master == bridge.index and again.up)
+        await daemon.services.switches.stop(ROOT, switch.uuid)
+        assert host.devices() == {"eth0", "eth1"}
+
+
+BAD: Mapping[str, tuple[dict[str, Any], type[VnetError], str]] = {
+    "no such uplink": ({"uplinks": ["eth7"]}, NotFound, "eth7"),
+    "an uplink that belongs to another bridge": ({"uplinks": ["eth1"]}, InUse, "eth1"),
+    "a bridge somebody else made": ({"bridge": "theirs"}, InUse, "theirs"),
+}
+
+
+@pytest.mark.parametrize("case", BAD)
+async def test_what_cannot_be_started_is_refused_by_name_and_nothing_is_left(case: str) -> None:
+    fields, error, name = BAD[case]
+    host = rich_host()
+    host.links.create("theirs", "bridge")
+    host.perform(SetLink("eth1", master="theirs"))
+    before = network_state(host)
+    async with deaf(host) as daemon:
+        with pytest.raises(error, match=name):
+            await start(daemon, office(**fields))
+        assert not view(daemon).active
+    assert not difference(before, network_state(host))
+
+
+async def test_what_cannot_move_is_refused_before_anything_is_touched() -> None:
+    host = rich_host()
+    before = network_state(host)
+    async with deaf(host) as daemon:
+        await define(daemon)
+        real = host.links.possessions
+
+        async def unportable(name: str) -> Any:
+            found = await real(name)
+            return replace(found, unportable=("route 10.0.0.0/8 with a next hop object",)) if found else None
+
+        host.links.possessions = unportable  # type: ignore[method-assign]
+        with pytest.raises(Unsupported, match="next hop object of eth0"):
+            await starting(daemon)
+    assert not difference(before, network_state(host))
+
+
+async def test_names_bridges_and_uuids_are_not_taken_twice() -> None:
+    host = rich_host()
+    async with deaf(host) as daemon:
+        switch = await define(daemon)
+        with pytest.raises(Exists, match="give that uuid"):
+            await define(daemon)
+        with pytest.raises(InUse, match="switch office"):
+            await define(daemon, json.dumps({"name": "other", "bridge": "br0"}))
+        with pytest.raises(InUse, match="switch office"):
+            await daemon.services.networks.define(ROOT, json.dumps({"name": "n", "bridge": {"name": "br0"}}), {})
+        await daemon.services.networks.define(ROOT, json.dumps({"name": "n", "bridge": {"name": "virbr5"}}), {})
+        with pytest.raises(InUse, match="network n"):
+            await define(daemon, json.dumps({"name": "other", "bridge": "virbr5"}))
+        await daemon.services.switches.undefine(ROOT, switch.uuid)
+        with pytest.raises(NotFound):
+            view(daemon)
+
+
+async def test_a_transient_switch_is_gone_when_it_stops_or_cannot_start(clock: Clock) -> None:
+    host = rich_host()
+    async with deaf(host) as daemon:
+        switch = await daemon.services.switches.create(ROOT, office(), {"confirm": 5})
+        assert (switch.persistent, switch.unconfirmed) == (False, True)
+        clock.now += 6
+        await eventually(lambda: not daemon.services.switches.list())
+        with pytest.raises(NotFound):
+            await daemon.services.switches.create(ROOT, office(uplinks=["eth7"]), {})
+        assert (daemon.services.switches.list(), addresses(host, "eth0")) == ((), OWN)
+
+
+@pytest.mark.parametrize(
+    "options", [{"confirm": -1}, {"confirm": True}, {"confirm": "5"}, {"confirm": 10**6}, {"x": 1}]
+)
+async def test_options_that_make_no_sense_are_refused(options: dict[str, Any]) -> None:
+    host = rich_host()
+    async with deaf(host) as daemon:
+        switch = await define(daemon)
+        with pytest.raises(Invalid):
+            await daemon.services.switches.start(ROOT, switch.uuid, options)
+        assert not view(daemon).active

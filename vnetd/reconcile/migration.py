@@ -1,0 +1,91 @@
+"""Moves what hangs on one device to another one and, whatever happens, loses none of it.
+
+What moves is on record before the first operation. All operations of a round are one piece of work for the kernel's
+thread, so that nothing of ours comes in between; then both devices are looked at again, for others may have added
+something meanwhile.
+"""
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, replace
+
+from vnetd.host.protocols import Kernel
+from vnetd.model.errors import HostError, Unsupported, VnetError
+from vnetd.plan.kernel import WriteSysctl
+from vnetd.plan.migration import guarded, plan_move, renamed, united
+from vnetd.plan.possessions import Possessions
+
+ROUNDS = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Move:
+    """What is on its way; routes in ``held`` name ``source``. ``promote`` is a sysctl's value from before."""
+
+    source: str
+    target: str
+    held: Possessions
+    promote: str | None = None
+
+
+class Migration:
+    """``note`` puts the move under way on record, ``None`` when there is none any more."""
+
+    def __init__(self, kernel: Kernel, note: Callable[[Move | None], Awaitable[None]]) -> None:
+        self._kernel = kernel
+        self._note = note
+
+    async def prepare(self, source: str, target: str, lost: Possessions | None = None) -> Move:
+        """Put on record what will move: all of ``source``'s, and what was ``lost`` on the way.
+
+        Raises ``Unsupported`` naming what cannot be made again, before anything is changed.
+        """
+        held = await self._seen(source)
+        if held.unportable:
+            raise Unsupported(
+                f"{', '.join(held.unportable)} of {source} cannot be moved to {target}: take it away first"
+            )
+        path = ("net", "ipv4", "conf", source, "promote_secondaries")
+        promote = (await self._kernel.sysctls([path]))[path]
+        move = Move(source, target, united(held, lost) if lost else held, promote)
+        if move.held:
+            await self._note(move)
+        return move
+
+    async def carry_out(self, move: Move) -> None:
+        """Do it; if that fails, put everything back where it was and raise."""
+        if not move.held:
+            return
+        try:
+            await self._carry_on(move, late=True)
+        except BaseException as failure:
+            await self._put_back(move, failure)
+            raise
+        await self._note(None)
+
+    async def _put_back(self, move: Move, failure: BaseException) -> None:
+        back = Move(move.target, move.source, renamed(move.held, move.source, move.target), "1")
+        try:
+            await self._carry_on(back, late=False)
+            await self._restore_promotion(move)
+            await self._note(None)
+        except VnetError as error:  # it stays on record: the next look, or the next run, ends it
+            failure.add_note(f"and putting it back failed: {error}")
+
+    async def _carry_on(self, move: Move, *, late: bool) -> None:
+        for _ in range(ROUNDS):
+            at_source, at_target = await self._seen(move.source), await self._seen(move.target)
+            if late:
+                move = replace(move, held=united(move.held, at_source))
+            operations = plan_move(move.held, move.source, move.target, at_source, at_target)
+            if not operations:
+                return
+            await self._kernel.apply(guarded(operations, move.source, move.promote))
+        raise HostError("move", f"addresses of {move.source} to {move.target}", "they change all the time")
+
+    async def _restore_promotion(self, move: Move) -> None:
+        if move.promote not in {None, "1"}:
+            path = ("net", "ipv4", "conf", move.source, "promote_secondaries")
+            await self._kernel.apply([WriteSysctl(path, str(move.promote), optional=True)])
+
+    async def _seen(self, name: str) -> Possessions:
+        return await self._kernel.possessions(name) or Possessions()

@@ -1,0 +1,248 @@
+"""One switch on the host: brought up as a transaction, kept as it should be, taken away with everything put back."""
+
+import asyncio
+import errno
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, field
+
+from vnetd.model.errors import HostError, InUse, NotFound, Unsupported, VnetError
+from vnetd.plan.kernel import DeleteLink, Link, Operation, PortVlan, SetLink
+from vnetd.plan.migration import renamed
+from vnetd.plan.possessions import Possessions
+from vnetd.plan.steps import ForeignLink, KernelStep, Phase
+from vnetd.plan.switch import DesiredSwitch, DesiredUplink, ObservedSwitch, missing, plan_switch, plugs_in
+from vnetd.reconcile.absent import Absent
+from vnetd.reconcile.loop import Loop
+from vnetd.reconcile.migration import Migration, Move
+from vnetd.reconcile.own_link import OwnBridge
+
+
+def switch_owner(uuid: str) -> str:
+    """Key of a switch."""
+    return f"switch:{uuid}"
+
+
+@dataclass(frozen=True, slots=True)
+class Former:
+    """What an uplink was before it was plugged in, to be made so again."""
+
+    mtu: int
+    up: bool
+
+
+@dataclass(slots=True)
+class Memory:
+    """What is remembered of the host as it was, over restarts of the daemon as well: ``save`` puts it on record.
+
+    ``possessions`` are those of the migrating uplink from before the start, ``move`` is one under way.
+    """
+
+    save: Callable[[], Awaitable[None]]
+    formers: dict[str, Former] = field(default_factory=dict)
+    possessions: Possessions = field(default_factory=Possessions)
+    move: Move | None = None
+
+
+class SwitchTarget:
+    """Realises one switch; its holder takes ``lock`` around every call."""
+
+    def __init__(self, loop: Loop, desired: DesiredSwitch, memory: Memory) -> None:
+        self.key = switch_owner(desired.uuid)
+        self.lock = asyncio.Lock()
+        self.desired = desired
+        self.memory = memory
+        self._kernel = loop.host.kernel
+        self._devices = loop.devices
+        self._bridge = OwnBridge(self._kernel)
+        self._migration = Migration(self._kernel, self._note)
+
+    async def bring_up(self) -> None:
+        """Make everything; if a step fails, put everything back and raise the step's error."""
+        try:
+            await self.converge()
+        except BaseException as failure:
+            if not isinstance(failure, InUse) or self._bridge.known:
+                await self._undo(failure)
+            raise
+
+    async def change(self, desired: DesiredSwitch) -> None:
+        """Turn the running switch into ``desired``; if that fails, back into what it was, and raise."""
+        before = self.desired
+        try:
+            await self._change(desired)
+        except BaseException as failure:
+            try:
+                await self._change(before)
+            except VnetError as error:
+                failure.add_note(f"and going back failed: {error}")
+            raise
+
+    async def converge(self) -> tuple[str, ...]:
+        """Observe, plan, execute, observe again; returns what was repaired, without repetition."""
+        renamed_back = await self._bridge.recover(self.desired.bridge)
+        before = await self.observe()
+        steps = self._plan(before)
+        done = list(steps)
+        if steps or self.memory.move:
+            after = await self._round(steps, before)
+            # VLANs can be set once a port is plugged in; and somebody may have changed something meanwhile.
+            again = self._plan(after)
+            done += again
+            if again and (left := self._plan(await self._round(again, after))):
+                raise HostError("verify", self.desired.bridge.name, f"{left[0].what} does not stay as it was made")
+        if away := missing(self.desired, before):
+            raise Absent(f"uplink {', '.join(away)} is away: there is no such network device")
+        return tuple(dict.fromkeys((*renamed_back, *(step.what for step in done))))
+
+    async def take_down(self, *, restore: bool = False) -> None:
+        """Put everything back and remove what is ours; finishes what it can, then raises what went wrong.
+
+        What hangs on the bridge now goes to the uplink it came from; with ``restore`` also what hung there before
+        the start. A bridge whose possessions could not be put back stays, for they would be lost with it.
+        """
+        await self._bridge.recover(self.desired.bridge)
+        await self._move_back(restore)
+        failures = [error for one in self.desired.uplinks if (error := await self._unplug(one))]
+        failures += await self._attempt(DeleteLink(self.desired.bridge.name, self.desired.bridge.alias))
+        if failures:
+            raise failures[0] if len(failures) == 1 else HostError("remove", "switch", "; ".join(map(str, failures)))
+
+    async def observe(self) -> ObservedSwitch:
+        """What is there now."""
+        names = sorted(self.desired.devices)
+        links = {name: link for name in names if (link := await self._kernel.link(name))}
+        bridge = links.get(self.desired.bridge.name)
+        paths = [sysctl.path for sysctl in self.desired.sysctls]
+        self._devices.watch_index(bridge.index if bridge else 0, self.key)
+        return ObservedSwitch(
+            bridge=bridge,
+            links=links,
+            sysctls=await self._kernel.sysctls(paths) if bridge else {},
+            vlans=await self._vlans(links) if self.desired.own_vlans is not None else {},
+            ours=self._bridge.is_ours(self.desired.bridge, bridge),
+        )
+
+    async def remember(self) -> None:
+        """Put on record what the uplinks are now, before anything is changed.
+
+        Raises ``NotFound`` for an uplink that is not there, ``InUse`` for one that belongs to another bridge.
+        """
+        for uplink in self.desired.uplinks:
+            link = await self._kernel.link(uplink.parent)
+            if link is None:
+                raise NotFound(f"there is no network device {uplink.parent!r} to be an uplink")
+            if link.kind == "bridge" or (link.master and not uplink.made and not await self._plugged(link)):
+                raise InUse(f"device {uplink.parent} belongs to another bridge, or is one: take it out first")
+            if not uplink.made:
+                self.memory.formers.setdefault(uplink.port, Former(link.mtu, link.up))
+            if uplink.migrate:
+                self.memory.possessions = await self._kernel.possessions(uplink.port) or Possessions()
+        await self.memory.save()
+
+    async def _change(self, desired: DesiredSwitch) -> None:
+        before, kept = self.desired, {uplink.port for uplink in desired.uplinks}
+        gone = [uplink for uplink in before.uplinks if uplink.port not in kept]
+        was, now = before.migrating, desired.migrating
+        if was and (now is None or now.port != was.port):
+            await self._move_back(restore=False)
+        self.desired = desired
+        await self.remember()
+        failures = [error for uplink in gone if (error := await self._unplug(uplink))]
+        if failures:
+            raise failures[0]
+        if now and (was is None or was.port != now.port):
+            self.memory.move = await self._migration.prepare(now.port, desired.bridge.name)
+        await self.converge()
+
+    async def _plugged(self, link: Link) -> bool:
+        bridge = await self._kernel.link(self.desired.bridge.name)
+        return bridge is not None and link.master == bridge.index
+
+    async def _round(self, steps: Sequence[KernelStep], before: ObservedSwitch) -> ObservedSwitch:
+        """Execute what was planned, move what is to move, and observe."""
+        uplink = self.desired.migrating
+        await self._apply([step for step in steps if step.phase != Phase.PORTS])
+        move = await self._prepare(uplink, steps, before) if uplink else None
+        await self._apply([step for step in steps if step.phase == Phase.PORTS])
+        if move:
+            await self._migration.carry_out(move)
+        return await self.observe()
+
+    async def _prepare(self, uplink: DesiredUplink, steps: Sequence[KernelStep], before: ObservedSwitch) -> Move | None:
+        """The move to the bridge if there is one to make: the uplink is plugged in, or an earlier one did not end."""
+        pending = self.memory.move
+        if uplink.parent not in before.links or not (pending or plugs_in(list(steps), uplink.port)):
+            return None
+        lost = renamed(pending.held, pending.source, uplink.port) if pending else None
+        if before.bridge is None and lost is None:  # it went, and with it what hung on it
+            lost = self.memory.possessions
+        return await self._migration.prepare(uplink.port, self.desired.bridge.name, lost)
+
+    async def _move_back(self, restore: bool) -> None:
+        uplink, name, pending = self.desired.migrating, self.desired.bridge.name, self.memory.move
+        if uplink is None:
+            return
+        lost = renamed(pending.held, pending.source, name) if pending else Possessions()
+        if restore and not pending:
+            lost = renamed(self.memory.possessions, uplink.port, name)
+        if await self._kernel.link(uplink.port) is None:
+            return  # unplugged: there is nothing to put anything back to
+        move = await self._migration.prepare(name, uplink.port, lost)
+        await self._migration.carry_out(move)
+
+    async def _unplug(self, uplink: DesiredUplink) -> HostError | None:
+        """Make an uplink what it was before; one that vnetd made is deleted."""
+        if uplink.made:
+            failed = await self._attempt(DeleteLink(uplink.port, uplink.made.alias))
+            return failed[0] if failed else None
+        link = await self._kernel.link(uplink.port)
+        if link is None or not await self._plugged(link):
+            return None
+        former = self.memory.formers.pop(uplink.port, Former(link.mtu, link.up))
+        operations: list[Operation] = [SetLink(uplink.port, master="")]
+        if link.mtu != former.mtu:
+            operations.append(SetLink(uplink.port, mtu=former.mtu))
+        if link.up and not former.up:
+            operations.append(SetLink(uplink.port, up=False))
+        failed = await self._attempt(*operations)
+        return failed[0] if failed else None
+
+    async def _attempt(self, *operations: Operation) -> list[HostError]:
+        try:
+            await self._kernel.apply(operations)
+        except HostError as error:
+            return [error]
+        return []
+
+    async def _apply(self, steps: Sequence[KernelStep]) -> None:
+        if not steps:
+            return
+        try:
+            await self._kernel.apply([step.operation for step in steps])
+        except HostError as error:
+            if error.errno == errno.EOPNOTSUPP and self.desired.own_vlans is not None:
+                raise Unsupported(f"switch bridge {self.desired.bridge.name} is to filter by VLAN: {error}") from None
+            raise
+
+    async def _vlans(self, links: dict[str, Link]) -> dict[str, frozenset[PortVlan]]:
+        ports = {uplink.port for uplink in self.desired.uplinks} | {self.desired.bridge.name}
+        return {name: await self._kernel.port_vlans(name) for name in sorted(ports & links.keys())}
+
+    def _plan(self, observed: ObservedSwitch) -> list[KernelStep]:
+        try:
+            return plan_switch(self.desired, observed)
+        except ForeignLink as error:
+            raise InUse(
+                f"bridge {error}: a network device of this name exists that vnetd did not make; "
+                "remove it or give the switch another bridge name"
+            ) from None
+
+    async def _undo(self, failure: BaseException) -> None:
+        try:
+            await self.take_down(restore=True)
+        except VnetError as error:
+            failure.add_note(f"and undoing it failed: {error}")
+
+    async def _note(self, move: Move | None) -> None:
+        self.memory.move = move
+        await self.memory.save()

@@ -1,0 +1,161 @@
+"""How a switch becomes active and inactive: the transaction around its target."""
+
+import logging
+from collections.abc import Callable
+
+from vnetd.model.errors import VnetError
+from vnetd.model.switch import Switch
+from vnetd.plan.switch import DesiredSwitch
+from vnetd.reconcile.desired_switch import desired_switch
+from vnetd.reconcile.loop import Loop
+from vnetd.reconcile.switch import Memory, SwitchTarget
+from vnetd.service.naming import random_mac
+from vnetd.service.switch_object import RUNNING, SwitchObject, SwitchRecord
+
+log = logging.getLogger(__name__)
+
+
+class SwitchActivation:
+    """Starts, changes and stops switches on the host; called with the switch's ``lock`` held.
+
+    ``carried`` tells the VLANs of the ports on a bridge.
+    """
+
+    def __init__(self, loop: Loop) -> None:
+        self.carried: Callable[[str], frozenset[int]] = lambda _: frozenset()
+        self._loop = loop
+
+    async def start(self, known: SwitchObject, switch: Switch) -> None:
+        """Realise ``switch`` as the live form of ``known``; on failure all is as before and the error is raised."""
+        known.live = switch = await self._resolved(switch)
+        known.state, known.problem = "starting", ""
+        target = self._target(known, switch)
+        try:
+            async with target.lock:
+                await target.remember()
+                self._watch(target)
+                await target.bring_up()
+        except BaseException as failure:
+            await self._give_up(known, failure)
+            raise
+        known.state = "active"
+        self._loop.healer.add(target)
+
+    def resume(self, known: SwitchObject, record: SwitchRecord) -> None:
+        """Take over a switch an earlier run of the daemon left active; changes nothing."""
+        known.live, known.pending = record.switch, record.pending
+        target = self._target(known, record.switch)
+        memory = target.memory
+        memory.formers, memory.possessions, memory.move = dict(record.formers), record.possessions, record.move
+        known.state = "active"
+        self._watch(target)
+        self._loop.healer.add(target)
+
+    async def change(self, known: SwitchObject, switch: Switch) -> None:
+        """Turn the running switch into this form; raises and stays as it was if that fails."""
+        target, before = known.target, known.live
+        assert target is not None and before is not None
+        known.live = await self._resolved(switch, before)
+        try:
+            async with target.lock:
+                await self.record(known)
+                await target.change(self._desired(known.live))
+        except BaseException:
+            known.live = before
+            await self.record(known)
+            raise
+        finally:
+            self._loop.devices.release(target.key)
+            self._watch(target)
+
+    async def follow(self, known: SwitchObject) -> None:
+        """Have its uplinks carry the VLANs its ports take part in now, which is no drift."""
+        target = known.target
+        if target is None or known.live is None:
+            return
+        async with target.lock:
+            desired = self._desired(known.live)
+            if known.target is not target or known.state != "active" or desired == target.desired:
+                return
+            target.desired = desired
+            try:
+                await target.converge()
+            except VnetError as error:
+                log.warning("uplinks of switch %s cannot follow its ports: %s", known.name, error)
+                self._loop.healer.touch(target.key)
+
+    async def stop(self, known: SwitchObject, *, restore: bool = False) -> None:
+        """Take it off the host and put everything back; with ``restore`` also what is gone since the start.
+
+        If something stays, it stays recorded as ``failed`` and the error is raised.
+        """
+        target = known.target
+        assert target is not None
+        known.state = "stopping"
+        self._loop.healer.discard(target.key)
+        try:
+            async with target.lock:
+                await self.record(known)
+                await target.take_down(restore=restore)
+            await self._forget(known)
+        except VnetError as error:
+            known.state, known.problem = "failed", str(error)
+            raise
+        known.state, known.problem = "inactive", ""
+
+    async def record(self, known: SwitchObject) -> None:
+        """Write down what is, or is to be, active."""
+        await self._loop.host.store.save(RUNNING, str(known.uuid), known.running_document())
+
+    async def _resolved(self, switch: Switch, before: Switch | None = None) -> Switch:
+        """With MAC address and MTU: those of the uplink whose addresses move, so that its neighbours notice nothing."""
+        uplink = switch.migrating
+        link = await self._loop.host.kernel.link(uplink.port) if uplink else None
+        return switch.model_copy(
+            update={
+                "mac": switch.mac or (before and before.mac) or (link.mac if link else random_mac()),
+                "mtu": switch.mtu or (link.mtu if link else None),
+            }
+        )
+
+    def _desired(self, switch: Switch) -> DesiredSwitch:
+        return desired_switch(switch, self.carried(str(switch.bridge)))
+
+    def _target(self, known: SwitchObject, switch: Switch) -> SwitchTarget:
+        async def save() -> None:
+            await self.record(known)
+
+        known.target = SwitchTarget(self._loop, self._desired(switch), Memory(save))
+        return known.target
+
+    def _watch(self, target: SwitchTarget) -> None:
+        for name in target.desired.devices:
+            self._loop.devices.watch(name, target.key)
+
+    async def _give_up(self, known: SwitchObject, failure: BaseException) -> None:
+        assert known.target is not None
+        remains = known.target.memory.move is not None or await self._bridge_stays(known)
+        known.problem, known.pending = str(failure), None
+        if remains:  # on record: the next run of the daemon, or a stop, ends it
+            known.state = "failed"
+            return
+        try:
+            await self._forget(known)
+        except VnetError as error:
+            failure.add_note(f"and cleaning up failed: {error}")
+        known.state = "failed"
+
+    async def _bridge_stays(self, known: SwitchObject) -> bool:
+        assert known.target is not None
+        bridge = known.target.desired.bridge
+        try:
+            link = await self._loop.host.kernel.link(bridge.name)
+        except VnetError:
+            return True
+        return link is not None and link.alias == bridge.alias
+
+    async def _forget(self, known: SwitchObject) -> None:
+        assert known.target is not None
+        await self._loop.host.store.delete(RUNNING, str(known.uuid))
+        self._loop.devices.release(known.target.key)
+        known.live, known.target, known.pending = None, None, None

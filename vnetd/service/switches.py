@@ -1,0 +1,357 @@
+"""Use cases of switches: define, start, stop, change, confirm, describe."""
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from uuid import UUID, uuid4
+
+from vnetd.model.errors import Busy, InUse, Invalid, NotConfirmed, NotFound, VnetError
+from vnetd.model.switch import Switch
+from vnetd.reconcile.desired_switch import desired_switch
+from vnetd.reconcile.loop import Loop
+from vnetd.service.api import Options
+from vnetd.service.documents import boolean, parse, refuse_unknown
+from vnetd.service.naming import free_name
+from vnetd.service.notices import Notices
+from vnetd.service.registry import Registry
+from vnetd.service.switch_activation import SwitchActivation
+from vnetd.service.switch_confirmation import Confirmations, confirm_option
+from vnetd.service.switch_object import DEFINITIONS, Pending, SwitchObject
+from vnetd.service.views import Added, Caller, Changed, LifecycleEvent, Removed, SwitchView
+from vnetd.xmlcodec.documents import parse_switch, switch_to_json
+
+log = logging.getLogger(__name__)
+
+BRIDGE_TEMPLATE = "switch%d"
+
+
+class SwitchService:
+    """Switches. Implements ``service.api.Switches``. ``bridges_of_networks`` tells whose bridge a name is."""
+
+    def __init__(self, loop: Loop, notices: Notices) -> None:
+        self.objects: Registry[SwitchObject] = Registry("switch")
+        self.activation = SwitchActivation(loop)
+        self.confirmations = Confirmations(loop.host.kernel, self._lapse)
+        self.bridges_of_networks: Callable[[], dict[str, str]] = dict
+        self._loop = loop
+        self._store = loop.host.store
+        self._notices = notices
+        self._naming = asyncio.Lock()
+
+    def list(self) -> tuple[SwitchView, ...]:
+        """All switches, by name."""
+        return tuple(switch.view() for switch in self.objects)
+
+    def get(self, ref: str) -> SwitchView:
+        """One switch by name or UUID. Raises ``NotFound``."""
+        return self.objects.get(ref).view()
+
+    async def define(self, caller: Caller, document: str, options: Options) -> SwitchView:
+        """Keep a switch's document; a switch that runs is changed at once.
+
+        With ``confirm`` the change of one that runs is taken back after so many seconds unless ``confirm`` is called,
+        and kept only then. Raises ``Invalid`` for a bad document, ``Exists`` for a name or UUID another switch has,
+        ``InUse`` for a bridge that is taken.
+        """
+        refuse_unknown(options, "lenient", "confirm")
+        seconds = confirm_option(options)
+        switch = await parse(parse_switch, document, options)
+        async with self._naming:
+            known = self.objects.same_identity(switch.name, switch.uuid)
+            switch = await self._complete(switch, known)
+            if known is None:
+                known = await self._define_new(switch, seconds)
+            else:
+                async with known.lock:
+                    self._refuse_gone(known)
+                    await self._redefine(known, switch, seconds)
+        self._tell(caller, "defined", known)
+        return known.view()
+
+    async def create(self, caller: Caller, document: str, options: Options) -> SwitchView:
+        """Start a switch without keeping its document; options as for ``start``. Raises what that raises."""
+        refuse_unknown(options, "lenient", "confirm")
+        seconds = confirm_option(options)
+        switch = await parse(parse_switch, document, options)
+        async with self._naming:
+            if self.objects.same_identity(switch.name, switch.uuid):
+                raise Busy(f"switch {switch.name} is defined: start it, or undefine it first")
+            switch = await self._complete(switch, None)
+            fresh = SwitchObject(switch_uuid(switch), switch.name, live=switch)
+            self.objects.add(fresh)
+        try:
+            async with fresh.lock:
+                await self._start(fresh, switch, seconds)
+        except BaseException:
+            if not fresh.active:
+                self.objects.remove(fresh)
+            raise
+        self._notices.tell(Added("switch", fresh.view()))
+        self._tell(caller, "started", fresh)
+        return fresh.view()
+
+    async def start(self, caller: Caller, uuid: UUID, options: Options) -> None:
+        """Bring a defined switch up. With ``confirm`` it is taken down again after so many seconds, and everything is
+        as before, unless ``confirm`` is called; until then it does not start with the host.
+
+        Raises ``Busy`` if it is up, ``NotFound`` for an uplink that is not there, ``InUse`` for one that belongs to
+        another bridge, ``Unsupported`` for what the kernel cannot do.
+        """
+        refuse_unknown(options, "confirm")
+        seconds = confirm_option(options)
+        async with self._held(uuid) as switch:
+            if switch.active or switch.definition is None:
+                raise Busy(f"switch {switch.name} is active already")
+            try:
+                await self._mark(switch, unconfirmed=seconds > 0)
+                await self._start(switch, switch.definition, seconds)
+            finally:
+                self._notices.tell(Changed("switch", switch.view()))
+        self._tell(caller, "started", switch)
+
+    async def stop(self, caller: Caller, uuid: UUID) -> None:
+        """Take a switch down and put its uplinks back; a transient one is gone then. ``Busy`` if it is not active.
+
+        Raises ``InUse`` while ports are on it.
+        """
+        async with self._held(uuid) as switch:
+            if not switch.active:
+                raise Busy(f"switch {switch.name} is not active")
+            if switch.ports:
+                raise InUse(f"switch {switch.name} has {len(switch.ports)} ports: stop the networks on it first")
+            await self._take_down(switch, restore=False)
+        self._tell(caller, "stopped", switch)
+
+    async def undefine(self, caller: Caller, uuid: UUID) -> None:
+        """Drop a switch's document; while it is active it goes on as a transient one. ``Busy`` if it is transient."""
+        async with self._held(uuid) as switch:
+            if switch.definition is None:
+                raise Busy(f"switch {switch.name} is transient: it has no definition to drop")
+            last = switch.view()
+            await self._store.delete(DEFINITIONS, switch.name)
+            switch.autostart, switch.definition = False, None if switch.active else switch.definition
+            if switch.active:
+                self._notices.tell(Changed("switch", switch.view()))
+            else:
+                self._forget(switch, last)
+        self._tell(caller, "undefined", switch)
+
+    async def confirm(self, caller: Caller, uuid: UUID) -> None:
+        """Keep the change that waits for it. Raises ``NotConfirmed`` if it was too late, ``Busy`` if nothing waits."""
+        async with self._held(uuid) as switch:
+            pending = switch.pending
+            if pending is None:
+                if switch.lapsed:
+                    raise NotConfirmed(
+                        f"switch {switch.name} was not confirmed in time: everything is as it was before"
+                    )
+                raise Busy(f"nothing of switch {switch.name} waits to be confirmed")
+            self.confirmations.forget(switch)
+            try:
+                switch.pending = None
+                await self.activation.record(switch)
+                await self._keep_confirmed(switch, pending)
+            except VnetError:
+                switch.pending = pending
+                self.confirmations.watch(switch)
+                raise
+            self._notices.tell(Changed("switch", switch.view()))
+        self._tell(caller, "confirmed", switch)
+
+    async def set_autostart(self, caller: Caller, uuid: UUID, enabled: bool) -> None:
+        """Whether the switch starts with the host. Raises ``Busy`` for a transient one."""
+        async with self._held(uuid) as switch:
+            if switch.definition is None:
+                raise Busy(f"switch {switch.name} is transient: only a defined one can start with the host")
+            switch.autostart, before = enabled, switch.autostart
+            try:
+                await self._save(switch)
+            except VnetError:
+                switch.autostart = before
+                raise
+        self._notices.tell(Changed("switch", switch.view()))
+        log.info("autostart of switch %s set to %s by uid %d", switch.name, enabled, caller.uid)
+
+    def describe(self, uuid: UUID, format: str, options: Options) -> str:
+        """The document of a switch as ``json``: of what runs, or with ``inactive`` of what is kept."""
+        refuse_unknown(options, "inactive")
+        switch = self._find(uuid)
+        value = switch.definition if boolean(options, "inactive") else switch.current
+        if value is None:
+            raise Busy(f"switch {switch.name} is transient: it has no definition")
+        if format != "json":
+            raise Invalid(f"format {format!r} is not known: a switch is described as json")
+        return switch_to_json(value)
+
+    def bridges(self, apart_from: SwitchObject | None = None) -> dict[str, str]:
+        """Names of switches by the bridges they have, now or once started."""
+        return {
+            form.bridge: one.name
+            for one in self.objects
+            if one is not apart_from
+            for form in (one.live, one.definition)
+            if form and form.bridge
+        }
+
+    async def resume(self, known: SwitchObject) -> None:
+        """Go on waiting for a confirmation that an earlier run of the daemon waited for; or it is too late."""
+        if known.pending and await self.confirmations.overdue(known.pending):
+            await self._lapse(known)
+        else:
+            self.confirmations.watch(known)
+
+    async def finish_stop(self, known: SwitchObject) -> None:
+        """End a stop that the end of the daemon interrupted."""
+        async with known.lock:
+            await self._take_down(known, restore=False)
+
+    async def _start(self, known: SwitchObject, switch: Switch, seconds: int) -> None:
+        known.lapsed = False
+        # On record with the first step: whatever happens from now on, the time runs.
+        known.pending = await self.confirmations.pending(seconds, None, None)
+        await self.activation.start(known, switch)
+        self.confirmations.watch(known)
+
+    async def _take_down(self, switch: SwitchObject, *, restore: bool) -> None:
+        self.confirmations.forget(switch)
+        last = switch.view()
+        try:
+            await self.activation.stop(switch, restore=restore)
+        finally:
+            if switch.active or switch.definition:
+                self._notices.tell(Changed("switch", switch.view()))
+        if switch.definition is None:
+            self._forget(switch, last)
+
+    async def _lapse(self, known: SwitchObject) -> None:
+        """Take back what nobody confirmed."""
+        async with known.lock:
+            pending = known.pending
+            if pending is None or self.objects.by_uuid(known.uuid) is not known:
+                return
+            log.warning("switch %s was not confirmed in time: everything goes back to what it was", known.name)
+            if pending.before is None:
+                await self._take_down(known, restore=True)
+            else:
+                await self.activation.change(known, pending.before)
+                known.pending = None
+                await self.activation.record(known)
+            known.lapsed = True
+            self._notices.tell(LifecycleEvent("reverted", "switch", known.uuid, known.name))
+            if known.active or known.definition:
+                self._notices.tell(Changed("switch", known.view()))
+
+    async def _keep_confirmed(self, switch: SwitchObject, pending: Pending) -> None:
+        if pending.after:
+            switch.definition = pending.after
+        elif not switch.unconfirmed:
+            return
+        switch.unconfirmed = False
+        if switch.definition:
+            await self._save(switch)
+
+    async def _define_new(self, switch: Switch, seconds: int) -> SwitchObject:
+        if seconds:
+            raise Invalid(f"switch {switch.name} does not run: there is nothing to confirm before it is started")
+        known = SwitchObject(switch_uuid(switch), switch.name, definition=switch)
+        await self._save(known)
+        self.objects.add(known)
+        self._notices.tell(Added("switch", known.view()))
+        return known
+
+    async def _redefine(self, known: SwitchObject, switch: Switch, seconds: int) -> None:
+        if known.pending:
+            raise Busy(f"a change of switch {known.name} waits to be confirmed: confirm it, or wait until it is undone")
+        if not known.active:
+            if seconds:
+                raise Invalid(f"switch {known.name} does not run: there is nothing to confirm before it is started")
+            await self._keep(known, switch)
+            return
+        if switch.bridge != known.current.bridge:
+            raise Busy(f"switch {known.name} is active: stop it to change its bridge name")
+        before, kept = known.live, known.definition
+        if seconds:
+            known.pending = await self.confirmations.pending(seconds, before, switch)
+        else:
+            await self._keep(known, switch)
+        known.lapsed = False
+        try:
+            await self.activation.change(known, switch)
+        except BaseException:
+            known.pending, known.definition = None, kept
+            await self._take_back(known)
+            raise
+        self.confirmations.watch(known)
+        self._notices.tell(Changed("switch", known.view()))
+
+    async def _keep(self, known: SwitchObject, switch: Switch) -> None:
+        before, known.definition = known.definition, switch
+        try:
+            await self._save(known)
+        except BaseException:
+            known.definition = before
+            raise
+        self._notices.tell(Changed("switch", known.view()))
+
+    async def _take_back(self, known: SwitchObject) -> None:
+        if known.definition:
+            await self._save(known)
+        else:
+            await self._store.delete(DEFINITIONS, known.name)
+        await self.activation.record(known)
+
+    async def _mark(self, switch: SwitchObject, *, unconfirmed: bool) -> None:
+        if switch.unconfirmed != unconfirmed:
+            switch.unconfirmed = unconfirmed
+            await self._save(switch)
+
+    async def _complete(self, switch: Switch, known: SwitchObject | None) -> Switch:
+        """With uuid and bridge name; raises for what can never be realised and for a bridge that is taken."""
+        updates: dict[str, object] = {} if switch.uuid else {"uuid": known.uuid if known else uuid4()}
+        taken = {
+            bridge: f"switch {owner}" for bridge, owner in self.bridges().items() if not known or owner != known.name
+        }
+        taken |= {bridge: f"network {owner}" for bridge, owner in self.bridges_of_networks().items()}
+        name = switch.bridge or (known.current.bridge if known else None)
+        if name is None:
+            name = await free_name(BRIDGE_TEMPLATE, taken, self._loop.host.kernel.link)
+        elif owner := taken.get(name):
+            raise InUse(f"bridge {name} belongs to {owner} already: choose another bridge name")
+        complete = switch.model_copy(update={**updates, "bridge": name})
+        desired_switch(complete)
+        return complete
+
+    def _find(self, uuid: UUID) -> SwitchObject:
+        if switch := self.objects.by_uuid(uuid):
+            return switch
+        raise NotFound(f"there is no switch {uuid}")
+
+    @asynccontextmanager
+    async def _held(self, uuid: UUID) -> AsyncIterator[SwitchObject]:
+        """The switch with its lock held. Raises ``NotFound``, also if it went while its lock was waited for."""
+        switch = self._find(uuid)
+        async with switch.lock:
+            self._refuse_gone(switch)
+            yield switch
+
+    def _refuse_gone(self, switch: SwitchObject) -> None:
+        if self.objects.by_uuid(switch.uuid) is not switch:
+            raise NotFound(f"switch {switch.name} was removed meanwhile")
+
+    async def _save(self, switch: SwitchObject) -> None:
+        await self._store.save(DEFINITIONS, switch.name, switch.definition_document())
+
+    def _forget(self, switch: SwitchObject, last: SwitchView) -> None:
+        self.objects.remove(switch)
+        self._notices.tell(Removed("switch", last))
+
+    def _tell(self, caller: Caller, kind: str, switch: SwitchObject) -> None:
+        log.info("switch %s %s by uid %d (pid %d)", switch.name, kind, caller.uid, caller.pid)
+        self._notices.tell(LifecycleEvent(kind, "switch", switch.uuid, switch.name))
+
+
+def switch_uuid(switch: Switch) -> UUID:
+    """The UUID of a completed switch."""
+    assert switch.uuid is not None
+    return switch.uuid
