@@ -15,12 +15,13 @@ _vnetctl_words() {
     printf '%s\n' "$@" | grep -v '^$'
 }
 
-# What the daemon on the bus of this command line has: networks, filters, ports or binding devices.
+# What the daemon on the bus of this command line has: networks, switches, filters, ports or binding devices.
 _vnetctl_names() {
     local kind
     for kind; do
         case $kind in
             networks) vnetctl "${bus[@]}" network list --name ;;
+            switches) vnetctl "${bus[@]}" switch list --name ;;
             filters) vnetctl "${bus[@]}" filter list --name ;;
             ports) vnetctl "${bus[@]}" port list --device ;;
             bindings) vnetctl "${bus[@]}" filter bindings --device ;;
@@ -44,7 +45,9 @@ _vnetctl_value() {
         --bus) _vnetctl_offer < <(_vnetctl_words system session) ;;
         --to) _vnetctl_offer < <(_vnetctl_words xml json) ;;
         --format)
-            if [[ $verb == show ]]; then
+            if [[ $noun == switch ]]; then
+                _vnetctl_offer < <(_vnetctl_words json table)
+            elif [[ $verb == show ]]; then
                 _vnetctl_offer < <(_vnetctl_words xml json table)
             else
                 _vnetctl_offer < <(_vnetctl_words xml json)
@@ -56,7 +59,7 @@ _vnetctl_value() {
         --netns) _vnetctl_offer < <(_vnetctl_names namespaces) ;;
         --owner) _vnetctl_offer < <(compgen -u) ;;
         --group) _vnetctl_offer < <(compgen -g) ;;
-        --tap | --guest-device | --host-device | --mac | --mtu | --parameter | --parent-index) ;;
+        --tap | --guest-device | --host-device | --mac | --mtu | --parameter | --parent-index | --confirm) ;;
         *) return 1 ;;
     esac
 }
@@ -71,6 +74,11 @@ _vnetctl_options() {
         "network edit" | "filter edit" | "filter show") own="--format" ;;
         "network autostart") own="--disable" ;;
         "network update") own="--parent-index --live --config" ;;
+        "switch list") own="--name --uuid" ;;
+        "switch show") own="--format --inactive" ;;
+        "switch define" | "switch create") own="--lenient --confirm" ;;
+        "switch start" | "switch edit") own="--confirm" ;;
+        "switch autostart") own="--disable" ;;
         "filter list") own="--name --uuid" ;;
         "filter bindings") own="--device --uuid" ;;
         "filter bind") own="--parameter" ;;
@@ -101,6 +109,11 @@ _vnetctl_argument() {
             _vnetctl_offer < <(_vnetctl_words bridge domain ip ip-dhcp-host ip-dhcp-range forward forward-interface \
                 forward-pf portgroup dns-host dns-txt dns-srv)
             ;;
+        "switch define 0" | "switch create 0") _vnetctl_files ;;
+        "switch show 0" | "switch edit 0" | "switch autostart 0" | "switch start "* | "switch stop "* | \
+            "switch undefine "* | "switch confirm "*)
+            _vnetctl_offer < <(_vnetctl_names switches)
+            ;;
         "network update 3" | "filter define 0" | "convert  0") _vnetctl_files ;;
         "filter show 0" | "filter edit 0" | "filter undefine "* | "filter bind 1")
             _vnetctl_offer < <(_vnetctl_names filters)
@@ -110,13 +123,14 @@ _vnetctl_argument() {
         "port attach 0") _vnetctl_offer < <(_vnetctl_names networks) ;;
         "port show 0" | "port link 0" | "port detach "*) _vnetctl_offer < <(_vnetctl_names ports) ;;
         "port link 1") _vnetctl_words up down ;;
-        "schema  0") _vnetctl_offer < <(_vnetctl_words network filter binding port) ;;
+        "schema  0") _vnetctl_offer < <(_vnetctl_words network switch filter binding port) ;;
     esac
 }
 
 _vnetctl_verbs() {
     case $noun in
         network) _vnetctl_words list show define create plan start stop undefine edit update autostart leases ;;
+        switch) _vnetctl_words list show define create start stop undefine confirm edit autostart ;;
         filter) _vnetctl_words list show define undefine edit bind unbind bindings ;;
         port) _vnetctl_words list show attach link detach ;;
     esac
@@ -150,13 +164,13 @@ _vnetctl() {
             --bus) bus=(--bus "${words[++index]}") ;;
             --bus=*) bus=("$word") ;;
             --to | --format | --network | --filter | --netns | --owner | --group | --tap | --guest-device | \
-                --host-device | --mac | --mtu | --parameter | --parent-index) ((index++)) ;;
+                --host-device | --mac | --mtu | --parameter | --parent-index | --confirm) ((index++)) ;;
             --device) [[ $verb == attach ]] && ((index++)) ;;
             -?*) ;;
             *)
                 if [[ -z $noun ]]; then
                     noun=$word
-                elif [[ -z $verb && $noun == @(network|filter|port) ]]; then
+                elif [[ -z $verb && $noun == @(network|switch|filter|port) ]]; then
                     verb=$word
                 else
                     ((count++))
@@ -169,8 +183,8 @@ _vnetctl() {
     elif [[ $cur == -* ]]; then
         _vnetctl_offer < <(_vnetctl_options)
     elif [[ -z $noun ]]; then
-        _vnetctl_offer < <(_vnetctl_words network filter port convert schema status monitor reconcile)
-    elif [[ -z $verb && $noun == @(network|filter|port) ]]; then
+        _vnetctl_offer < <(_vnetctl_words network switch filter port convert schema status monitor reconcile)
+    elif [[ -z $verb && $noun == @(network|switch|filter|port) ]]; then
         _vnetctl_offer < <(_vnetctl_verbs)
     else
         _vnetctl_argument "$count"

@@ -5,7 +5,7 @@ from argparse import SUPPRESS, Action, ArgumentParser, ArgumentTypeError, Namesp
 from collections.abc import Sequence
 from typing import Any, NoReturn
 
-from vnetctl import filters, monitor, networks, offline, overview, ports
+from vnetctl import filters, monitor, networks, offline, overview, ports, switches
 from vnetctl.errors import Exit
 from vnetctl.session import Command, Online, online
 from vnetctl.text import printable
@@ -75,6 +75,7 @@ def parser() -> Parser:
     top.add_argument("--version", action=_Version, help="show the version and exit")
     nouns = top.add_subparsers(title="nouns", metavar="NOUN", required=True, dest="noun")
     _network(Verbs(nouns, "network", "networks that guests attach to", common))
+    _switch(Verbs(nouns, "switch", "bridges of their own, with uplinks", common))
     _filter(Verbs(nouns, "filter", "rules for what a port lets through", common))
     _port(Verbs(nouns, "port", "attachments of guests to networks", common))
     _others(nouns, common)
@@ -144,6 +145,43 @@ def _update(verbs: Verbs) -> None:
     update.add_argument("--parent-index", type=int, metavar="N", help="which <ip> of the network a DHCP entry is in")
     update.add_argument("--live", action="store_true", help="change what runs")
     update.add_argument("--config", action="store_true", help="change what is kept")
+
+
+def _switch(verbs: Verbs) -> None:
+    _only(verbs.add("list", switches.list_, "list switches"), name="name", uuid="uuid")
+    show = verbs.add("show", switches.show, "show one switch: what it is now, or its document")
+    _name(show, "SWITCH")
+    show.add_argument("--format", choices=("json", "table"), default="table", help="a document, or a table (table)")
+    show.add_argument("--inactive", action="store_true", help="the document that is kept, not the one that runs")
+    for verb, run, summary in (
+        ("define", switches.define, "keep a switch's document, new or changed; one that runs is changed at once"),
+        ("create", switches.create, "start a switch that is forgotten when it stops"),
+    ):
+        given = verbs.add(verb, run, summary)
+        given.add_argument("file", metavar="FILE", help="document in native JSON; - for standard input")
+        given.add_argument("--lenient", action="store_true", help="drop fields that are not known instead of refusing")
+        _confirm(given)
+    start = verbs.add("start", switches.start, "bring switches up")
+    _names(start, "SWITCH")
+    _confirm(start)
+    for verb, run, summary in (
+        ("stop", switches.stop, "take switches down and put their uplinks back"),
+        ("undefine", switches.undefine, "forget switches; what is active runs on until it stops"),
+        ("confirm", switches.confirm, "keep changes that would be taken back otherwise"),
+    ):
+        _names(verbs.add(verb, run, summary), "SWITCH")
+    edit = verbs.add("edit", switches.edit, "change a switch's document in $VISUAL or $EDITOR")
+    _name(edit, "SWITCH")
+    _confirm(edit)
+    autostart = verbs.add("autostart", switches.autostart, "start a switch with the host")
+    _name(autostart, "SWITCH")
+    autostart.add_argument("--disable", dest="enable", action="store_false", help="do not start it with the host")
+
+
+def _confirm(parser: ArgumentParser) -> None:
+    parser.add_argument(
+        "--confirm", type=int, metavar="SECONDS", help="take it back after this time unless it is confirmed"
+    )
 
 
 def _filter(verbs: Verbs) -> None:

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from dbus_next.message import Message
 
 ROOT = "/org/vnetd1"
-LISTS = ("ListNetworks", "ListPorts", "ListFilters", "ListBindings")
+LISTS = ("ListNetworks", "ListSwitches", "ListPorts", "ListFilters", "ListBindings")
 RULES = (
     "type='signal',sender='org.vnetd1'",
     "type='signal',sender='org.freedesktop.DBus',member='NameOwnerChanged',arg0='org.vnetd1'",

@@ -13,8 +13,9 @@ if TYPE_CHECKING:
     from vnetd.model.filter import Binding, Filter
     from vnetd.model.network import Network
     from vnetd.model.networkport import NetworkPort
+    from vnetd.model.switch import Switch
 
-KINDS = ("network", "filter", "binding", "port")
+KINDS = ("network", "switch", "filter", "binding", "port")
 
 
 def convert(output: Output, arguments: Namespace) -> None:
@@ -33,12 +34,18 @@ def convert(output: Output, arguments: Namespace) -> None:
     output.document(document)
 
 
-def _written(value: "Network | Filter | Binding | NetworkPort", form: str) -> str:
+def _written(value: "Network | Switch | Filter | Binding | NetworkPort", form: str) -> str:
+    from vnetd.model.errors import Unsupported
     from vnetd.model.filter import Filter
     from vnetd.model.network import Network
     from vnetd.model.networkport import NetworkPort
+    from vnetd.model.switch import Switch
     from vnetd.xmlcodec import documents
 
+    if isinstance(value, Switch):
+        if form == "xml":
+            raise Unsupported("a switch is described as JSON: libvirt's XML has no such document")
+        return documents.switch_to_json(value)
     if isinstance(value, Network):
         return documents.network_to_xml(value) if form == "xml" else documents.network_to_json(value)
     if isinstance(value, Filter):

@@ -144,15 +144,38 @@ async def test_leases_plan_and_reconcile_answer(bus: PrivateBus, server: BusServ
     assert [call[0] for call in services.world.calls] == ["leases", "plan", "reconcile"]
 
 
+async def test_every_method_of_a_switch_reaches_its_service(
+    bus: PrivateBus, server: BusServer, services: FakeServices
+) -> None:
+    defined = await manager(bus, "DefineSwitch", "sa{sv}", '{"name": "office"}', *words("1 confirm u 30"))
+    path = object_path("switch", services.switches.get("office").uuid)
+    assert defined == await manager(bus, "GetSwitch", "s", "office") == f'o "{path}"'
+    created = await manager(bus, "CreateSwitch", "sa{sv}", '{"name": "fleeting"}', "0")
+    assert created == f'o "{object_path("switch", services.switches.get("fleeting").uuid)}"'
+    assert '"office"' in await manager(bus, "ListSwitches", "a{sv}", "0")
+    switch = ("call", "org.vnetd1", path, "org.vnetd1.Switch")
+    await bus.acall(*switch, "Start", "a{sv}", *words("1 confirm i 60"))
+    assert await bus.acall("get-property", "org.vnetd1", path, "org.vnetd1.Switch", "Unconfirmed") == "b true"
+    await bus.acall(*switch, "Confirm")
+    await bus.acall("set-property", "org.vnetd1", path, "org.vnetd1.Switch", "Autostart", "b", "true")
+    assert await bus.acall(*switch, "Describe", "sa{sv}", "json", "0") == 's "json of office"'
+    await bus.acall(*switch, "Stop")
+    await bus.acall(*switch, "Undefine")
+    expected = ["define_switch", "create_switch", "start_switch", "confirm_switch", "set_autostart_of_switch"]
+    assert [call[0] for call in services.world.calls] == [
+        *expected,
+        "describe_switch",
+        "stop_switch",
+        "undefine_switch",
+    ]
+    assert services.world.calls[2][-1] == {"confirm": 60}
+
+
 async def test_what_is_not_built_yet_says_so(bus: PrivateBus, server: BusServer, services: FakeServices) -> None:
     services.world.add("network", network_view("lab"))
     await manager(bus, "Attach", "sa{sv}", *words("lab 1 device s eth7"))
     port = object_path("port", services.ports.get("eth7").uuid)
     for refusal in (
-        await manager(bus, "DefineSwitch", "sa{sv}", "{}", "0"),
-        await manager(bus, "CreateSwitch", "sa{sv}", "{}", "0"),
-        await manager(bus, "GetSwitch", "s", "x"),
-        await manager(bus, "ListSwitches", "a{sv}", "0"),
         await on(bus, port, "Move", "s", "other"),
         await on(bus, port, "GetAddresses", "a{sv}", "0"),
     ):

@@ -75,7 +75,7 @@ NOWHERE = LAB[:-1] + ("0" if LAB[-1] != "0" else "1")
         (method_call("/org/vnetd1/network/x", contracts.NETWORK, "Describe"), "UnknownObject"),
         (method_call("/nowhere", MANAGER, "GetNetwork", "s", "x"), "UnknownObject"),
         (method_call(LAB.upper(), contracts.NETWORK, "Start"), "UnknownObject"),
-        (method_call("/org/vnetd1/switch", contracts.INTROSPECTABLE, "Introspect"), "UnknownObject"),
+        (method_call("/org/vnetd1/bridge", contracts.INTROSPECTABLE, "Introspect"), "UnknownObject"),
         (method_call(NOWHERE, contracts.NETWORK, "Describe", "sa{sv}", "xml", {}), "UnknownObject"),
         (method_call(NOWHERE, contracts.INTROSPECTABLE, "Introspect"), "UnknownObject"),
         (method_call(NOWHERE, contracts.PROPERTIES, "GetAll", "s", contracts.NETWORK), "UnknownObject"),

@@ -131,7 +131,7 @@ async def test_change_of_an_object_from_before_the_start_is_announced_as_a_chang
 
 async def test_every_kind_of_object_is_announced(services: FakeServices, signals: list[Signal]) -> None:
     paths = await one_of_each(services)
-    await eventually(lambda: len(signals) == 4, "four objects were announced")
+    await eventually(lambda: len(signals) == 5, "five objects were announced")
     assert {body[0] for _, _, body in signals} == set(paths.values()) - {"/org/vnetd1"}
     signals.clear()
     binding = services.filters.bindings()[0]

@@ -47,6 +47,7 @@ def test_offers_the_verbs_of_this_version_and_no_others() -> None:
     crud = {"list", "show", "define", "undefine", "edit"}
     assert offered == {
         "network": crud | {"create", "start", "stop", "update", "autostart", "leases", "plan"},
+        "switch": crud | {"create", "start", "stop", "confirm", "autostart"},
         "filter": crud | {"bind", "unbind", "bindings"},
         "port": {"list", "show", "attach", "link", "detach"},
         **{word: set() for word in ("convert", "schema", "status", "monitor", "reconcile")},
@@ -96,12 +97,15 @@ def test_a_bus_that_is_none_is_wrong_usage(capsys: pytest.CaptureFixture[str], m
         "filter bind vnet0 clean --parameter IP",
         "filter bind vnet0 clean --parameter =192.0.2.1",
         "convert default.xml",
-        "schema switch",
+        "schema switches",
+        "switch start",
+        "switch start office --confirm soon",
+        "switch define",
         "port attach default",
         "port attach default --veth --tap tap0",
         "port attach default --tap tap0 --mac 52:54:00:00:00:0g",
         "port attach default --tap tap0 --mtu big",
-        "switch list",
+        "switches list",
         "doctor",
     ],
 )

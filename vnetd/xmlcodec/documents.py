@@ -98,11 +98,13 @@ def parse_port(text: str, *, lenient: bool = False) -> Parsed[NetworkPort]:
 
 def parse_document(
     text: str, *, lenient: bool = False
-) -> Parsed[Network] | Parsed[Filter] | Parsed[Binding] | Parsed[NetworkPort]:
+) -> Parsed[Network] | Parsed[Switch] | Parsed[Filter] | Parsed[Binding] | Parsed[NetworkPort]:
     """A document of any kind, told by its root element or, as JSON, by the fields only one kind has."""
     match _kind(text):
         case "network":
             return parse_network(text, lenient=lenient)
+        case "switch":
+            return parse_switch(text, lenient=lenient)
         case "filter":
             return parse_filter(text, lenient=lenient)
         case "port":
@@ -150,12 +152,14 @@ def _is_xml(text: str) -> bool:
 
 _ROOTS = {"network": "network", "filter": "filter", "filterbinding": "binding", "networkport": "port"}
 # Fields by which a JSON document of another kind than a network is told.
-_MARKS = {"plug": "port", "device": "binding", "entries": "filter", "chain": "filter"}
+_MARKS = {"plug": "port", "device": "binding", "entries": "filter", "chain": "filter", "uplinks": "switch"}
 
 
 def _kind(text: str) -> str:
     if not _is_xml(text):
         fields = load_object(text)
+        if isinstance(fields.get("bridge"), str):  # a network's bridge has fields of its own
+            return "switch"
         return next((kind for mark, kind in _MARKS.items() if mark in fields), "network")
     root = parse_xml(text)
     if root.tag not in _ROOTS:
