@@ -170,7 +170,9 @@ OPTIONS: dict[str, Any] = {
 
 
 async def test_a_bridge_is_born_with_its_options(kernel: Kernel) -> None:
-    await kernel.apply([CreateBridge("br1", "52:54:00:00:00:03", 1500, True, 400, "x", BridgeOptions(**OPTIONS))])
+    await kernel.apply(
+        [CreateBridge("br1", "52:54:00:00:00:03", 1500, True, 400, "x", BridgeOptions(vlan_filtering=False, **OPTIONS))]
+    )
     link = await kernel.link("br1")
     assert link is not None and link.bridge is not None
     assert replace(link.bridge, default_pvid=None) == BridgeState(stp=True, forward_delay=400, **OPTIONS)

@@ -5,6 +5,7 @@ write rules and dnsmasq's files at the same time (docs/adr/0002). Everything els
 """
 
 import errno
+from dataclasses import replace
 from ipaddress import IPv4Interface
 
 from vnetd.linux import netlink
@@ -53,7 +54,8 @@ def execute_directly(sock: ReadSocket, operation: Operation) -> bool:
 def create_bridge(sock: ReadSocket, want: CreateBridge) -> None:
     """Make a bridge with its options and its alias; it is left down. Raises ``HostError``."""
     data = encode(IFLA_BR_FORWARD_DELAY, U32.pack(want.forward_delay)) + encode(IFLA_BR_STP_STATE, U32.pack(want.stp))
-    data += bridge_options(want.options)
+    # A new bridge does not filter, and a kernel that cannot refuses to be told so.
+    data += bridge_options(replace(want.options, vlan_filtering=want.options.vlan_filtering or None))
     options = encode(IFLA_INFO_KIND, b"bridge") + encode(IFLA_INFO_DATA, data)
     body = (
         _link(0)
