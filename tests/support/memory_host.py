@@ -17,6 +17,7 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
+from support.memory_devices import MemoryFunctions, MemoryMacvtaps, MemoryPasst
 from support.memory_dnsmasq import MemoryDnsmasq
 from support.memory_kernel import BOOT_ID, MemoryKernel
 from support.memory_nft import MemoryNft
@@ -39,6 +40,7 @@ RUN, STATE = Path("/run/vnetd"), Path("/var/lib/vnetd")
 READING = {"view", "link", "links", "host_routes", "sysctls", "table", "chain", "set", "observe", "leases", "upstream"}
 READING |= {"traffic", "adopt", "load", "broken"}
 READING |= {"possessions", "port_vlans"}
+READING |= {"held", "of", "at", "serves", "functions"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,6 +159,9 @@ class MemoryHost:
         self.guests = MemoryNamespaces()
         self.tap_devices = MemoryTaps(self.links)
         self.packets = MemoryPackets()
+        self.macvtap_nodes = MemoryMacvtaps(self.links, self.tap_devices)
+        self.cards = MemoryFunctions()
+        self.passts = MemoryPasst(self.announce)
         self.calls: list[Call] = []
         self.before: Hook = _nothing
         """Awaited before each call; what it raises is how the call fails."""
@@ -166,6 +171,9 @@ class MemoryHost:
         self.kernel: Any = Seam(self, "kernel", self.links)
         self.nft: Any = Seam(self, "nft", self.rules)
         self.taps: Any = Seam(self, "taps", self.tap_devices)
+        self.macvtaps: Any = Seam(self, "macvtaps", self.macvtap_nodes)
+        self.functions: Any = Seam(self, "functions", self.cards)
+        self.passt: Any = Seam(self, "passt", self.passts)
         self.namespaces: Any = Seam(self, "namespaces", self.guests)
         self.dnsmasq: Any = Seam(self, "dnsmasq", self.processes)
         self.capabilities = MemoryCapabilities()
@@ -241,6 +249,8 @@ class MemoryHost:
         found |= {f"sysctl {'/'.join(path)}": value for path, value in self.links.values.items()}
         found |= {f"dnsmasq {network}": process.started_with for network, process in self.processes.running.items()}
         found |= {f"files {network}": dict(texts) for network, texts in self.processes.files.items()}
+        found |= {f"passt {port}": instance for port, instance in self.passts.running.items()}
+        found |= {f"vf {pf} {vf}": state for pf, card in self.links.cards.items() for vf, state in card.items()}
         for kind, texts in self.files.files.items():
             found |= {f"document {kind}/{name}": text for name, text in texts.items() if text != "{}"}
         return found | self.ruleset()

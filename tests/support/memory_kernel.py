@@ -21,6 +21,8 @@ from support.memory_possessions import words as possession_words
 from vnetd.host.events import AddressEvent, HostEvent, LinkEvent, RouteEvent, SysctlEvent, TrafficEvent
 from vnetd.model.base import IPAddress, IPInterface, IPNetwork
 from vnetd.model.errors import HostError
+from vnetd.model.functions import VfState
+from vnetd.plan.functions import SetFunction
 from vnetd.plan.kernel import (
     AddAddress,
     AddConnectedRoute,
@@ -76,6 +78,7 @@ WORDS: dict[type, str] = {
     DeleteRoute: "delete route",
     WriteSysctl: "write sysctl",
     DisableTxChecksum: "disable tx checksum of",
+    SetFunction: "set",
 }
 REPORTED = frozenset({"forwarding", "rp_filter"})
 Path = tuple[str, ...]
@@ -114,6 +117,7 @@ class MemoryKernel:
         """Routes of which more is said than a ``KernelRoute`` can."""
         self.knows_vlans = True
         self.limits = memory_traffic.MemoryTraffic()
+        self.cards: dict[str, dict[int, VfState]] = {}
         self._listeners: list[Callable[[HostEvent], None]] = []
         self._indexes = count(1)
         for name in ("all", "default"):
@@ -152,6 +156,10 @@ class MemoryKernel:
         entry = self.find(name)
         return self.limits.of(entry.link.index) if entry else None
 
+    async def functions(self, pf: str) -> Mapping[int, VfState]:
+        """What a card does for its functions."""
+        return self.cards.get(pf, {})
+
     async def host_routes(self) -> tuple[HostRoute, ...]:
         """Static routes, and those of the subnets of links that are up."""
         return tuple(route for entry in self.entries.values() for route in _host_routes(entry))
@@ -187,6 +195,11 @@ class MemoryKernel:
                 self.remove(self._entry(operation, operation.name).link.index, cause)
             else:
                 self._execute(operation, cause)
+
+    def stir(self, index: int) -> None:
+        """Something about a link changed that is no property of it: its event says so, if it is there."""
+        if entry := self.entries.get(index):
+            self._emit(LinkEvent(index, entry.link.name, ""))
 
     def cut_subnet(self, name: str, subnet: IPNetwork, cause: str = "ip") -> None:
         """Another process deletes the route of a link's own subnet."""
@@ -262,8 +275,8 @@ class MemoryKernel:
         match operation:
             case CreateBridge() | CreateVeth() | CreateMacvlan():
                 self._create(operation, cause)
-            case SetLink():
-                self._set_link(operation, cause)
+            case SetLink() | SetFunction():
+                self._set(operation, cause)
             case RenameLink():
                 self._rename(operation, cause)
             case DeleteLink():
@@ -342,6 +355,19 @@ class MemoryKernel:
         entry = self.entries[self.create(want.name, want.kind, want.mac, lower.mtu, cause)]
         self.modes[entry.link.index] = want.mode
         self.change(entry, cause, alias=want.alias, lower=lower.index)
+
+    def _set(self, want: SetLink | SetFunction, cause: str) -> None:
+        if isinstance(want, SetLink):
+            return self._set_link(want, cause)
+        entry = self._entry(want, want.pf)
+        if want.vf not in self.cards.get(want.pf, {}):
+            raise HostError(*_words(want), errno.EINVAL)
+        given = {"mac": want.mac, "spoof_check": want.spoof_check, "trust": want.trust, "link_state": want.link_state}
+        changes = {key: value for key, value in given.items() if value is not None}
+        if want.vlan is not None:
+            changes |= {"vlan": want.vlan[0], "qos": want.vlan[1]}
+        self.cards[want.pf][want.vf] = self.cards[want.pf][want.vf].model_copy(update=changes)
+        self._emit(LinkEvent(entry.link.index, want.pf, cause))
 
     def _set_link(self, want: SetLink, cause: str) -> None:
         entry = self._entry(want, want.name)

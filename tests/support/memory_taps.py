@@ -18,6 +18,7 @@ class MemoryTaps:
     def __init__(self, kernel: MemoryKernel) -> None:
         self._kernel = kernel
         self._queues: dict[int, int] = {}
+        self._lent: dict[int, int] = {}
 
     async def open(self, name: str, queues: int, vnet_hdr: bool, owner: int = 0) -> list[int]:
         """Make a tap with one fd a queue."""
@@ -39,9 +40,23 @@ class MemoryTaps:
         self.tamper(name, persist=True, group=group)
         await self.close(fds)
 
+    def lend(self, index: int) -> int:
+        """An fd of a link that stays when it is closed, for macvtaps."""
+        fd = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
+        self._lent[fd] = index
+        return fd
+
+    def is_lent(self, index: int) -> bool:
+        """Whether such an fd of the link is open."""
+        return index in self._lent.values()
+
     async def close(self, fds: Sequence[int]) -> None:
         """Close fds; a tap goes with its last one, unless it is persistent."""
         for fd in fds:
+            if (lower := self._lent.pop(fd, None)) is not None:
+                os.close(fd)
+                self._kernel.stir(lower)
+                continue
             index = self._queues.pop(fd, None)
             if index is None:
                 raise HostError("close", "tap", errno.EBADF)

@@ -69,9 +69,6 @@ def test_the_example_of_a_binding_is_written_as_it_stands_there() -> None:
 @pytest.mark.parametrize(
     "fields",
     [
-        {"mode": "macvtap", "macvtap_mode": "bridge", "addresses": []},
-        {"mode": "hostdev", "addresses": []},
-        {"mode": "user", "addresses": []},
         {"bridge": {"zone": "trusted"}},
         {"bridge": {"mac_table": "vnetd"}},
         {"domain": {"name": "lab", "register": True}},

@@ -7,9 +7,11 @@ verb raises ``HostError`` (operation, object, the host's words) when the host re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
 
+from vnetd.host.devices import Functions, Macvtaps, Passt
 from vnetd.host.events import HostEvent
 from vnetd.model.base import IPAddress, IPInterface
 from vnetd.model.capability import Capability
+from vnetd.model.functions import VfState
 from vnetd.packets.sightings import Packet
 from vnetd.plan.dnsmasq import DnsmasqState, Instance
 from vnetd.plan.features import BridgeFeatures
@@ -40,6 +42,10 @@ class Kernel(Protocol):
 
     async def traffic(self, name: str) -> Traffic | None:
         """Traffic control of the link ``name``, ``None`` if there is no such link."""
+        ...
+
+    async def functions(self, pf: str) -> Mapping[int, VfState]:
+        """What the card ``pf`` does for each of its virtual functions, by number; none if there is no such card."""
         ...
 
     async def host_routes(self) -> tuple[HostRoute, ...]:
@@ -252,6 +258,12 @@ class Host(Protocol):
     def packets(self) -> Packets: ...
     @property
     def taps(self) -> Taps: ...
+    @property
+    def macvtaps(self) -> Macvtaps: ...
+    @property
+    def functions(self) -> Functions: ...
+    @property
+    def passt(self) -> Passt: ...
     @property
     def namespaces(self) -> Namespaces: ...
     @property

@@ -11,6 +11,7 @@ from ipaddress import IPv4Interface
 from vnetd.linux import netlink
 from vnetd.linux.addresses import RTA_OIF, RTN_UNICAST
 from vnetd.linux.bridges import bridge_options
+from vnetd.linux.functions import set_function
 from vnetd.linux.links import (
     IFF_UP,
     IFLA_ADDRESS,
@@ -26,6 +27,7 @@ from vnetd.linux.links import (
 from vnetd.linux.netlink import U32, ReadSocket, encode
 from vnetd.linux.operations import RT_SCOPE_UNIVERSE, RT_TABLE_MAIN, index_of, reporting
 from vnetd.model.base import IPAddress, IPInterface
+from vnetd.plan.functions import SetFunction
 from vnetd.plan.kernel import AddAddress, CreateBridge, Operation, RenameLink, SetLink
 
 IFA_ADDRESS, IFA_LOCAL, IFA_BROADCAST, IFA_FLAGS = 1, 2, 4, 8
@@ -46,6 +48,8 @@ def execute_directly(sock: ReadSocket, operation: Operation) -> bool:
             raise_link(sock, name)
         case RenameLink(name, new):
             rename_link(sock, name, new)
+        case SetFunction():
+            set_function(sock, operation)
         case _:
             return False
     return True

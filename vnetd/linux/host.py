@@ -7,11 +7,14 @@ from pathlib import Path
 from vnetd.host.events import HostEvent
 from vnetd.linux.capabilities import LinuxCapabilities
 from vnetd.linux.dnsmasq import DnsmasqHost
+from vnetd.linux.functions import LinuxFunctions
 from vnetd.linux.kernel import LinuxKernel
+from vnetd.linux.macvtap import MacvtapHost
 from vnetd.linux.netns import Namespaces
 from vnetd.linux.nft import LinuxNft
 from vnetd.linux.nft_events import RulesMonitor
 from vnetd.linux.packet_log import PacketLog
+from vnetd.linux.passt import PasstHost
 from vnetd.linux.rtnl_events import RtnlEvents
 from vnetd.linux.store import FileStore
 from vnetd.linux.taps import LinuxTaps
@@ -44,6 +47,9 @@ class LinuxHost:
         self.events = events
         self.packets = packets
         self.taps = LinuxTaps()
+        self.macvtaps = MacvtapHost(events.announce)
+        self.functions = LinuxFunctions()
+        self.passt = PasstHost(root, events.announce)
         self.namespaces = Namespaces()
         self.store = FileStore(root)
         self.dnsmasq = DnsmasqHost(root, events.announce)
@@ -68,7 +74,8 @@ class LinuxHost:
             packets.open()
             stack.callback(packets.close)
             host = cls(root, kernel, nft, events, packets)
-            for closer in (host.store.close, host.namespaces.close, host.taps.stop, host.dnsmasq.close):
+            beside = (host.macvtaps.close, host.functions.close, host.passt.close)
+            for closer in (host.store.close, host.namespaces.close, host.taps.stop, *beside, host.dnsmasq.close):
                 stack.push_async_callback(closer)
             host._stack = stack.pop_all()
             return host

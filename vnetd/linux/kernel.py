@@ -10,6 +10,7 @@ from vnetd.linux.addresses import read_addresses, read_host_routes, read_routes
 from vnetd.linux.bridges import execute_on_bridge, read_port_vlans
 from vnetd.linux.deletion import Deletions
 from vnetd.linux.direct import execute_directly
+from vnetd.linux.functions import read_functions
 from vnetd.linux.links import read_link, read_link_at, read_links
 from vnetd.linux.netlink import DumpInterrupted, ReadSocket
 from vnetd.linux.operations import execute
@@ -19,6 +20,7 @@ from vnetd.linux.sysctl import read_sysctl
 from vnetd.linux.threads import Worker, ended
 from vnetd.linux.traffic import execute_traffic, read_traffic
 from vnetd.model.errors import HostError
+from vnetd.model.functions import VfState
 from vnetd.plan.kernel import DeleteLink, HostRoute, Link, LinkView, Operation, PortVlan
 from vnetd.plan.possessions import Possessions
 from vnetd.plan.traffic import Traffic
@@ -97,6 +99,10 @@ class LinuxKernel:
     async def traffic(self, name: str) -> Traffic | None:
         """Limits of the link ``name``: its qdiscs, classes and filters as far as they can be vnetd's."""
         return await self._read(f"traffic control of {name}", lambda sock: read_traffic(sock, name))
+
+    async def functions(self, pf: str) -> Mapping[int, VfState]:
+        """What the card ``pf`` does for each of its virtual functions, by number; none if there is no such card."""
+        return await self._read(f"functions of {pf}", lambda sock: read_functions(sock, pf))
 
     async def host_routes(self) -> tuple[HostRoute, ...]:
         """Unicast routes of both families and every table, one a next hop, without those of loopback."""

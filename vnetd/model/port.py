@@ -6,9 +6,12 @@ from uuid import UUID
 
 from pydantic import BeforeValidator, Field, model_validator
 
-from vnetd.model.base import IfName, IfTemplate, IPAddress, IPInterface, Mtu, Text, UnicastMac, Value
+from vnetd.model.base import IfName, IfTemplate, IPAddress, IPInterface, Mac, Mtu, Text, UnicastMac, Value
 from vnetd.model.filter import Parameters
+from vnetd.model.functions import FunctionUse
 from vnetd.model.network_ports import Bandwidth
+from vnetd.model.networkport import Plug
+from vnetd.model.user_forward import UserForward, parse_forward
 
 
 class PortKind(StrEnum):
@@ -18,6 +21,10 @@ class PortKind(StrEnum):
     TAP = "tap"
     TAP_FD = "tap-fd"
     EXISTING = "existing"
+    MACVTAP = "macvtap"
+    MACVTAP_FD = "macvtap-fd"
+    HOSTDEV = "hostdev"
+    PASST = "passt"
 
 
 class Lifetime(StrEnum):
@@ -42,6 +49,8 @@ class PortSpec(Value):
     unless ``duplicate_mac``. ``portgroup`` names one of the network's, by default its default one; ``bandwidth`` is
     the port group's unless said, ``isolated`` the network's ``isolated_ports``.
     ``link``: whether the guest's cable is plugged. With ``lifetime`` connection it ends when the caller leaves the bus.
+    ``forwards`` are of a port of mode user, whose passt runs as ``owner``; ``spoof_check`` and ``trust`` of a virtual
+    function.
     """
 
     kind: PortKind
@@ -64,6 +73,9 @@ class PortSpec(Value):
     group: Annotated[int, Field(ge=-1, le=2**31 - 1)] = -1
     queues: Annotated[int, Field(ge=1, le=64)] = 1
     vnet_hdr: bool = True
+    forwards: tuple[Annotated[UserForward, BeforeValidator(parse_forward)], ...] = ()
+    spoof_check: bool | None = None
+    trust: bool | None = None
 
     @model_validator(mode="after")
     def _gateways_are_reachable(self) -> "PortSpec":
@@ -81,6 +93,7 @@ class PortRecord(Value):
 
     What is absent here is the network's: see ``service/port_wishes``. ``floor_class`` is the minor number of the
     class that keeps its floor on the network's bridge.
+    ``former_mac`` is what a device in macvtap mode passthrough gets back, ``run_as`` the uid of its passt.
     """
 
     uuid: UUID
@@ -104,6 +117,11 @@ class PortRecord(Value):
     bandwidth: Bandwidth | None = None
     group_bandwidth: Bandwidth | None = None
     floor_class: int | None = None
+    plug: Plug | None = None
+    former_mac: Mac | None = None
+    function: FunctionUse | None = None
+    forwards: tuple[UserForward, ...] = ()
+    run_as: int | None = None
     owner: int
 
     @property

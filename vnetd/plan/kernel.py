@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from vnetd.model.base import IPAddress, IPInterface, IPNetwork
+from vnetd.plan.functions import SetFunction
 from vnetd.plan.possessions import HeldAddress, HeldRoute
 from vnetd.plan.traffic import TrafficOperation
 
@@ -366,6 +367,7 @@ Operation = (
     | TakeRoute
     | GiveProxy
     | TakeProxy
+    | SetFunction
     | SetLink
     | RenameLink
     | DeleteLink

@@ -32,8 +32,11 @@ class PasstInstance:
 
 
 def passt_arguments(instance: PasstInstance, socket: str) -> tuple[str, ...]:
-    """The words after the program's name (passt(1)); no port is forwarded but those asked for."""
-    words = ["-f", "-q", "-s", socket, "--runas", f"{instance.uid}:{instance.gid}"]
+    """The words after the program's name (passt(1)); no port is forwarded but those asked for.
+
+    The gateway's address leads to the gateway: passt would lead it to the host's loopback, where much trusts callers.
+    """
+    words = ["-f", "-q", "--no-map-gw", "-s", socket, "--runas", f"{instance.uid}:{instance.gid}"]
     if instance.mtu:
         words += ["-m", str(instance.mtu)]
     if instance.interface:

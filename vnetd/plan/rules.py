@@ -98,3 +98,8 @@ class TableContents:
     hooks: Mapping[str, Hook] = field(default_factory=lambda: MappingProxyType({}))
     sets: Mapping[str, frozenset[Element]] = field(default_factory=lambda: MappingProxyType({}))
     definitions: Mapping[str, Set] = field(default_factory=lambda: MappingProxyType({}))
+
+
+def port_owner(uuid: str) -> str:
+    """Owner of a port's part of the ruleset, and the port's key."""
+    return f"port:{uuid}"

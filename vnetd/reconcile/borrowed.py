@@ -74,6 +74,8 @@ class BorrowedTarget:
         self.desired = desired
         self.remains = False
         """Whether a failed start left something that could not be taken away."""
+        self.lacking = False
+        """Whether something was away when it was brought up: to be looked at again, so that it is shown."""
         self.mtu = DEFAULT_MTU
         """Of the bridge, as last seen: what its ports get, for a bridge takes the smallest MTU of its ports."""
         self._devices = loop.devices
@@ -84,7 +86,7 @@ class BorrowedTarget:
         try:
             await self.converge()
         except Absent:
-            pass
+            self.lacking = True
         except BaseException as failure:
             await self._undo(failure)
             raise
@@ -133,7 +135,9 @@ class BorrowedTarget:
         view = await kernel.view(want.name)
         if view and view.link.alias != want.alias:
             raise InUse(f"a network device {want.name} exists that vnetd did not make: remove it")
-        operations: list[Operation] = [] if view else [want]
+        lower = await kernel.link(want.lower)
+        operations: list[Operation] = [] if lower is None or lower.up else [SetLink(want.lower, up=True)]
+        operations += [] if view else [want]
         operations += _differences(side, view)
         await kernel.apply(operations)
         return (f"device {want.name}",) if operations else ()

@@ -38,10 +38,8 @@ def alias_of(kind: str, uuid: str) -> str:
 
 def refuse_unrealised(network: Network) -> None:
     """Raise ``Unsupported`` naming what of ``network`` this version cannot realise."""
-    if network.mode in {Mode.MACVTAP, Mode.HOSTDEV, Mode.USER}:
-        raise Unsupported(f"network {network.name}: mode {network.mode} is not supported yet")
     for present, what in (
-        (network.forwards, "port forwards (forwards)"),
+        (network.forwards and network.mode is not Mode.USER, "port forwards (forwards)"),
         (network.access, "access lists (access)"),
         (network.virtualport, f"a virtual port of type {network.virtualport and network.virtualport.type}"),
         (network.mode is Mode.BRIDGE and network.vlan, "VLANs of ports (<vlan>)"),

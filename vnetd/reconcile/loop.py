@@ -11,6 +11,7 @@ from vnetd.host.events import (
     HostEvent,
     LinkEvent,
     Overflow,
+    PasstEvent,
     ProcessEvent,
     RouteEvent,
     RulesEvent,
@@ -19,6 +20,7 @@ from vnetd.host.events import (
 )
 from vnetd.host.protocols import Host
 from vnetd.plan.network import network_owner
+from vnetd.plan.rules import port_owner
 from vnetd.reconcile.devices import Devices
 from vnetd.reconcile.forwarding import ForwardingKeeper
 from vnetd.reconcile.healer import Healer, Reporter
@@ -71,6 +73,8 @@ class Loop:
                 self.healer.touch(self.rules.key, event.cause)
             case ProcessEvent():
                 self.healer.touch(network_owner(event.network))
+            case PasstEvent():
+                self.healer.touch(port_owner(event.port))
             case FileEvent():
                 self._file(event)
             case Overflow():

@@ -10,8 +10,11 @@ from dataclasses import dataclass, replace
 from typing import Protocol
 
 from vnetd.model.errors import HostError, InUse
+from vnetd.model.functions import FunctionUse
 from vnetd.plan.kernel import DeleteLink, Link, Operation, SetLink
-from vnetd.plan.rules import EMPTY, Fragment
+from vnetd.plan.macvtap import Stacked
+from vnetd.plan.passt import PasstInstance
+from vnetd.plan.rules import EMPTY, Fragment, port_owner
 from vnetd.plan.shaping import Shaping, shaping_of
 from vnetd.reconcile.identity import recovered
 from vnetd.reconcile.loop import Loop
@@ -39,6 +42,8 @@ class DesiredPort:
     up: bool = True
     fleeting: bool = False
     shaping: Shaping | None = None
+    plug: Stacked | FunctionUse | PasstInstance | None = None
+    """What a port that joins no bridge needs instead; its ``bridge`` is empty."""
 
 
 class Watcher(Protocol):
@@ -51,11 +56,6 @@ class Watcher(Protocol):
     def tampered(self, uuid: str, text: str) -> None:
         """Who holds its tap did what only a hostile holder does; the port was set down."""
         ...
-
-
-def port_owner(uuid: str) -> str:
-    """Owner of a port's part of the ruleset, and its key."""
-    return f"port:{uuid}"
 
 
 def plan_port(want: DesiredPort, have: Link, bridge: Link) -> list[tuple[str, SetLink]]:

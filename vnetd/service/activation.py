@@ -174,8 +174,8 @@ class Activation:
     def _watch(self, known: NetworkObject, target: AnyTarget) -> None:
         known.target, known.state, known.remains = target, "active", False
         self._loop.healer.add(target)
-        if isinstance(target, BorrowedTarget):
-            self._loop.healer.touch(target.key)  # to be told of what it lacks
+        if isinstance(target, BorrowedTarget) and target.lacking:
+            self._loop.healer.touch(target.key)
 
     async def _need(self, target: AnyTarget, network: Network) -> None:
         if need := need_of(network):

@@ -6,6 +6,8 @@ from vnetd.host.protocols import Host
 from vnetd.model.errors import Invalid
 from vnetd.model.network import Network
 from vnetd.model.port import PortKind, PortSpec
+from vnetd.service.port_deviceless import HandedOutFunction, PasstProcess
+from vnetd.service.port_macvtap import OpenedMacvtap, PersistentMacvtap
 from vnetd.service.port_making import Made, Maker, Making
 from vnetd.service.port_taps import OpenedTap, PersistentTap
 from vnetd.service.port_veth import VethPair
@@ -37,6 +39,10 @@ MAKERS: Mapping[PortKind, Callable[[Host], Maker]] = {
     PortKind.TAP: PersistentTap,
     PortKind.TAP_FD: OpenedTap,
     PortKind.EXISTING: ExistingDevice,
+    PortKind.MACVTAP: PersistentMacvtap,
+    PortKind.MACVTAP_FD: OpenedMacvtap,
+    PortKind.HOSTDEV: HandedOutFunction,
+    PortKind.PASST: PasstProcess,
 }
 
 

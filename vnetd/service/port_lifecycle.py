@@ -3,15 +3,20 @@
 import asyncio
 import logging
 import os
-from collections.abc import AsyncIterator, Coroutine, Sequence
+from collections.abc import AsyncIterator, Coroutine, Mapping, Sequence
 from contextlib import asynccontextmanager
 from uuid import UUID
 
 from vnetd.model.errors import VnetError
-from vnetd.model.port import PortRecord, PortSpec
+from vnetd.model.port import PortKind, PortRecord, PortSpec
+from vnetd.plan.rules import EMPTY, port_owner
+from vnetd.reconcile.desired import alias_of
+from vnetd.reconcile.function import FunctionTarget
 from vnetd.reconcile.healer import RETRY
 from vnetd.reconcile.loop import Loop
-from vnetd.reconcile.port import PortTarget, port_owner
+from vnetd.reconcile.macvtap import MacvtapTarget
+from vnetd.reconcile.passt import PasstTarget
+from vnetd.reconcile.port import DesiredPort, PortTarget
 from vnetd.service import reservations
 from vnetd.service.bandwidth import refuse_unable
 from vnetd.service.filters import FilterService
@@ -20,13 +25,22 @@ from vnetd.service.notices import Notices
 from vnetd.service.port_devices import PortDevices
 from vnetd.service.port_making import Made, Making
 from vnetd.service.port_object import PORTS, PortObject, PortTable
-from vnetd.service.port_wishes import PortWishes
+from vnetd.service.port_plugs import plug_of
+from vnetd.service.port_wishes import UNTAGGED, PortWishes
 from vnetd.service.views import Changed, LifecycleEvent, Removed
 
 MOST_TAMPERING = 3
 """How often the holder of a tap may do what only a hostile one does before the port is detached."""
 
 log = logging.getLogger(__name__)
+
+TARGETS: Mapping[PortKind, type[PortTarget]] = {
+    PortKind.MACVTAP: MacvtapTarget,
+    PortKind.MACVTAP_FD: MacvtapTarget,
+    PortKind.HOSTDEV: FunctionTarget,
+    PortKind.PASST: PasstTarget,
+}
+"""What keeps ports of a kind that joins no bridge."""
 
 
 class PortLifecycle:
@@ -48,7 +62,8 @@ class PortLifecycle:
         """The port of a record, its device claimed. Raises what its filter raises."""
         desired = self._wishes.desired(record, network)
         self._loop.devices.claim(record.device, port_owner(desired.uuid))
-        return PortObject(record, network, PortTarget(self._loop, desired, self))
+        target = TARGETS.get(record.kind, PortTarget)(self._loop, desired, self)
+        return PortObject(record, network, target)
 
     async def make(self, port: PortObject, spec: PortSpec) -> Made:
         """Filter, device and its place in the bridge; on failure nothing is left, on success the port is kept."""
@@ -80,6 +95,23 @@ class PortLifecycle:
         self._wishes.note_use(port.record, port.network)
         self._ports.add(port)
         self._loop.healer.add(port.target)
+
+    async def clear_away(self, record: PortRecord) -> None:
+        """Undo what is left of a port whose network runs no more, and forget it."""
+        if (plug := plug_of(record, None)) is not None:
+            desired = DesiredPort(
+                uuid=str(record.uuid),
+                device=record.device,
+                bridge="",
+                alias="" if record.kind in UNTAGGED else alias_of("port", str(record.uuid)),
+                mac=None,
+                mtu=record.mtu,
+                isolated=False,
+                fragment=EMPTY,
+                plug=plug,
+            )
+            await TARGETS[record.kind](self._loop, desired, self).take_down()
+        await self._loop.host.store.delete(PORTS, str(record.uuid))
 
     async def detach(self, port: PortObject) -> None:
         """Take a port out and forget it."""

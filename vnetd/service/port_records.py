@@ -9,6 +9,7 @@ from vnetd.reconcile.loop import Loop
 from vnetd.service.naming import free_name, random_mac
 from vnetd.service.network_object import NetworkObject
 from vnetd.service.port_object import PortTable
+from vnetd.service.port_plugs import PortPlugs
 from vnetd.service.port_spec import filter_for, validated
 from vnetd.service.reservations import class_for
 from vnetd.service.views import Caller
@@ -20,6 +21,7 @@ class PortRecords:
     def __init__(self, loop: Loop, ports: PortTable) -> None:
         self._loop = loop
         self._ports = ports
+        self._plugs = PortPlugs(loop, ports)
 
     async def make(self, caller: Caller, network: NetworkObject, spec: PortSpec, template: str) -> PortRecord:
         """The record of a new port; ``template`` names its device if the caller does not.
@@ -32,7 +34,7 @@ class PortRecords:
         device = await self._device_name(spec, template)
         if not spec.duplicate_mac:
             self._refuse_duplicate(network, mac)
-        uuid = uuid4()
+        uuid, vlan = uuid4(), (group and group.vlan) or (network.live and network.live.vlan)
         record = validated(
             PortRecord,
             {
@@ -42,7 +44,7 @@ class PortRecords:
                 "device": device,
                 "mac": mac,
                 "mtu": spec.mtu or (None if spec.kind is PortKind.EXISTING else network.mtu),
-                "filter": filter_for(caller, spec.filter),
+                "filter": filter_for(caller, spec.filter) if spec.kind is not PortKind.PASST else spec.filter,
                 "parameters": spec.parameters,
                 "isolated": spec.isolated,
                 "link": spec.link,
@@ -52,6 +54,7 @@ class PortRecords:
                 "bandwidth": spec.bandwidth,
                 "group_bandwidth": group.bandwidth if group else None,
                 "owner": caller.uid,
+                **await self._plugs.pick(caller, network, spec, uuid, mac, vlan or None),
             },
         )
         return with_class(record, network)

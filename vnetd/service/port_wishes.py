@@ -1,15 +1,21 @@
 """What the host must hold for a port, from its record and its network as it runs."""
 
+from vnetd.model.errors import Unsupported
+from vnetd.model.network_ports import Bandwidth
 from vnetd.model.port import PortKind, PortRecord
-from vnetd.plan.rules import EMPTY, Fragment
+from vnetd.plan.rules import EMPTY, Fragment, port_owner
 from vnetd.plan.shaping import shaping_of
 from vnetd.reconcile.desired import alias_of
-from vnetd.reconcile.port import DesiredPort, port_owner
+from vnetd.reconcile.port import DesiredPort
 from vnetd.service.filter_uses import Bound
 from vnetd.service.filters import FilterService
 from vnetd.service.naming import host_side_mac
 from vnetd.service.network_object import NetworkObject
+from vnetd.service.port_plugs import plug_of
 from vnetd.service.site import site_of
+
+UNTAGGED = frozenset({PortKind.EXISTING, PortKind.HOSTDEV, PortKind.PASST})
+"""Kinds that have no device of vnetd's making."""
 
 
 class PortWishes:
@@ -21,12 +27,14 @@ class PortWishes:
     def desired(self, record: PortRecord, network: NetworkObject) -> DesiredPort:
         """The port in kernel terms, its filter compiled. Raises ``Invalid`` or ``Unsupported`` for the filter."""
         assert network.live is not None
+        if record.plug and record.limits != Bandwidth():
+            raise Unsupported(f"bandwidth of port {record.device} cannot be limited: it passes no bridge")
         isolated = network.live.isolated_ports if record.isolated is None else record.isolated
         return DesiredPort(
             uuid=str(record.uuid),
             device=record.device,
             bridge=network.bridge,
-            alias="" if record.kind is PortKind.EXISTING else alias_of("port", str(record.uuid)),
+            alias="" if record.kind in UNTAGGED else alias_of("port", str(record.uuid)),
             mac=None if record.kind is PortKind.EXISTING else host_side_mac(record.mac),
             mtu=record.mtu,
             up=record.link and not record.blocked,
@@ -34,6 +42,7 @@ class PortWishes:
             isolated=bool(isolated),
             fragment=self._fragment(record, network),
             shaping=shaping_of(str(record.uuid), record.limits),
+            plug=plug_of(record, network.live),
         )
 
     def note_use(self, record: PortRecord, network: NetworkObject) -> None:
@@ -48,6 +57,11 @@ class PortWishes:
         self._filters.unuse(port_owner(str(record.uuid)))
 
     def _fragment(self, record: PortRecord, network: NetworkObject) -> Fragment:
+        if record.filter and record.plug:
+            raise Unsupported(
+                f"port {record.device} of kind {record.kind} cannot have filter {record.filter}: "
+                "filters act in bridges, and its frames pass none; who is not root has no port without a filter"
+            )
         return self._filters.compile(_bound(record, record.filter, network)) if record.filter else EMPTY
 
 

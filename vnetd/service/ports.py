@@ -17,6 +17,7 @@ from vnetd.service.notices import Notices
 from vnetd.service.port_changes import PortChanges, refuse_stranger
 from vnetd.service.port_lifecycle import PortLifecycle
 from vnetd.service.port_object import PortObject, PortTable
+from vnetd.service.port_plugs import kind_for
 from vnetd.service.port_records import PortRecords
 from vnetd.service.port_spec import refuse_no_filter, spec_of
 from vnetd.service.port_wishes import PortWishes
@@ -62,8 +63,8 @@ class PortService:
         spec or filter. The port's filter is in force before its device joins the bridge.
         """
         wanted = spec_of(spec)
-        if wanted.kind is PortKind.TAP_FD:
-            raise Invalid("kind 'tap-fd' is what OpenTap makes: attach takes the other kinds")
+        if wanted.kind in {PortKind.TAP_FD, PortKind.MACVTAP_FD}:
+            raise Invalid(f"kind '{wanted.kind}' is what OpenTap makes: attach takes the other kinds")
         return await self._attach(caller, network, wanted)
 
     async def open_tap(self, caller: Caller, network: str, spec: Options) -> Attached:
@@ -135,6 +136,10 @@ class PortService:
             if connection and port.record.connection == connection:
                 self._lifecycle.expel(port, LEFT)
 
+    async def clear_away(self, record: PortRecord) -> None:
+        """Undo what is left of a port whose network runs no more, and forget it."""
+        await self._lifecycle.clear_away(record)
+
     def touch(self, network: NetworkObject) -> None:
         """Look at all ports of a network: its bridge was made anew."""
         for port in self._ports.of(network):
@@ -154,6 +159,8 @@ class PortService:
         async with network.lock:
             if not network.active or network.state != "active":
                 raise Busy(f"network {network.name} is not active: start it first")
+            assert network.live is not None
+            spec = spec.model_copy(update={"kind": kind_for(spec.kind, network.live)})
             port = await self._allocate(caller, network, spec)
             made = await self._lifecycle.make(port, spec)
         if port.record.connection and not caller.present():  # it left before the port was there to end with it

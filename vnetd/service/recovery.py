@@ -15,6 +15,7 @@ from vnetd.model.base import Value
 from vnetd.model.errors import VnetError
 from vnetd.model.filter import Filter
 from vnetd.model.network import Network
+from vnetd.model.networkport import DirectPlug
 from vnetd.model.port import BindingRecord, PortRecord
 from vnetd.plan.kernel import DeleteLink, SetLink
 from vnetd.plan.rules import Fragment
@@ -59,6 +60,7 @@ class Recovery:
     async def run(self) -> None:
         """All of it; when it returns, autostart networks are up and calls can be answered."""
         serving = await self._loop.host.dnsmasq.adopt()
+        lent = await self._loop.host.passt.adopt()
         await self._loop.forwarding.load()
         await self._load_filters()
         await self._load_networks()
@@ -76,6 +78,7 @@ class Recovery:
         await self._finish_stops()  # first, or they would be repaired to be taken down
         await self._loop.healer.sweep()
         await self._remove_leftovers(serving)
+        await self._end_strays(lent)
         await self._read_leases()
         await self._filters.learning.catch_up()
         await self._autostart()
@@ -164,13 +167,13 @@ class Recovery:
             if isinstance(network.target, NetworkTarget) and (bridge := network.target.desired.bridge)
         ]
         made += [
-            (port.name, host_side_mac(port.record.mac), port.target.desired.alias)
+            (port.name, _device_mac(port.record), port.target.desired.alias)
             for port in self._ports.objects
             if port.target.desired.alias
         ]
         for name, mac, alias in made:
             link = await self._loop.host.kernel.link(name)
-            if link and not link.alias and link.mac == mac and link.kind in {"bridge", "veth"}:
+            if link and not link.alias and link.mac == mac and link.kind in {"bridge", "veth", "macvtap"}:
                 await self._loop.host.kernel.apply([SetLink(name, alias=alias)])
 
     async def _finish_stops(self) -> None:
@@ -203,10 +206,18 @@ class Recovery:
             await self._loop.host.kernel.apply([DeleteLink(link.name, link.alias)])
         await self._switches.remove_leftovers()
         for record in self._stale:
-            await self._store.delete(PORTS, str(record.uuid))
+            await self._ports.clear_away(record)
         active = {str(known.uuid) for known in self._networks.objects if known.active}
         for uuid in sorted(set(serving) - active):
             await self._loop.host.dnsmasq.stop(uuid, forget=False)
+
+    async def _end_strays(self, lent: tuple[str, ...]) -> None:
+        """passt processes of ports that are not there any more."""
+        if not self._all_read:
+            return
+        ports = {str(port.uuid) for port in self._ports.objects}
+        for port in sorted(set(lent) - ports):
+            await self._loop.host.passt.stop(port)
 
     async def _read_leases(self) -> None:
         for known in self._networks.objects:
@@ -234,3 +245,8 @@ class Recovery:
             log.error("%s is not readable and was left out: %s", what, error)
             self._all_read = False
             return None
+
+
+def _device_mac(record: PortRecord) -> str:
+    """The MAC address vnetd gives the device of a port."""
+    return record.mac if isinstance(record.plug, DirectPlug) else host_side_mac(record.mac)

@@ -1,0 +1,291 @@
+"""Guests on macvtap devices of the host's cards, tried with frames: who hears whom, and what is left when they go."""
+
+import os
+import select
+import socket
+import stat
+import struct
+import time
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+from dbus_next.aio.message_bus import MessageBus
+from support.client import MANAGER, PORT, ROOT, Refused, plain, variant
+from support.netns import Lab, Namespace
+from support.private_bus import client_of, method_call
+from support.site import Administrator, Site
+from support.waiting import eventually
+
+MARK = 0x88B5  # an ethertype for experiments (IEEE 802)
+ONE, OTHER = "52:54:00:00:77:01", "52:54:00:00:77:02"
+VNET_HDR = 10
+ETH_P_ALL = 3
+
+
+def network(mode: str = "bridge", **fields: Any) -> dict[str, Any]:
+    """A network over the host's card lan0."""
+    return {"name": "lab", "mode": "macvtap", "macvtap_mode": mode, "devices": {"interfaces": ["lan0"]}, **fields}
+
+
+@dataclass(frozen=True, slots=True)
+class Lan:
+    """What lies behind the host's card lan0: a machine with one card, eth0, at 192.168.50.1."""
+
+    host: Namespace
+    machine: Namespace
+
+    def card(self) -> dict[str, Any]:
+        """The host's card."""
+        found = self.host.link("lan0")
+        assert found is not None
+        return found
+
+
+@pytest.fixture
+def lan(shared_site: Site, lab: Lab) -> Iterator[Lan]:
+    host, machine = shared_site.host, lab.namespace("lan")
+    # Indexes nobody else is likely to have at the same time: /dev/tapN is named by one, across namespaces.
+    pairs = "".join(f"link add p{n} type veth peer name q{n}\n" for n in range(15 + os.getpid() % 25))
+    host.run("ip", "-batch", "-", stdin=pairs)
+    host.run("ip", "-batch", "-", stdin="".join(f"link delete {line.split()[2]}\n" for line in pairs.splitlines()))
+    lab.veth(host, "lan0", machine, "eth0")
+    machine.run("ip", "address", "add", "192.168.50.1/24", "dev", "eth0")
+    machine.run("ip", "link", "set", "eth0", "up")
+    yield Lan(host, machine)
+    host.run("ip", "link", "delete", "lan0")
+
+
+@dataclass(frozen=True)
+class Tap:
+    """A macvtap somebody holds."""
+
+    port: str
+    result: dict[str, Any]
+    fds: list[int]
+
+    def send(self, target: str, source: str, number: int) -> None:
+        """A frame nobody else sends."""
+        frame = _bytes(target) + _bytes(source) + struct.pack("!HI", MARK, number) + bytes(40)
+        os.write(self.fds[0], bytes(VNET_HDR) + frame)
+
+    def hears(self, number: int, send: Callable[[], None], wait: float = 5) -> bool:
+        """Whether a frame of this number comes, sent again and again meanwhile."""
+        end = time.monotonic() + wait
+        while time.monotonic() < end:
+            send()
+            readable, _, _ = select.select(self.fds, [], [], 0.1)
+            for fd in readable:
+                if os.read(fd, 4096)[VNET_HDR + 12 :][:6] == struct.pack("!HI", MARK, number):
+                    return True
+        return False
+
+    def close(self) -> None:
+        """Let go of it."""
+        for fd in self.fds:
+            os.close(fd)
+        self.fds.clear()
+
+
+def _bytes(mac: str) -> bytes:
+    return bytes.fromhex(mac.replace(":", ""))
+
+
+@asynccontextmanager
+async def guest(admin: Administrator, mac: str, **spec: Any) -> AsyncIterator[Tap]:
+    """A guest that holds a macvtap for the length of the block."""
+    async with client_of(admin.site.bus) as bus:
+        tap = await _open(bus, mac=mac, **spec)
+        try:
+            yield tap
+        finally:
+            tap.close()
+
+
+async def _open(bus: MessageBus, **spec: Any) -> Tap:
+    values = {key: variant(value) for key, value in spec.items()}
+    reply = await bus.call(method_call(ROOT, MANAGER, "OpenTap", "sa{sv}", "lab", values))
+    assert reply is not None
+    if reply.signature != "oaha{sv}":
+        raise Refused(str(reply.error_name), str(reply.body[0]))
+    port, _, result = plain(reply.body)
+    return Tap(str(port), result, list(reply.unix_fds))
+
+
+@contextmanager
+def listening(namespace: Namespace, device: str) -> Iterator[Callable[[], set[int]]]:
+    """Numbers of the frames that came to a device since the last question."""
+    with namespace.entered():
+        sock = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(ETH_P_ALL))
+    sock.bind((device, ETH_P_ALL))
+    sock.setblocking(False)
+
+    def heard() -> set[int]:
+        numbers = set()
+        while True:
+            try:
+                kind, number = struct.unpack_from("!HI", sock.recv(2048).ljust(18), 12)
+                numbers |= {number} if kind == MARK else set()
+            except BlockingIOError:
+                return numbers
+
+    with sock:
+        yield heard
+
+
+@pytest.mark.parametrize(("mode", "reached"), [("bridge", True), ("private", False), ("vepa", False)])
+async def test_guests_reach_the_network_and_each_other_only_where_the_mode_says(
+    admin: Administrator, lan: Lan, mode: str, reached: bool
+) -> None:
+    await admin.raise_network(network(mode))
+    async with guest(admin, ONE) as one, guest(admin, OTHER) as other:
+        device = lan.host.link(str(one.result["device"]))
+        assert device and (device["address"], device["link"]) == (ONE, "lan0")
+        assert device["linkinfo"]["info_data"]["mode"] == mode
+        with listening(lan.machine, "eth0") as heard:
+
+            def sent() -> bool:
+                one.send("ff:ff:ff:ff:ff:ff", ONE, 1)
+                return 1 in heard()
+
+            await eventually(sent)
+        wait = 5.0 if reached else 0.5
+        assert other.hears(2, lambda: one.send(OTHER, ONE, 2), wait) is reached
+    await finish(admin)
+
+
+async def finish(admin: Administrator) -> None:
+    """End the network while its card is there."""
+    for one in (await admin.networks()).values():
+        await admin.stop(one["path"])
+
+
+async def test_the_port_and_its_device_go_when_the_last_descriptor_is_closed(admin: Administrator, lan: Lan) -> None:
+    path = await admin.raise_network(network())
+    async with guest(admin, ONE, queues=2) as tap:
+        assert len(tap.fds) == 2 and tap.result["lower"] == "lan0"
+        os.close(tap.fds.pop())
+        await admin.call(ROOT, MANAGER, "Reconcile")
+        assert await admin.get(path, "org.vnetd1.Network", "Ports") == [tap.port]
+        tap.close()
+
+        async def gone() -> bool:
+            return await admin.get(path, "org.vnetd1.Network", "Ports") == []
+
+        await eventually(gone)
+        assert lan.host.link(str(tap.result["device"])) is None
+    await finish(admin)
+
+
+async def test_a_guest_keeps_its_device_over_a_restart_and_one_that_ended_meanwhile_is_gone(
+    admin: Administrator, lan: Lan
+) -> None:
+    path = await admin.raise_network(network())
+    async with guest(admin, ONE) as one, guest(admin, OTHER) as other:
+        admin.site.daemon.kill()
+        other.close()
+        admin.site.daemon.start()
+
+        async def alone() -> bool:
+            return await admin.get(path, "org.vnetd1.Network", "Ports") == [one.port]
+
+        await eventually(alone)
+        assert lan.host.link(str(other.result["device"])) is None
+        with listening(lan.machine, "eth0") as heard:
+
+            def sent() -> bool:
+                one.send("ff:ff:ff:ff:ff:ff", ONE, 3)
+                return 3 in heard()
+
+            await eventually(sent)
+        one.close()
+
+        async def gone() -> bool:
+            return await admin.get(path, "org.vnetd1.Network", "Ports") == []
+
+        await eventually(gone)
+    await finish(admin)
+
+
+async def test_a_card_in_passthrough_has_one_guests_mac_address_and_gets_its_own_back(
+    admin: Administrator, lan: Lan
+) -> None:
+    own = lan.card()["address"]
+    await admin.raise_network(network("passthrough"))
+    async with guest(admin, ONE) as one:
+        assert lan.card()["address"] == ONE
+        with pytest.raises(Refused, match=r"InUse.*exclusive access.*lan0 \(port macvtap0\)"):
+            await admin.attach("lab", {"kind": "macvtap"})
+        await admin.call(one.port, PORT, "Detach")
+        assert lan.card()["address"] == own
+    async with guest(admin, OTHER) as other:
+        admin.site.daemon.kill()
+        other.close()
+        admin.site.daemon.start()
+        await eventually(lambda: lan.card()["address"] == own)
+    await finish(admin)
+
+
+async def test_a_macvtap_is_healed_and_what_its_lower_device_lacks_too(admin: Administrator, lan: Lan) -> None:
+    await admin.raise_network(network())
+    async with guest(admin, ONE) as one:
+        device = str(one.result["device"])
+        lan.host.run("ip", "link", "set", device, "mtu", "1280", "down")
+        lan.host.run("ip", "link", "set", "lan0", "down")
+
+        def healed() -> bool:
+            link = lan.host.link(device)
+            return bool(link and link["mtu"] == 1500 and "UP" in link["flags"] and "UP" in lan.card()["flags"])
+
+        await eventually(healed)
+        with pytest.raises(Refused, match=r"Unsupported.*cannot have filter clean-traffic"):
+            await admin.call(one.port, PORT, "SetFilter", "sa{sv}", "clean-traffic", {})
+    await finish(admin)
+
+
+async def test_a_macvtap_that_stays_has_a_node_of_its_owners_and_ends_with_its_card(
+    admin: Administrator, lan: Lan
+) -> None:
+    path = await admin.raise_network(network())
+    port = await admin.attach("lab", {"kind": "macvtap", "mac": ONE, "owner": 65534, "group": 65534})
+    device = await admin.get(port, PORT, "Device")
+    link = lan.host.link(str(device))
+    assert link is not None
+    found = os.stat(f"/dev/tap{link['ifindex']}")
+    assert stat.S_ISCHR(found.st_mode)
+    assert (found.st_uid, found.st_gid, stat.S_IMODE(found.st_mode)) == (65534, 65534, 0o660)
+    lan.host.run("ip", "link", "delete", "lan0")
+
+    async def gone() -> bool:
+        return await admin.get(path, "org.vnetd1.Network", "Ports") == []
+
+    await eventually(gone)
+    assert await admin.state(path) == "degraded"
+    lan.host.run("ip", "link", "add", "lan0", "type", "veth")
+    await finish(admin)
+
+
+async def test_the_host_reaches_what_is_on_the_card_over_its_own_device_and_guests_reach_it(
+    admin: Administrator, lan: Lan
+) -> None:
+    path = await admin.raise_network(network(host_access=True, addresses=[{"address": "192.168.50.5/24"}]))
+    uuid = str(await admin.get(path, "org.vnetd1.Network", "UUID"))
+    name = f"vh-{uuid.replace('-', '')[:12]}"
+    assert lan.host.addresses(name) == {"192.168.50.5/24"}
+    await eventually(lambda: lan.host.ping("192.168.50.1"))
+    async with guest(admin, ONE) as one:
+        mac = str((lan.host.link(name) or {})["address"])
+        with listening(lan.host, name) as heard:
+
+            def sent() -> bool:
+                one.send(mac, ONE, 4)
+                return 4 in heard()
+
+            await eventually(sent)
+    lan.host.run("ip", "link", "delete", name)
+    await eventually(lambda: lan.host.addresses(name) == {"192.168.50.5/24"})
+    await eventually(lambda: lan.host.ping("192.168.50.1"))
+    await finish(admin)
+    assert lan.host.link(name) is None

@@ -1,0 +1,59 @@
+"""One macvtap port on the host: a device of its own on one of the host's, which it may have for itself alone."""
+
+from vnetd.plan.kernel import DeleteLink, Link, SetLink
+from vnetd.plan.macvtap import Stacked
+from vnetd.reconcile.port import DesiredPort, PortTarget
+
+
+def plan_macvtap(want: DesiredPort, stack: Stacked, have: Link, lower: Link) -> list[tuple[str, SetLink]]:
+    """Steps that make a macvtap and its lower device work; names of what is repaired beside them."""
+    steps: list[tuple[str, SetLink]] = []
+    if stack.former_mac and lower.mac != stack.mac:
+        steps.append((f"MAC address of {lower.name}", SetLink(lower.name, mac=stack.mac)))
+    elif have.mac != stack.mac:
+        steps.append((f"MAC address of port {want.device}", SetLink(want.device, mac=stack.mac)))
+    mtu = min(want.mtu or lower.mtu, lower.mtu)  # the kernel takes no more than the lower device's
+    if have.mtu != mtu:
+        steps.append((f"MTU of port {want.device}", SetLink(want.device, mtu=mtu)))
+    if not lower.up:
+        steps.append((f"network device {lower.name}", SetLink(lower.name, up=True)))
+    if have.up is not want.up:
+        steps.append((f"port {want.device}", SetLink(want.device, up=want.up)))
+    return steps
+
+
+class MacvtapTarget(PortTarget):
+    """Keeps one macvtap; it ends with its device, its lower device, or the last who holds what was handed out."""
+
+    async def converge(self) -> tuple[str, ...]:
+        """The device up on its lower device, with MAC and MTU."""
+        stack, repaired = self._stack, list[str]()
+        device = await self._find(repaired)
+        lower = await self._host.kernel.link(stack.lower)
+        if device is None or lower is None:  # the kernel deletes it with its lower device
+            self._gone()
+            return ()
+        self._index = device.index
+        self._devices.seen(self.key, device.index)
+        self._devices.watch(stack.lower, self.key)
+        if stack.handed_out and not await self._host.macvtaps.held(device.name, device.index):
+            self._watcher.ended(self.desired.uuid)
+            return ()
+        steps = plan_macvtap(self.desired, stack, device, lower)
+        await self._host.kernel.apply([operation for _, operation in steps])
+        self._placed = True
+        return tuple(dict.fromkeys((*repaired, *(what for what, _ in steps))))
+
+    async def clear(self) -> None:
+        """The device goes if it is there still, held by nobody; the lower device gets its own MAC address back."""
+        stack, want = self._stack, self.desired
+        await self._host.kernel.apply([DeleteLink(want.device, want.alias)])
+        lower = await self._host.kernel.link(stack.lower) if stack.former_mac else None
+        if lower and stack.former_mac and lower.mac == stack.mac:
+            await self._host.kernel.apply([SetLink(stack.lower, mac=stack.former_mac)])
+        await super().clear()
+
+    @property
+    def _stack(self) -> Stacked:
+        assert isinstance(self.desired.plug, Stacked)
+        return self.desired.plug

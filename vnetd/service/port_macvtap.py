@@ -1,0 +1,79 @@
+"""Makers of macvtap ports: one that stays, for a program that opens its /dev/tapN, and one that is handed out open."""
+
+from vnetd.host.protocols import Host
+from vnetd.model.errors import HostError
+from vnetd.model.network import Network
+from vnetd.model.port import PortSpec
+from vnetd.plan.kernel import CreateMacvlan, Link, Operation, SetLink
+from vnetd.plan.macvtap import Stacked
+from vnetd.service.port_deviceless import refuse_bridged
+from vnetd.service.port_making import Made, Making, silent
+
+
+class PersistentMacvtap:
+    """A macvtap whose device node belongs to an owner and a group."""
+
+    template = "macvtap%d"
+
+    def __init__(self, host: Host) -> None:
+        self._host = host
+
+    def check(self, spec: PortSpec, network: Network) -> None:
+        """It passes no bridge."""
+        refuse_bridged(spec)
+
+    async def make(self, making: Making) -> Made:
+        """Make the device and give its node away."""
+        link = await create(self._host, making)
+        spec = making.spec
+        node = await self._host.macvtaps.grant(link.name, link.index, spec.owner, spec.group)
+        return Made(result={"node": node, "lower": _stack(making).lower})
+
+    async def finish(self, making: Making) -> None:
+        """Nothing is left to do."""
+
+
+class OpenedMacvtap:
+    """A macvtap whose queues are handed to the caller; it goes when nobody holds one any more."""
+
+    template = "macvtap%d"
+
+    def __init__(self, host: Host) -> None:
+        self._host = host
+
+    def check(self, spec: PortSpec, network: Network) -> None:
+        """It passes no bridge."""
+        refuse_bridged(spec)
+
+    async def make(self, making: Making) -> Made:
+        """Make the device and open its queues."""
+        link, spec = await create(self._host, making), making.spec
+        fds = await self._host.macvtaps.open(link.name, link.index, link.mac, spec.queues, spec.vnet_hdr)
+        return Made(tuple(fds), {"lower": _stack(making).lower})
+
+    async def finish(self, making: Making) -> None:
+        """Nothing is left to do."""
+
+
+async def create(host: Host, making: Making) -> Link:
+    """Make the macvtap on the lower device its record names, down. What fails half-way is undone by its target."""
+    record, stack = making.record, _stack(making)
+    device = CreateMacvlan(
+        name=record.device,
+        kind="macvtap",
+        lower=stack.lower,
+        mode=str(stack.mode),
+        mac=record.mac,
+        alias=making.desired.alias,
+    )
+    first: list[Operation] = [SetLink(stack.lower, mac=record.mac)] if stack.former_mac else []
+    await host.kernel.apply([*first, device, silent(record)])
+    link = await host.kernel.link(record.device)
+    if link is None:
+        raise HostError("create macvtap", record.device, "it went as soon as it was made")
+    return link
+
+
+def _stack(making: Making) -> Stacked:
+    assert isinstance(making.desired.plug, Stacked)
+    return making.desired.plug

@@ -1,0 +1,195 @@
+"""What a new port is plugged into, picked from what its network has, and what later undoes it.
+
+The order of what a port gets is libvirt's: its own, else its port group's, else its network's.
+"""
+
+from collections.abc import Iterator, Mapping
+from uuid import UUID
+
+from vnetd.model.base import IfName
+from vnetd.model.errors import Denied, Invalid, Unsupported
+from vnetd.model.functions import FunctionUse
+from vnetd.model.network import MacvtapMode, Mode, Network, PciAddress, Vlan
+from vnetd.model.networkport import DirectPlug, HostdevPlug, UserPlug
+from vnetd.model.port import PortKind, PortRecord, PortSpec
+from vnetd.model.user_forward import UserForward
+from vnetd.plan.functions import Function
+from vnetd.plan.macvtap import Stacked
+from vnetd.plan.passt import PasstForward, PasstInstance
+from vnetd.reconcile.loop import Loop
+from vnetd.service.network_object import NetworkObject
+from vnetd.service.pools import needs_device_alone, pick_function, pick_lower
+from vnetd.service.port_object import PortTable
+from vnetd.service.views import Caller
+
+Plugged = Mapping[str, object]
+"""Fields of a record."""
+NOBODY = 65534
+PRIVILEGED = 1024
+"""Ports of the host below this one are root's to give away."""
+BRIDGED = frozenset({PortKind.VETH, PortKind.TAP, PortKind.TAP_FD, PortKind.EXISTING})
+KINDS: Mapping[Mode, frozenset[PortKind]] = {
+    Mode.MACVTAP: frozenset({PortKind.MACVTAP, PortKind.MACVTAP_FD}),
+    Mode.HOSTDEV: frozenset({PortKind.HOSTDEV}),
+    Mode.USER: frozenset({PortKind.PASST}),
+}
+
+
+def kind_for(kind: PortKind, network: Network) -> PortKind:
+    """The kind of port meant: what is opened in a network without a bridge is a macvtap.
+
+    Raises ``Invalid`` for a kind the mode of the network does not go with.
+    """
+    if kind is PortKind.TAP_FD and network.mode is Mode.MACVTAP:
+        return PortKind.MACVTAP_FD
+    allowed = KINDS.get(network.mode, BRIDGED)
+    if kind in BRIDGED | frozenset().union(*KINDS.values()) and kind not in allowed:
+        names = ", ".join(sorted(allowed))
+        raise Invalid(f"a port of kind {kind} does not go with network {network.name} of mode {network.mode}: {names}")
+    return kind
+
+
+class PortPlugs:
+    """Picks from pools. What ``pick`` returns must be claimed before the caller lets others run."""
+
+    def __init__(self, loop: Loop, ports: PortTable) -> None:
+        self._host = loop.host
+        self._ports = ports
+
+    async def pick(
+        self, caller: Caller, network: NetworkObject, spec: PortSpec, uuid: UUID, mac: str, vlan: Vlan | None
+    ) -> Plugged:
+        """What the record of a new port holds of its plug; nothing for one that joins a bridge.
+
+        Raises ``InUse`` for an exhausted pool, ``Denied`` for a forward the caller may not have.
+        """
+        assert network.live is not None
+        match spec.kind:
+            case PortKind.MACVTAP | PortKind.MACVTAP_FD:
+                return await self._direct(network.live, spec, mac)
+            case PortKind.HOSTDEV:
+                return await self._function(network.live, spec, mac, vlan)
+            case PortKind.PASST:
+                return self._user(caller, network.live, spec, uuid, mac)
+        return {}
+
+    async def _direct(self, network: Network, spec: PortSpec, mac: str) -> Plugged:
+        mode = network.macvtap_mode
+        assert mode is not None
+        pool = {name: link for name in await self._lowers(network) if (link := await self._host.kernel.link(name))}
+        lower = pick_lower(network, tuple(pool), self._users(), self._exclusive())
+        return {
+            "plug": DirectPlug(type="direct", dev=lower, mode=mode),
+            "mtu": spec.mtu or pool[lower].mtu,
+            "former_mac": pool[lower].mac if mode is MacvtapMode.PASSTHROUGH else None,
+        }
+
+    async def _lowers(self, network: Network) -> tuple[IfName, ...]:
+        """Devices of the pool; with a card (pf) its functions that have a device on this host."""
+        if network.devices.pf is None:
+            return network.devices.interfaces
+        functions = await self._host.functions.of(network.devices.pf)
+        return tuple(function.netdev for function in functions if function.netdev)
+
+    async def _function(self, network: Network, spec: PortSpec, mac: str, vlan: Vlan | None) -> Plugged:
+        pool = {function.pci: function for function in await self._functions(network)}
+        chosen = pool[pick_function(network, tuple(pool), self._users())]
+        former = (await self._host.kernel.functions(chosen.pf)).get(chosen.vf)
+        if former is None:
+            raise Unsupported(f"the driver of {chosen.pf} does not show virtual function {chosen.vf} ({chosen.pci})")
+        wanted = former.model_copy(update={"mac": mac, **_wishes(spec, vlan)})
+        devices = network.devices
+        return {
+            "plug": HostdevPlug(
+                type="hostdev-pci",
+                address=pci_address(chosen.pci),
+                managed=devices.managed,
+                driver=devices.driver,
+                driver_model=devices.driver_model,
+            ),
+            "function": FunctionUse(pf=chosen.pf, vf=chosen.vf, wanted=wanted, former=former),
+            "mtu": None,
+        }
+
+    async def _functions(self, network: Network) -> tuple[Function, ...]:
+        if network.devices.pf:
+            return await self._host.functions.of(network.devices.pf)
+        return tuple([await self._host.functions.at(pci_text(address)) for address in network.devices.pci])
+
+    def _user(self, caller: Caller, network: Network, spec: PortSpec, uuid: UUID, mac: str) -> Plugged:
+        forwards = (*spec.forwards, *_forwards_to(network, mac, spec.device))
+        for forward in forwards:
+            if forward.listen < PRIVILEGED and not caller.administrator:
+                raise Denied(f"{forward.protocol} port {forward.listen} of the host is below {PRIVILEGED}: root's only")
+        if spec.owner > 0 and spec.owner != caller.uid and not caller.administrator:
+            raise Denied(f"uid {caller.uid} cannot have a port run as uid {spec.owner}: only root can")
+        chosen = spec.owner if spec.owner > 0 else caller.uid
+        return {
+            "plug": UserPlug(type="user", socket=self._host.passt.socket(str(uuid))),
+            "forwards": forwards,
+            "run_as": chosen or NOBODY,
+            "mtu": spec.mtu,
+        }
+
+    def _users(self) -> Mapping[str, list[str]]:
+        """Ports by the device or function they have, of all networks."""
+        found: dict[str, list[str]] = {}
+        for port in self._ports:
+            for device in _devices_of(port.record):
+                found.setdefault(device, []).append(f"port {port.name}")
+        return found
+
+    def _exclusive(self) -> frozenset[str]:
+        """Devices some port has to itself."""
+        alone = (port for port in self._ports if port.network.live and needs_device_alone(port.network.live))
+        return frozenset(device for port in alone for device in _devices_of(port.record))
+
+
+def plug_of(record: PortRecord, network: Network | None) -> Stacked | FunctionUse | PasstInstance | None:
+    """What a port that joins no bridge needs of the host."""
+    match record.plug:
+        case DirectPlug(dev=dev, mode=mode):
+            return Stacked(dev, mode, record.mac, record.former_mac, record.kind is PortKind.MACVTAP_FD)
+        case UserPlug():
+            interfaces = network.devices.interfaces if network else ()
+            forwards = tuple(PasstForward(one.protocol, one.listen, one.port, one.address) for one in record.forwards)
+            uid = record.run_as or NOBODY
+            return PasstInstance(str(record.uuid), uid, NOBODY, forwards, record.mtu, "".join(interfaces[:1]))
+    return record.function
+
+
+def pci_text(address: PciAddress) -> str:
+    """The address as sysfs and the result of an attachment name it: ``0000:03:10.0``."""
+    return f"{address.domain:04x}:{address.bus:02x}:{address.slot:02x}.{address.function:x}"
+
+
+def pci_address(text: str) -> PciAddress:
+    """The address of such a text."""
+    domain, bus, rest = text.split(":")
+    slot, function = rest.split(".")
+    numbers = {"domain": domain, "bus": bus, "slot": slot, "function": function}
+    return PciAddress(**{name: int(digits, 16) for name, digits in numbers.items()})
+
+
+def _devices_of(record: PortRecord) -> Iterator[str]:
+    if isinstance(record.plug, DirectPlug):
+        yield record.plug.dev
+    elif isinstance(record.plug, HostdevPlug):
+        yield pci_text(record.plug.address)
+
+
+def _wishes(spec: PortSpec, vlan: Vlan | None) -> dict[str, object]:
+    """What the card shall do beyond the MAC address; what nobody asked for stays as it is."""
+    if vlan and len(vlan.tags) > 1:
+        raise Unsupported("a virtual function has one VLAN: a trunk cannot be given to it")
+    wishes: dict[str, object] = {"vlan": vlan.tags[0].id if vlan else 0, "qos": 0, "link_state": "auto"}
+    wishes |= {name: getattr(spec, name) for name in ("spoof_check", "trust") if getattr(spec, name) is not None}
+    return wishes
+
+
+def _forwards_to(network: Network, mac: str, device: str | None) -> Iterator[UserForward]:
+    """The network's forwards whose guest is named by this port's MAC address or name."""
+    for one in network.forwards:
+        if one.to.lower() in {mac, device}:
+            port = one.port or one.listen
+            yield UserForward(protocol=one.protocol, listen=one.listen, port=port, address=one.address)
