@@ -15,9 +15,11 @@ from typing import Any
 
 import pytest
 from hypothesis import settings
+from support.abilities import missing_feature, on_stock_kernel
 from support.netns import CLONE_NEWNET, Guest, Lab, Namespace, entered, run
 from support.outside import Outside, outside_of
 from support.private_bus import PrivateBus, private_bus
+from support.stock_kernel import MARKER, TIME_SPENT, StockKernel
 
 TOP = Path(__file__).resolve().parent.parent
 INITIAL = "VNETD_INITIAL_NETNS"
@@ -39,6 +41,8 @@ def isolated() -> bool:
 
 def pytest_configure(config: pytest.Config) -> None:
     """Start over inside ``scripts/isolated`` when nobody did."""
+    if isolated() and not on_stock_kernel():
+        config.pluginmanager.register(StockKernel())
     if isolated() or os.geteuid() != 0 or hasattr(config, "workerinput"):
         return
     capture: Any = config.pluginmanager.getplugin("capturemanager")
@@ -60,6 +64,35 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.kernel)
         if item.get_closest_marker("kernel"):
             item.add_marker(pytest.mark.flaky(reruns=1))
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Machines are one worker's business."""
+    if config.getvalue("dist") != "loadscope":
+        return None
+    from support.machine_schedule import MachinesFirst
+
+    return MachinesFirst(config, log)
+
+
+def pytest_terminal_summary(terminalreporter: Any) -> None:
+    """Say how long machines took."""
+    reports = [report for kind in terminalreporter.stats.values() for report in kind]
+    told = {text for one in reports for name, text in getattr(one, "user_properties", ()) if name == TIME_SPENT}
+    if told:
+        terminalreporter.section("machines in emulation")
+        for text in sorted(told):
+            terminalreporter.line(text)
+
+
+@pytest.fixture(autouse=True)
+def _skipped_where_the_stock_kernel_lacks_it_too(request: pytest.FixtureRequest) -> None:
+    if not on_stock_kernel():
+        return
+    needed = [name for mark in request.node.iter_markers(MARKER) for name in mark.args]
+    if missing := missing_feature(*needed):
+        pytest.skip(missing)
 
 
 @pytest.fixture(autouse=True)

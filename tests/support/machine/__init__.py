@@ -1,0 +1,26 @@
+"""Machines that run a distribution's own kernel, under software emulation, on this machine's root file system.
+
+No image is built: QEMU shares ``/`` read-only over 9p, and what the machine writes goes to an overlay in its memory (or
+on a disk, to outlive a reboot). So a test finds the same programs, checkout and paths inside as outside, with another
+kernel below: one that has what this machine's own lacks, and one on which systemd can really boot.
+
+``kernel`` prepares what is booted, ``initramfs`` packs what it starts with, ``guest`` writes the scripts that run
+inside, ``qemu`` runs it. Nothing here needs the network except ``kernel.prepare``, and that once.
+"""
+
+from support.machine.errors import Broken, MachineError, NoEmulator, NoKernel, NoSpace, TimedOut
+from support.machine.kernel import StockKernel, prepare, prepared
+from support.machine.qemu import Machine
+
+__all__ = [
+    "Broken",
+    "Machine",
+    "MachineError",
+    "NoEmulator",
+    "NoKernel",
+    "NoSpace",
+    "StockKernel",
+    "TimedOut",
+    "prepare",
+    "prepared",
+]
