@@ -106,3 +106,101 @@ async def test_no_descriptor_of_a_namespace_stays_open(admin: Administrator, net
     for _ in range(10):
         await cycle()
     await eventually(lambda: len(list(descriptors.iterdir())) <= before, "none is left open")
+
+
+UPLINKED = {**LAB, "devices": {"interfaces": ["uplink0"]}}
+NEAR = {"addresses": ["203.0.113.77/24"], "gateways": ["203.0.113.1"]}
+
+
+async def test_a_macvlan_puts_its_guest_on_the_network_of_the_hosts_device(admin: Administrator) -> None:
+    network = await admin.raise_network(UPLINKED)
+    guest = admin.vacant_guest()
+    spec = {"kind": "macvlan", "netns": guest.path, "guest_device": "lan0", "mac": "52:54:00:00:77:07", **NEAR}
+    port = await admin.attach("lab", spec)
+    (link,) = guest.ip("link", "show", "dev", "lan0")
+    assert (link["linkinfo"]["info_kind"], link["address"], "UP" in link["flags"]) == ("macvlan", spec["mac"], True)
+    assert wait_until(lambda: guest.ping("203.0.113.1"), "it reaches the outside by itself")
+    assert admin.site.devices() == {"virbr0"}
+    admin.site.daemon.kill()
+    assert guest.ping("203.0.113.1")
+    admin.site.daemon.start()
+    assert guest.ping("203.0.113.1")
+    assert await admin.get(network, NETWORK, "Ports") == [port]
+    await admin.call(port, PORT, "Detach")
+    assert {one["ifname"] for one in guest.ip("link", "show")} == {"lo"}
+    await nothing_is_left(admin, network)
+
+
+async def test_a_macvlan_ends_with_its_guests_namespace(admin: Administrator) -> None:
+    network = await admin.raise_network(UPLINKED)
+    guest = admin.vacant_guest()
+    await admin.attach("lab", {"kind": "macvlan", "netns": guest.name})
+    run("ip", "netns", "delete", guest.name)
+    await nothing_is_left(admin, network)
+
+
+async def test_a_macvlan_ends_with_the_device_it_lies_on(admin: Administrator, network: str) -> None:
+    host, guest = admin.site.host, admin.vacant_guest()
+    host.run("ip", "link", "add", "mine0", "type", "veth", "peer", "name", "mine1")
+    await admin.attach("lab", {"kind": "macvlan", "netns": guest.name, "lower": "mine0"})
+    assert guest.link("eth0")
+    host.run("ip", "link", "delete", "mine0")
+    await nothing_is_left(admin, network)
+    assert not guest.link("eth0")
+
+
+async def test_a_macvlan_of_a_name_the_guest_has_leaves_nothing_there(admin: Administrator) -> None:
+    network = await admin.raise_network(UPLINKED)
+    guest = admin.vacant_guest()
+    guest.run("ip", "link", "add", "lan0", "type", "bridge")
+    with pytest.raises(Refused, match=r"Error\.Host: move link .* as lan0: File exists"):
+        await admin.attach("lab", {"kind": "macvlan", "netns": guest.name, "guest_device": "lan0"})
+    assert {one["ifname"] for one in guest.ip("link", "show")} == {"lo", "lan0"}
+    await nothing_is_left(admin, network)
+
+
+@pytest.mark.parametrize(
+    ("spec", "error"),
+    [
+        ({"lower": "nowhere"}, r"nowhere.*No such device|NotFound.*nowhere"),
+        ({"lower": "lo"}, r"Error\.Host: create macvlan"),
+        ({"filter": "no-mac-spoofing"}, r"Error\.Unsupported.*no port of a bridge"),
+    ],
+)
+async def test_a_macvlan_that_cannot_be_is_refused_and_leaves_nothing(
+    admin: Administrator, spec: dict[str, str], error: str
+) -> None:
+    network = await admin.raise_network(UPLINKED)
+    guest = admin.vacant_guest()
+    with pytest.raises(Refused, match=error):
+        await admin.attach("lab", {"kind": "macvlan", "netns": guest.name, **spec})
+    assert {one["ifname"] for one in guest.ip("link", "show")} == {"lo"}
+    await nothing_is_left(admin, network)
+
+
+async def able(admin: Administrator, name: str) -> bool:
+    """Whether this kernel can do something."""
+    return bool((await admin.get(ROOT, MANAGER, "Capabilities"))[name][0])
+
+
+async def test_an_ipvlan_where_the_kernel_has_none_is_refused_by_name(admin: Administrator) -> None:
+    if await able(admin, "ipvlan"):
+        pytest.skip("this kernel has ipvlan devices")
+    network = await admin.raise_network(UPLINKED)
+    guest = admin.vacant_guest()
+    with pytest.raises(Refused, match=r"Error\.Unsupported.*kind ipvlan needs ipvlan devices"):
+        await admin.attach("lab", {"kind": "ipvlan", "netns": guest.name, **NEAR})
+    await nothing_is_left(admin, network)
+
+
+@pytest.mark.stock_kernel
+async def test_an_ipvlan_puts_its_guest_on_the_network_of_the_hosts_device(admin: Administrator) -> None:
+    if not await able(admin, "ipvlan"):
+        pytest.skip("this kernel has no ipvlan devices")
+    network = await admin.raise_network(UPLINKED)
+    guest = admin.vacant_guest()
+    port = await admin.attach("lab", {"kind": "ipvlan", "netns": guest.name, **NEAR})
+    assert wait_until(lambda: guest.ping("203.0.113.1"), "it reaches the outside")
+    assert await admin.get(port, PORT, "MAC") == (admin.site.host.link("uplink0") or {})["address"]
+    await admin.call(port, PORT, "Detach")
+    await nothing_is_left(admin, network)

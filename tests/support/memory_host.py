@@ -25,7 +25,7 @@ from support.memory_store import MemoryStore
 from support.memory_taps import MemoryTaps
 from support.waiting import eventually
 
-from vnetd.host.events import HostEvent
+from vnetd.host.events import HostEvent, NamespaceEvent
 from vnetd.model.base import IPAddress, IPInterface
 from vnetd.model.capability import ABILITIES, Capability
 from vnetd.model.errors import HostError, NotFound
@@ -72,10 +72,13 @@ async def _nothing(_: Call) -> None:
 
 
 class MemoryNamespaces:
-    """Namespaces of guests, by name; ``raised`` are the devices set up inside."""
+    """Namespaces of guests, by name; ``raised`` are the devices set up inside, ``inside`` those moved there."""
 
-    def __init__(self) -> None:
+    def __init__(self, kernel: MemoryKernel, announce: Callable[[HostEvent], None]) -> None:
+        self._kernel = kernel
+        self._announce = announce
         self.names = {"guest"}
+        self.inside: dict[str, Link] = {}
         self.raised: list[str] = []
         self.configured: dict[str, list[str]] = {}
         """Addresses and gateways by device."""
@@ -93,6 +96,37 @@ class MemoryNamespaces:
         os.fstat(netns)  # an error for one that was closed
         self.raised.append(name)
         self.configured[name] = [str(one) for one in (*addresses, *gateways)]
+
+    async def number(self, netns: int) -> int:
+        """There is one namespace."""
+        os.fstat(netns)
+        return 0
+
+    async def move(self, netns: int, device: str, name: str) -> None:
+        """Take a link away and keep it here; where its name is taken, under its own."""
+        entry = self._kernel.find(device)
+        if entry is None:
+            raise HostError("move link", device, errno.ENODEV)
+        taken = name in self.inside
+        self.inside[device if taken else name] = entry.link
+        self._kernel.remove(entry.link.index)
+        if taken:
+            raise HostError("move link", device, errno.EEXIST)
+
+    async def link(self, number: int, name: str) -> Link | None:
+        """One that is here; it is not if its lower device went."""
+        link = self.inside.get(name) if number == 0 else None
+        return link if link and link.lower in self._kernel.entries else None
+
+    async def delete(self, number: int, name: str, alias: str) -> None:
+        """Take one away."""
+        if (link := await self.link(number, name)) and link.alias == alias:
+            del self.inside[name]
+
+    def vanish(self) -> None:
+        """The namespace ends with all that is in it."""
+        self.inside.clear()
+        self._announce(NamespaceEvent(0))
 
 
 class MemoryCapabilities:
@@ -156,7 +190,7 @@ class MemoryHost:
         self.rules = MemoryNft()
         self.files = MemoryStore()
         self.processes = MemoryDnsmasq(self.announce)
-        self.guests = MemoryNamespaces()
+        self.guests = MemoryNamespaces(self.links, self.announce)
         self.tap_devices = MemoryTaps(self.links)
         self.packets = MemoryPackets()
         self.macvtap_nodes = MemoryMacvtaps(self.links, self.tap_devices)
@@ -247,6 +281,7 @@ class MemoryHost:
             found[f"more of {link.name}"] = (dict(entry.details), tuple(entry.proxies), dict(entry.vlans))
         found["routes"] = frozenset(self.links.further_routes)
         found |= {f"sysctl {'/'.join(path)}": value for path, value in self.links.values.items()}
+        found |= {f"inside {name}": link for name, link in self.guests.inside.items()}
         found |= {f"dnsmasq {network}": process.started_with for network, process in self.processes.running.items()}
         found |= {f"files {network}": dict(texts) for network, texts in self.processes.files.items()}
         found |= {f"passt {port}": instance for port, instance in self.passts.running.items()}

@@ -73,6 +73,18 @@ class ProcessEvent:
 
 
 @dataclass(frozen=True, slots=True)
+class NamespaceEvent:
+    """The network namespace known here by ``number`` is gone."""
+
+    number: int
+
+    @property
+    def name(self) -> str:
+        """What it is watched by, beside devices; no device can be called so."""
+        return f"netns {self.number}"
+
+
+@dataclass(frozen=True, slots=True)
 class PasstEvent:
     """The supervised passt of the port with this UUID ended."""
 
@@ -105,6 +117,7 @@ HostEvent = (
     | TrafficEvent
     | RulesEvent
     | ProcessEvent
+    | NamespaceEvent
     | PasstEvent
     | FileEvent
     | Overflow

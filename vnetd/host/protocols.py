@@ -170,6 +170,22 @@ class Namespaces(Protocol):
         """Address and raise the link ``name`` inside the namespace open at fd ``netns``, then add default routes."""
         ...
 
+    async def number(self, netns: int) -> int:
+        """What the namespace open at fd ``netns`` is known by here for as long as it exists."""
+        ...
+
+    async def move(self, netns: int, device: str, name: str) -> None:
+        """Move a link of ours into a namespace and call it ``name`` there; EEXIST if that is taken, even so moved."""
+        ...
+
+    async def link(self, number: int, name: str) -> Link | None:
+        """The link ``name`` in a namespace known by ``number``, ``None`` if there is none or no such namespace."""
+        ...
+
+    async def delete(self, number: int, name: str, alias: str) -> None:
+        """Delete a link in a namespace if its alias is ``alias`` (ours); one that is gone already is no error."""
+        ...
+
 
 class Dnsmasq(Protocol):
     """dnsmasq processes, one a network, named by the network's UUID."""

@@ -11,10 +11,12 @@ from contextlib import contextmanager
 
 from vnetd.linux.direct import add_address, add_default_route, raise_link, rename_link
 from vnetd.linux.netlink import ReadSocket
+from vnetd.linux.netns_links import delete_inside, link_inside, move_link, number_of
 from vnetd.linux.operations import reporting
 from vnetd.linux.threads import Worker
 from vnetd.model.base import IPAddress, IPInterface
 from vnetd.model.errors import Invalid, NotFound
+from vnetd.plan.kernel import Link
 
 NAMED = "/run/netns"
 NS_GET_NSTYPE = 0xB703
@@ -28,6 +30,7 @@ class Namespaces:
 
     def __init__(self) -> None:
         self._opener = Worker("vnetd-netns")
+        self._socket: ReadSocket | None = None
 
     async def open(self, reference: str | int) -> int:
         """An fd of the network namespace ``reference``: a name (``ip netns``), an absolute path or a process id.
@@ -58,9 +61,35 @@ class Namespaces:
         finally:
             await visitor.close()
 
+    async def number(self, netns: int) -> int:
+        """What the namespace open at fd ``netns`` is known by here for as long as it exists. Raises ``HostError``."""
+        return await self._opener.run(lambda: number_of(self._sock(), netns))
+
+    async def move(self, netns: int, device: str, name: str) -> None:
+        """Move a link of ours into a namespace and call it ``name`` there. Raises ``HostError``."""
+        await self._opener.run(lambda: move_link(self._sock(), netns, device, name))
+
+    async def link(self, number: int, name: str) -> Link | None:
+        """A link in a namespace, ``None`` if there is none or no such namespace. Raises ``HostError``."""
+        return await self._opener.run(lambda: link_inside(self._sock(), number, name))
+
+    async def delete(self, number: int, name: str, alias: str) -> None:
+        """Delete a link in a namespace if it carries ``alias``. Raises ``HostError``."""
+        await self._opener.run(lambda: delete_inside(self._sock(), number, name, alias))
+
     async def close(self) -> None:
         """Finish what is under way and end the thread."""
-        await self._opener.close()
+        await self._opener.close(self._close_socket)
+
+    def _sock(self) -> ReadSocket:
+        """Made on the thread that uses it, once somebody needs it."""
+        if self._socket is None:
+            self._socket = ReadSocket()
+        return self._socket
+
+    def _close_socket(self) -> None:
+        if self._socket is not None:
+            self._socket.close()
 
 
 def open_netns(reference: str | int) -> int:

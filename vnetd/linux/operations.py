@@ -29,6 +29,7 @@ from vnetd.plan.kernel import (
 RT_TABLE_MAIN = 254
 RT_SCOPE_UNIVERSE, RT_SCOPE_LINK, RT_SCOPE_NOWHERE = 0, 253, 255
 IP6_RT_PRIO_USER = 1024
+IPVLAN_MODE_L2 = 0
 CONNECTED_METRIC6 = 256  # IP6_RT_PRIO_ADDRCONF
 ADDRESS_GONE = frozenset({errno.EADDRNOTAVAIL, errno.ENODEV})
 ROUTE_GONE = frozenset({errno.ESRCH, errno.ENODEV, errno.ENETUNREACH})
@@ -97,10 +98,15 @@ def _create_veth(route: IPRoute, want: CreateVeth) -> None:
 
 
 def _create_macvlan(route: IPRoute, want: CreateMacvlan) -> None:
-    mode = {f"{want.kind}_mode": "passthru" if want.mode == "passthrough" else want.mode}
     with reporting(f"create {want.kind}", f"{want.name} on {want.lower}"):
-        route.link("add", ifname=want.name, kind=want.kind, link=index_of(want.lower), address=want.mac, **mode)
+        route.link("add", ifname=want.name, kind=want.kind, link=index_of(want.lower), **_macvlan(want))
         _finish(route, want.name, lambda: route.link("set", ifname=want.name, ifalias=want.alias))
+
+
+def _macvlan(want: CreateMacvlan) -> dict[str, Any]:
+    if want.kind == "ipvlan":
+        return {"ipvlan_mode": IPVLAN_MODE_L2}
+    return {"address": want.mac, f"{want.kind}_mode": "passthru" if want.mode == "passthrough" else want.mode}
 
 
 def _finish(route: IPRoute, name: str, last: Callable[[], object]) -> None:

@@ -11,8 +11,17 @@ import struct
 from collections.abc import Callable, Collection
 from contextlib import suppress
 
-from vnetd.host.events import AddressEvent, HostEvent, LinkEvent, Overflow, RouteEvent, SysctlEvent, TrafficEvent
-from vnetd.linux import netlink, traffic
+from vnetd.host.events import (
+    AddressEvent,
+    HostEvent,
+    LinkEvent,
+    NamespaceEvent,
+    Overflow,
+    RouteEvent,
+    SysctlEvent,
+    TrafficEvent,
+)
+from vnetd.linux import netlink, netns_links, traffic
 from vnetd.linux.addresses import RTA_OIF, RTN_UNICAST
 from vnetd.linux.links import IFLA_IFNAME
 from vnetd.linux.netlink import attribute, attributes
@@ -20,8 +29,9 @@ from vnetd.linux.processes import port_owner
 
 NETLINK_ADD_MEMBERSHIP = 1
 SO_RCVBUFFORCE = 33
-GROUPS = (1, 4, 5, 7, 9, 11, 24, 25)
-"""Multicast groups: links, traffic control, addresses and routes of IPv4 (5, 7) and IPv6 (9, 11), netconf of both."""
+GROUPS = (1, 4, 5, 7, 9, 11, 24, 25, 28)
+"""Multicast groups: links, traffic control, addresses and routes of IPv4 (5, 7) and IPv6 (9, 11), netconf of both,
+numbers of namespaces (28)."""
 NETCONFA_IFINDEX, NETCONFA_FORWARDING, NETCONFA_RP_FILTER = 1, 2, 3
 NETCONF_HEADER = 4
 RECEIVE_BUFFER = 8 << 20
@@ -106,6 +116,8 @@ def _event(kind: int, data: bytes, start: int, end: int, port: int) -> HostEvent
                 return _route(data, start, end, port)
             case number if number in traffic.CHANGES:
                 return TrafficEvent((index := traffic.TC.unpack_from(data, start)[1]), port_owner(port), name_of(index))
+            case netns_links.RTM_DELNSID:
+                return NamespaceEvent(netns_links.parse_number(data, start, end))
             case netlink.RTM_NEWNETCONF:
                 return _netconf(data, start, end, port)
     except struct.error:

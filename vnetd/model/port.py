@@ -25,6 +25,13 @@ class PortKind(StrEnum):
     MACVTAP_FD = "macvtap-fd"
     HOSTDEV = "hostdev"
     PASST = "passt"
+    MACVLAN = "macvlan"
+    IPVLAN = "ipvlan"
+
+    @property
+    def inside(self) -> bool:
+        """Whether it is wholly in the guest's namespace and joins no bridge."""
+        return self in {PortKind.MACVLAN, PortKind.IPVLAN}
 
 
 class Lifetime(StrEnum):
@@ -43,7 +50,8 @@ class PortSpec(Value):
     """A wanted port. ``device`` may hold one ``%d``; ``netns`` is a name, an absolute path or a process id.
 
     In that namespace the guest's end is called ``guest_device``, gets ``addresses``, and routes by default through
-    ``gateways``, one of a family, each in the subnet of an address or link-local.
+    ``gateways``, one of a family, each in the subnet of an address or link-local. A macvlan or ipvlan lies on the
+    host's device ``lower``, by default the network's forward device.
     ``owner`` and ``group`` are the numeric ids that may open a persistent tap, by default the caller's uid; whether it
     has one queue or more is fixed when it is made. ``mac`` is the guest's; no two ports of a network have the same
     unless ``duplicate_mac``. ``portgroup`` names one of the network's, by default its default one; ``bandwidth`` is
@@ -57,6 +65,7 @@ class PortSpec(Value):
     device: IfTemplate | None = None
     netns: Text | None = None
     guest_device: IfName = "eth0"
+    lower: IfName | None = None
     addresses: Annotated[tuple[IPInterface, ...], BeforeValidator(_several)] = ()
     gateways: Annotated[tuple[IPAddress, ...], BeforeValidator(_several)] = ()
     mac: UnicastMac | None = None
@@ -112,6 +121,10 @@ class PortRecord(Value):
     lifetime: Lifetime = Lifetime.EXPLICIT
     connection: Text = ""
     """Which one it ends with (``Caller.connection``), if it does."""
+    guest_device: IfName = "eth0"
+    lower: str = ""
+    namespace: int = -1
+    """Number of the namespace an inner port is in, and there its name."""
     tampered: int = 0
     """How often the holder of its tap changed what is not the holder's."""
     bandwidth: Bandwidth | None = None

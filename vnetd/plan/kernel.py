@@ -241,13 +241,13 @@ class CreateVeth:
 
 @dataclass(frozen=True, slots=True)
 class CreateMacvlan:
-    """Make a device of ``kind`` on top of the link ``lower``; it is left down and has its MTU.
+    """Make a device of ``kind`` on top of the link ``lower``; it is left down and has its MTU, and an ipvlan its MAC.
 
     ``mode``: private, vepa, bridge or passthrough, the last of which takes the lower device for itself alone.
     """
 
     name: str
-    kind: Literal["macvlan", "macvtap"]
+    kind: Literal["macvlan", "macvtap", "ipvlan"]
     lower: str
     mode: str
     mac: str

@@ -10,6 +10,7 @@ from vnetd.host.events import (
     FileEvent,
     HostEvent,
     LinkEvent,
+    NamespaceEvent,
     Overflow,
     PasstEvent,
     ProcessEvent,
@@ -60,7 +61,7 @@ class Loop:
     def dispatch(self, event: HostEvent) -> None:
         """Find whom ``event`` concerns and have it looked at."""
         match event:
-            case LinkEvent() | AddressEvent() | RouteEvent():
+            case LinkEvent() | AddressEvent() | RouteEvent() | NamespaceEvent():
                 self._device(event)
             case SysctlEvent():
                 key = self.devices.key(event.index, event.name)
@@ -86,15 +87,22 @@ class Loop:
         for key in self.healer.known():
             self.healer.touch(key)
 
-    def _device(self, event: LinkEvent | AddressEvent | RouteEvent) -> None:
-        for watcher in self.devices.watchers(event.name, event.index) if isinstance(event, LinkEvent) else ():
-            self.healer.touch(watcher, event.cause)
+    def _device(self, event: LinkEvent | AddressEvent | RouteEvent | NamespaceEvent) -> None:
+        if isinstance(event, NamespaceEvent):
+            self._watched(event.name)
+            return
+        if isinstance(event, LinkEvent):
+            self._watched(event.name, event.index, event.cause)
         if key := self.devices.key(event.index, event.name):
             self.healer.touch(key, event.cause)
         else:
             # Foreign: uplinks and taken subnets may be others now.
             self.routes.changed()
             self.healer.touch(self.forwarding.key, event.cause)
+
+    def _watched(self, name: str, index: int = 0, cause: str = "") -> None:
+        for watcher in self.devices.watchers(name, index):
+            self.healer.touch(watcher, cause)
 
     def _file(self, event: FileEvent) -> None:
         if not event.network:

@@ -24,6 +24,15 @@ log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
+class Inside:
+    """Where a port is that is in no bridge: the link ``name`` in namespace ``number``, on the host's ``lower``."""
+
+    number: int
+    name: str
+    lower: str
+
+
+@dataclass(frozen=True, slots=True)
 class DesiredPort:
     """A port in kernel terms. ``alias`` is empty for a device vnetd did not make, which is never deleted.
 
@@ -42,7 +51,7 @@ class DesiredPort:
     up: bool = True
     fleeting: bool = False
     shaping: Shaping | None = None
-    plug: Stacked | FunctionUse | PasstInstance | None = None
+    plug: Stacked | FunctionUse | PasstInstance | Inside | None = None
     """What a port that joins no bridge needs instead; its ``bridge`` is empty."""
 
 
@@ -135,6 +144,10 @@ class PortTarget:
         """The device is gone: what remains of the port goes too, its rules last."""
         await self.shaper.clear(self.desired.shaping)
         await self._rules.put({self.key: None})
+
+    def doubt(self) -> None:
+        """Nothing is known of what an earlier run of the daemon left."""
+        self.shaper.doubt()
 
     def refilter(self, fragment: Fragment) -> None:
         """The port's rules are to be these; the caller has committed them."""

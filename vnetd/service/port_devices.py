@@ -7,6 +7,7 @@ from vnetd.model.errors import Invalid
 from vnetd.model.network import Network
 from vnetd.model.port import PortKind, PortSpec
 from vnetd.service.port_deviceless import HandedOutFunction, PasstProcess
+from vnetd.service.port_macvlan import InnerDevice
 from vnetd.service.port_macvtap import OpenedMacvtap, PersistentMacvtap
 from vnetd.service.port_making import Made, Maker, Making
 from vnetd.service.port_taps import OpenedTap, PersistentTap
@@ -43,6 +44,8 @@ MAKERS: Mapping[PortKind, Callable[[Host], Maker]] = {
     PortKind.MACVTAP_FD: OpenedMacvtap,
     PortKind.HOSTDEV: HandedOutFunction,
     PortKind.PASST: PasstProcess,
+    PortKind.MACVLAN: InnerDevice,
+    PortKind.IPVLAN: InnerDevice,
 }
 
 

@@ -13,6 +13,7 @@ from vnetd.plan.rules import EMPTY, port_owner
 from vnetd.reconcile.desired import alias_of
 from vnetd.reconcile.function import FunctionTarget
 from vnetd.reconcile.healer import RETRY
+from vnetd.reconcile.inner_port import InnerPortTarget
 from vnetd.reconcile.loop import Loop
 from vnetd.reconcile.macvtap import MacvtapTarget
 from vnetd.reconcile.passt import PasstTarget
@@ -39,6 +40,8 @@ TARGETS: Mapping[PortKind, type[PortTarget]] = {
     PortKind.MACVTAP_FD: MacvtapTarget,
     PortKind.HOSTDEV: FunctionTarget,
     PortKind.PASST: PasstTarget,
+    PortKind.MACVLAN: InnerPortTarget,
+    PortKind.IPVLAN: InnerPortTarget,
 }
 """What keeps ports of a kind that joins no bridge."""
 
@@ -75,6 +78,7 @@ class PortLifecycle:
             try:
                 await self._refuse_limits(port)
                 async with self._namespace(spec) as netns:
+                    await self._locate(port, netns)
                     await self.save(port.record)
                     await self._filter(port)
                     await reservations.hold(port.network, port.record)
@@ -90,7 +94,7 @@ class PortLifecycle:
 
     def adopt(self, port: PortObject) -> None:
         """Look after a port of an earlier run."""
-        port.target.shaper.doubt()
+        port.target.doubt()
         reservations.restore(port.network, port.record)
         self._wishes.note_use(port.record, port.network)
         self._ports.add(port)
@@ -132,6 +136,13 @@ class PortLifecycle:
     def announce(self, network: NetworkObject) -> None:
         """Tell that the ports of a network are others now."""
         self._notices.tell(Changed("network", network.view()))
+
+    async def _locate(self, port: PortObject, netns: int) -> None:
+        """Note where a port will be that is wholly in its guest's namespace."""
+        if port.record.kind.inside:
+            number = await self._loop.host.namespaces.number(netns)
+            port.record = port.record.model_copy(update={"namespace": number})
+            port.target.desired = self._wishes.desired(port.record, port.network)
 
     async def _filter(self, port: PortObject) -> None:
         """Put its filter in force as it is now, before there is a device."""

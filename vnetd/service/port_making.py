@@ -54,7 +54,7 @@ class Maker(Protocol):
 
 def refuse_inside(spec: PortSpec) -> None:
     """Raise ``Invalid`` for what only a port in a namespace can have."""
-    for name in ("netns", "addresses", "gateways"):
+    for name in ("netns", "lower", "addresses", "gateways"):
         if getattr(spec, name):
             raise Invalid(f"{name} cannot be given for kind {spec.kind}: it has no end in a network namespace")
 

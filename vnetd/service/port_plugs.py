@@ -17,6 +17,7 @@ from vnetd.plan.functions import Function
 from vnetd.plan.macvtap import Stacked
 from vnetd.plan.passt import PasstForward, PasstInstance
 from vnetd.reconcile.loop import Loop
+from vnetd.reconcile.port import Inside
 from vnetd.service.network_object import NetworkObject
 from vnetd.service.pools import needs_device_alone, pick_function, pick_lower
 from vnetd.service.port_object import PortTable
@@ -145,8 +146,10 @@ class PortPlugs:
         return frozenset(device for port in alone for device in _devices_of(port.record))
 
 
-def plug_of(record: PortRecord, network: Network | None) -> Stacked | FunctionUse | PasstInstance | None:
+def plug_of(record: PortRecord, network: Network | None) -> Stacked | FunctionUse | PasstInstance | Inside | None:
     """What a port that joins no bridge needs of the host."""
+    if record.kind.inside:
+        return Inside(record.namespace, record.guest_device, record.lower)
     match record.plug:
         case DirectPlug(dev=dev, mode=mode):
             return Stacked(dev, mode, record.mac, record.former_mac, record.kind is PortKind.MACVTAP_FD)

@@ -30,9 +30,10 @@ class PortRecords:
         ``Invalid`` for what no port can have, ``Denied`` for no filter.
         """
         group = port_group(network, spec.portgroup)
-        mac = spec.mac or self._free_mac(network)
+        lower = lower_device(network, spec)
+        mac = await self._mac(network, spec, lower)
         device = await self._device_name(spec, template)
-        if not spec.duplicate_mac:
+        if not spec.duplicate_mac and spec.kind is not PortKind.IPVLAN:
             self._refuse_duplicate(network, mac)
         uuid, vlan = uuid4(), (group and group.vlan) or (network.live and network.live.vlan)
         record = validated(
@@ -43,11 +44,13 @@ class PortRecords:
                 "kind": spec.kind,
                 "device": device,
                 "mac": mac,
-                "mtu": spec.mtu or (None if spec.kind is PortKind.EXISTING else network.mtu),
+                "mtu": spec.mtu or (None if _keeps_mtu(spec.kind) else network.mtu),
                 "filter": filter_for(caller, spec.filter) if spec.kind is not PortKind.PASST else spec.filter,
                 "parameters": spec.parameters,
                 "isolated": spec.isolated,
                 "link": spec.link,
+                "guest_device": spec.guest_device,
+                "lower": lower,
                 "portgroup": group.name if group else None,
                 "lifetime": spec.lifetime,
                 "connection": _connection(caller, spec),
@@ -66,6 +69,16 @@ class PortRecords:
                     f"MAC address {mac} belongs to port {other.name} of network {network.name} already: "
                     "choose another, or say duplicate_mac if two guests are really to share it"
                 )
+
+    async def _mac(self, network: NetworkObject, spec: PortSpec, lower: str) -> str:
+        if spec.kind is not PortKind.IPVLAN:
+            return spec.mac or self._free_mac(network)
+        if spec.mac:
+            raise Invalid("mac cannot be given for kind ipvlan: it has that of the device it lies on")
+        link = await self._loop.host.kernel.link(lower)
+        if link is None:
+            raise NotFound(f"there is no network device {lower!r} to lie on")
+        return link.mac
 
     def _free_mac(self, network: NetworkObject) -> str:
         taken = {other.record.mac for other in self._ports if other.network is network}
@@ -93,6 +106,21 @@ class PortRecords:
         if await self._loop.host.kernel.link(device) is None:
             raise NotFound(f"there is no network device {device!r}")
         return device
+
+
+def lower_device(network: NetworkObject, spec: PortSpec) -> str:
+    """What a macvlan or ipvlan lies on, "" for other kinds. Raises ``Invalid`` if nobody says it."""
+    if not spec.kind.inside:
+        return ""
+    assert network.live is not None
+    interfaces = network.live.devices.interfaces
+    if not spec.lower and not interfaces:
+        raise Invalid(f"lower is missing: network {network.name} forwards to no device a {spec.kind} could lie on")
+    return spec.lower or interfaces[0]
+
+
+def _keeps_mtu(kind: PortKind) -> bool:
+    return kind is PortKind.EXISTING or kind.inside
 
 
 def _connection(caller: Caller, spec: PortSpec) -> str:

@@ -30,6 +30,8 @@ class PortWishes:
         if record.plug and record.limits != Bandwidth():
             raise Unsupported(f"bandwidth of port {record.device} cannot be limited: it passes no bridge")
         isolated = network.live.isolated_ports if record.isolated is None else record.isolated
+        if record.kind.inside:
+            _refuse_unrealised(record, bool(isolated))
         return DesiredPort(
             uuid=str(record.uuid),
             device=record.device,
@@ -63,6 +65,18 @@ class PortWishes:
                 "filters act in bridges, and its frames pass none; who is not root has no port without a filter"
             )
         return self._filters.compile(_bound(record, record.filter, network)) if record.filter else EMPTY
+
+
+def _refuse_unrealised(record: PortRecord, isolated: bool) -> None:
+    """Raise ``Unsupported`` for what only a port of a bridge can have."""
+    for wanted, what in (
+        (record.filter, "be filtered"),
+        (isolated, "be isolated"),
+        (not record.link, "be unplugged"),
+        (record.limits.inbound or record.limits.outbound, "have limits of bandwidth"),
+    ):
+        if wanted:
+            raise Unsupported(f"port {record.device} cannot {what}: a {record.kind} is no port of a bridge")
 
 
 def _bound(record: PortRecord, filter: str, network: NetworkObject) -> Bound:

@@ -173,7 +173,8 @@ class Recovery:
         ]
         for name, mac, alias in made:
             link = await self._loop.host.kernel.link(name)
-            if link and not link.alias and link.mac == mac and link.kind in {"bridge", "veth", "macvtap"}:
+            kinds = {"bridge", "veth", "macvtap", "macvlan", "ipvlan"}
+            if link and not link.alias and link.mac == mac and link.kind in kinds:
                 await self._loop.host.kernel.apply([SetLink(name, alias=alias)])
 
     async def _finish_stops(self) -> None:
@@ -249,4 +250,5 @@ class Recovery:
 
 def _device_mac(record: PortRecord) -> str:
     """The MAC address vnetd gives the device of a port."""
-    return record.mac if isinstance(record.plug, DirectPlug) else host_side_mac(record.mac)
+    own = record.kind.inside or isinstance(record.plug, DirectPlug)
+    return record.mac if own else host_side_mac(record.mac)

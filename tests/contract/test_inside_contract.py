@@ -1,0 +1,131 @@
+"""What every ``host.Namespaces`` does with links inside, in memory and for real: the same statements about both."""
+
+import errno
+import os
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass, field
+
+import pytest
+from support.memory_host import MemoryNamespaces
+from support.memory_kernel import MemoryKernel
+from support.netns import Lab, run
+from support.waiting import eventually
+
+from vnetd.host.events import HostEvent, NamespaceEvent
+from vnetd.host.protocols import Kernel
+from vnetd.host.protocols import Namespaces as NamespacesProtocol
+from vnetd.linux.kernel import LinuxKernel
+from vnetd.linux.netns import Namespaces
+from vnetd.linux.rtnl_events import RtnlEvents
+from vnetd.model.errors import HostError
+from vnetd.plan.kernel import CreateBridge, CreateMacvlan, DeleteLink
+
+LOWER = CreateBridge("lower0", "52:54:00:00:00:01", 1500, stp=False, forward_delay=0, alias="ours")
+INNER = CreateMacvlan("mvl0", "macvlan", "lower0", "bridge", "52:54:00:00:00:07", "mine")
+
+
+@dataclass
+class Host:
+    """A host with one guest's namespace. ``vanish`` ends that."""
+
+    kernel: Kernel
+    namespaces: NamespacesProtocol
+    guest: int
+    vanish: Callable[[], None]
+    events: list[HostEvent] = field(default_factory=list)
+
+
+@pytest.fixture(params=["memory", pytest.param("linux", marks=pytest.mark.kernel)])
+async def host(request: pytest.FixtureRequest) -> AsyncIterator[Host]:
+    if request.param == "memory":
+        kernel, events = MemoryKernel(), list[HostEvent]()
+        guests = MemoryNamespaces(kernel, events.append)
+        fd = await guests.open("guest")
+        yield Host(kernel, guests, fd, guests.vanish, events)
+        os.close(fd)
+        return
+    lab: Lab = request.getfixturevalue("lab")
+    guest = lab.namespace("guest")
+    linux, namespaces = await LinuxKernel.start(), Namespaces()
+    made = Host(linux, namespaces, await namespaces.open(guest.name), lambda: None)
+
+    def vanish() -> None:
+        os.close(made.guest)
+        run("ip", "netns", "delete", guest.name)
+
+    made.vanish = vanish
+    listener = RtnlEvents(made.events.append, lambda: linux.ports)
+    yield made
+    listener.close()
+    await namespaces.close()
+    await linux.close()
+    try:
+        os.close(made.guest)
+    except OSError as error:
+        assert error.errno == errno.EBADF
+
+
+async def moved(host: Host, name: str = "eth0") -> int:
+    """A macvlan in the guest's namespace, whose number is returned."""
+    number = await host.namespaces.number(host.guest)
+    if await host.kernel.link("lower0") is None:
+        await host.kernel.apply([LOWER])
+    await host.kernel.apply([INNER])
+    await host.namespaces.move(host.guest, "mvl0", name)
+    return number
+
+
+async def test_a_moved_link_is_seen_in_its_namespace_as_it_was_and_nowhere_else(host: Host) -> None:
+    number = await moved(host)
+    link = await host.namespaces.link(number, "eth0")
+    assert link is not None
+    assert (link.kind, link.mac, link.alias) == ("macvlan", INNER.mac, "mine")
+    assert await host.kernel.link("mvl0") is None and await host.kernel.link("eth0") is None
+    assert await host.namespaces.link(number, "mvl0") is None
+    assert await host.namespaces.link(number + 1, "eth0") is None
+    assert await host.namespaces.link(-1, "eth0") is None
+
+
+async def test_a_namespace_keeps_its_number(host: Host) -> None:
+    assert await host.namespaces.number(host.guest) == await host.namespaces.number(host.guest) >= 0
+
+
+async def test_a_link_is_deleted_inside_if_it_is_ours(host: Host) -> None:
+    number = await moved(host)
+    await host.namespaces.delete(number, "eth0", "not mine")
+    assert await host.namespaces.link(number, "eth0")
+    for _ in range(2):
+        await host.namespaces.delete(number, "eth0", "mine")
+        assert await host.namespaces.link(number, "eth0") is None
+    await host.namespaces.delete(number + 1, "eth0", "mine")
+
+
+async def test_a_name_that_is_taken_inside_is_refused_and_the_link_can_be_found_under_its_own(host: Host) -> None:
+    number = await moved(host)
+    with pytest.raises(HostError) as refusal:
+        await moved(host)
+    assert refusal.value.errno == errno.EEXIST
+    for name in ("eth0", "mvl0"):
+        await host.namespaces.delete(number, name, "mine")
+        assert await host.namespaces.link(number, name) is None
+    assert await host.kernel.link("mvl0") is None
+
+
+async def test_a_link_inside_goes_with_its_lower_device(host: Host) -> None:
+    number = await moved(host)
+    await host.kernel.apply([DeleteLink("lower0", "ours")])
+    assert await host.namespaces.link(number, "eth0") is None
+
+
+async def test_the_end_of_a_namespace_is_reported_and_nothing_of_it_is_left(host: Host) -> None:
+    number = await moved(host)
+    host.vanish()
+    await eventually(lambda: NamespaceEvent(number) in host.events, "its end is reported")
+    assert await host.namespaces.link(number, "eth0") is None
+    await host.namespaces.delete(number, "eth0", "mine")
+
+
+async def test_a_link_that_is_not_there_cannot_be_moved(host: Host) -> None:
+    with pytest.raises(HostError) as refusal:
+        await host.namespaces.move(host.guest, "nowhere", "eth0")
+    assert refusal.value.errno == errno.ENODEV

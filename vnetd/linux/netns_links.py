@@ -1,0 +1,75 @@
+"""Links in namespaces of others, seen and deleted from here: the kernel knows namespaces by numbers for that."""
+
+import errno
+from contextlib import suppress
+
+from vnetd.linux import netlink
+from vnetd.linux.links import (
+    IFLA_EXT_MASK,
+    IFLA_IFNAME,
+    RTEXT_FILTER_SKIP_STATS,
+    parse_link,
+)
+from vnetd.linux.netlink import S32, U32, ReadSocket, attributes, encode
+from vnetd.linux.operations import index_of, reporting
+from vnetd.plan.kernel import Link
+
+RTM_NEWNSID, RTM_DELNSID, RTM_GETNSID = 88, 89, 90
+NETNSA_NSID, NETNSA_FD = 1, 3
+IFLA_NET_NS_FD, IFLA_TARGET_NETNSID = 28, 46
+ANY_NUMBER = -1
+GENERIC_HEADER = 4
+"""Bytes of struct rtgenmsg with its padding."""
+GONE = frozenset({errno.ENODEV, errno.EINVAL})
+"""No such link, no such namespace."""
+
+
+def number_of(sock: ReadSocket, netns: int) -> int:
+    """The number of the namespace open at ``netns``; it is given one if it has none. Raises ``HostError``."""
+    with reporting("number namespace", str(netns)):
+        body = bytes(GENERIC_HEADER) + encode(NETNSA_FD, U32.pack(netns))
+        number = sock.get(RTM_GETNSID, body, _number)
+        if number == ANY_NUMBER:
+            with suppress(FileExistsError):  # somebody gave it one meanwhile
+                sock.change(RTM_NEWNSID, 0, body + encode(NETNSA_NSID, S32.pack(ANY_NUMBER)))
+            number = sock.get(RTM_GETNSID, body, _number)
+        return number
+
+
+def parse_number(data: bytes, start: int, end: int) -> int:
+    """The number an RTM_DELNSID message is about."""
+    return _number(data, start, end)
+
+
+def move_link(sock: ReadSocket, netns: int, device: str, name: str) -> None:
+    """Move a link into a namespace under another name. Raises ``HostError``."""
+    with reporting("move link", f"{device} into its namespace as {name}"):
+        body = netlink.LINK.pack(0, 0, index_of(device), 0, 0) + encode(IFLA_NET_NS_FD, U32.pack(netns))
+        sock.change(netlink.RTM_NEWLINK, 0, body + encode(IFLA_IFNAME, name.encode() + b"\0"))
+
+
+def link_inside(sock: ReadSocket, number: int, name: str) -> Link | None:
+    """A link in a namespace, ``None`` if there is none. Raises ``HostError``."""
+    with reporting("read", f"link {name} in namespace {number}", GONE):
+        mask = encode(IFLA_EXT_MASK, U32.pack(RTEXT_FILTER_SKIP_STATS))
+        return sock.get(netlink.RTM_GETLINK, _named(number, name) + mask, parse_link)
+    return None
+
+
+def delete_inside(sock: ReadSocket, number: int, name: str, alias: str) -> None:
+    """Delete a link in a namespace if it carries ``alias``. Raises ``HostError``."""
+    link = link_inside(sock, number, name)
+    if link and link.alias == alias:
+        with reporting("delete link", f"{name} in namespace {number}", GONE):
+            sock.change(netlink.RTM_DELLINK, 0, _named(number, name))
+
+
+def _named(number: int, name: str) -> bytes:
+    link = netlink.LINK.pack(0, 0, 0, 0, 0)
+    return link + encode(IFLA_TARGET_NETNSID, S32.pack(number)) + encode(IFLA_IFNAME, name.encode() + b"\0")
+
+
+def _number(data: bytes, start: int, end: int) -> int:
+    found = attributes(data, start + GENERIC_HEADER, end).get(NETNSA_NSID)
+    number: int = S32.unpack(found)[0] if found else ANY_NUMBER
+    return number
