@@ -43,7 +43,7 @@ _vnetctl_files() {
 _vnetctl_value() {
     case $1 in
         --bus) _vnetctl_offer < <(_vnetctl_words system session) ;;
-        --to) _vnetctl_offer < <(_vnetctl_words xml json) ;;
+        --to) [[ $noun == doctor ]] || _vnetctl_offer < <(_vnetctl_words xml json) ;;
         --format)
             if [[ $noun == switch ]]; then
                 _vnetctl_offer < <(_vnetctl_words json table)
@@ -60,6 +60,7 @@ _vnetctl_value() {
         --owner) _vnetctl_offer < <(compgen -u) ;;
         --group) _vnetctl_offer < <(compgen -g) ;;
         --tap | --guest-device | --host-device | --mac | --mtu | --parameter | --parent-index | --confirm) ;;
+        --from | --tcp | --udp) ;;
         *) return 1 ;;
     esac
 }
@@ -71,7 +72,8 @@ _vnetctl_options() {
         "network show") own="--format --inactive" ;;
         "network define" | "network create" | "network plan" | "filter define") own="--lenient" ;;
         "network stop") own="--all" ;;
-        "network edit" | "filter edit" | "filter show") own="--format" ;;
+        "network edit" | "filter edit") own="--format" ;;
+        "filter show") own="--format --bound" ;;
         "network autostart") own="--disable" ;;
         "network update") own="--parent-index --live --config" ;;
         "switch list") own="--name --uuid" ;;
@@ -86,6 +88,7 @@ _vnetctl_options() {
         "port attach") own="--veth --tap --device --netns --guest-device --host-device --address --gateway --owner
             --group --queues --mac --duplicate-mac --mtu --portgroup --isolated --unplugged --filter --parameter" ;;
         "status ") own="--capabilities" ;;
+        "doctor ") own="--to --from --tcp --udp --icmp" ;;
         "convert ") own="--to --lenient" ;;
         " ") own="--version" ;;
     esac
@@ -123,6 +126,7 @@ _vnetctl_argument() {
         "port attach 0") _vnetctl_offer < <(_vnetctl_names networks) ;;
         "port show 0" | "port link 0" | "port detach "*) _vnetctl_offer < <(_vnetctl_names ports) ;;
         "port link 1") _vnetctl_words up down ;;
+        "doctor  0") _vnetctl_offer < <(_vnetctl_names ports networks) ;;
         "schema  0") _vnetctl_offer < <(_vnetctl_words network switch filter binding port) ;;
     esac
 }
@@ -163,8 +167,8 @@ _vnetctl() {
         case $word in
             --bus) bus=(--bus "${words[++index]}") ;;
             --bus=*) bus=("$word") ;;
-            --to | --format | --network | --filter | --netns | --owner | --group | --tap | --guest-device | \
-                --host-device | --mac | --mtu | --parameter | --parent-index | --confirm) ((index++)) ;;
+            --to | --from | --tcp | --udp | --format | --network | --filter | --netns | --owner | --group | --tap | \
+                --guest-device | --host-device | --mac | --mtu | --parameter | --parent-index | --confirm) ((index++)) ;;
             --device) [[ $verb == attach ]] && ((index++)) ;;
             -?*) ;;
             *)
@@ -183,7 +187,7 @@ _vnetctl() {
     elif [[ $cur == -* ]]; then
         _vnetctl_offer < <(_vnetctl_options)
     elif [[ -z $noun ]]; then
-        _vnetctl_offer < <(_vnetctl_words network switch filter port convert schema status monitor reconcile)
+        _vnetctl_offer < <(_vnetctl_words network switch filter port convert schema status monitor doctor reconcile)
     elif [[ -z $verb && $noun == @(network|switch|filter|port) ]]; then
         _vnetctl_offer < <(_vnetctl_verbs)
     else

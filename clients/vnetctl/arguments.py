@@ -5,7 +5,7 @@ from argparse import SUPPRESS, Action, ArgumentParser, ArgumentTypeError, Namesp
 from collections.abc import Sequence
 from typing import Any, NoReturn
 
-from vnetctl import filters, monitor, networks, offline, overview, ports, switches
+from vnetctl import doctor, filters, monitor, networks, offline, overview, ports, switches
 from vnetctl.errors import Exit
 from vnetctl.session import Command, Online, online
 from vnetctl.text import printable
@@ -186,9 +186,12 @@ def _confirm(parser: ArgumentParser) -> None:
 
 def _filter(verbs: Verbs) -> None:
     _only(verbs.add("list", filters.list_, "list filters"), name="name", uuid="uuid")
-    show = verbs.add("show", filters.show, "show one filter: its document, or what uses it")
+    show = verbs.add("show", filters.show, "show one filter: its document, what uses it, or its rules on a device")
     _name(show, "FILTER")
     _format(show, "table")
+    show.add_argument(
+        "--bound", action="store_true", help="FILTER is a port or device: the rules in force there, counted"
+    )
     _file(verbs.add("define", filters.define, "keep a filter's document; what uses it follows at once"))
     _names(verbs.add("undefine", filters.undefine, "forget filters that nothing uses"), "FILTER")
     edit = verbs.add("edit", filters.edit, "change a filter's document in $VISUAL or $EDITOR")
@@ -254,9 +257,21 @@ def _others(nouns: Any, common: ArgumentParser) -> None:
     schema.add_argument("kind", choices=offline.KINDS, metavar="KIND", help=", ".join(offline.KINDS))
     status = _command(nouns, "status", online(overview.status), "show the daemon and what it keeps at a glance", common)
     status.add_argument("--capabilities", action="store_true", help="show instead what this host can do, and why not")
+    _doctor(_command(nouns, "doctor", online(doctor.doctor), "find what keeps packets of a guest from passing", common))
     watch = online(monitor.monitor, until_interrupted=True)
     _command(nouns, "monitor", watch, "show what happens, as it happens", common)
     _command(nouns, "reconcile", online(overview.reconcile), "compare everything with the host now, and repair", common)
+
+
+def _doctor(doctor: ArgumentParser) -> None:
+    doctor.add_argument("target", nargs="?", metavar="TARGET", help="port, device with a filter, or network (all)")
+    end = doctor.add_mutually_exclusive_group()
+    end.add_argument("--to", metavar="ADDRESS", help="whom the guest wants to reach")
+    end.add_argument("--from", dest="from_", metavar="ADDRESS", help="who wants to reach the guest")
+    kind = doctor.add_mutually_exclusive_group()
+    kind.add_argument("--tcp", type=int, metavar="PORT", help="by TCP at that port")
+    kind.add_argument("--udp", type=int, metavar="PORT", help="by UDP at that port")
+    kind.add_argument("--icmp", action="store_true", help="by ping (as without)")
 
 
 def _name(parser: ArgumentParser, metavar: str) -> None:

@@ -12,6 +12,16 @@ INTERFACE, BINDING, PORT = "org.vnetd1.Filter", "org.vnetd1.Binding", "org.vnetd
 LIST = (("UUID", "uuid"), ("Name", "name"), ("Used by", "used_by"))
 BINDINGS = (("Device", "device"), ("Filter", "filter"), ("MAC address", "mac"), ("Parameters", "parameters"))
 
+RULES = (
+    ("Towards", "towards"),
+    ("Rule", "rule"),
+    ("Filter", "filter"),
+    ("Chain", "chain"),
+    ("Packets", "packets"),
+    ("Bytes", "bytes"),
+    ("Of devices", "shared"),
+)
+
 
 async def list_(session: Session, arguments: Namespace) -> None:
     """All filters."""
@@ -19,7 +29,10 @@ async def list_(session: Session, arguments: Namespace) -> None:
 
 
 async def show(session: Session, arguments: Namespace) -> None:
-    """One filter: its document, or what uses it."""
+    """One filter: its document, or what uses it; or the rules in force on a device."""
+    if arguments.bound:
+        session.output.table(RULES, await session.daemon.manager("ExplainFilter", "s", arguments.name))
+        return
     path = await _path(session, arguments.name)
     if arguments.format == "table":
         session.output.labelled(LIST, await properties(session, path, INTERFACE))

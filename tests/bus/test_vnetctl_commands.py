@@ -288,6 +288,49 @@ async def test_capabilities_are_listed_with_the_reason_of_each_no(vnetctl: Vnetc
     assert "org.freedesktop.PolicyKit1" in listed["polkit"]["reason"]
 
 
+async def test_the_rules_in_force_on_a_device_are_shown_with_their_counts(vnetctl: Vnetctl) -> None:
+    done = await vnetctl.ok("filter", "show", "--bound", "tap0")
+    assert done.out.splitlines()[1].split() == [
+        "network",
+        "out",
+        "drop",
+        "500:",
+        "icmp",
+        "block",
+        "root",
+        "3",
+        "252",
+        "2",
+    ]
+    (row,) = (await vnetctl.ok("--json", "filter", "show", "--bound", "tap0")).json
+    assert (row["rule"], row["packets"], row["bytes"], row["shared"]) == ("out drop 500: icmp", 3, 252, 2)
+    assert (await vnetctl("filter", "show", "--bound", "tap1")).code == 3
+
+
+@pytest.mark.parametrize(
+    ("words", "probe"),
+    [
+        ((), {}),
+        (("--from", "192.0.2.1"), {"from": "192.0.2.1"}),
+        (("--from", "192.0.2.1", "--tcp", "80"), {"from": "192.0.2.1", "protocol": "tcp", "port": 80}),
+        (("--from", "fd00::1", "--udp", "53"), {"from": "fd00::1", "protocol": "udp", "port": 53}),
+        (("--from", "192.0.2.1", "--icmp"), {"from": "192.0.2.1", "protocol": "icmp"}),
+    ],
+)
+async def test_the_doctor_passes_on_what_is_asked(
+    vnetctl: Vnetctl, services: FakeServices, words: tuple[str, ...], probe: dict[str, str | int]
+) -> None:
+    done = await vnetctl.ok("doctor", "tap0", *words)
+    assert done.lines[1] == ["tap0", "filter", "ok", "looked", "at", "tap0"]
+    assert [call[1:] for call in services.world.calls if call[0] == "examine"] == [("tap0", probe)]
+
+
+async def test_the_doctor_fails_where_there_is_a_problem(vnetctl: Vnetctl) -> None:
+    done = await vnetctl("doctor", "tap0", "--to", "192.0.2.1")
+    assert (done.code, done.err) == (1, "error: 1 problem found\n")
+    assert "problem" in done.out
+
+
 async def test_reconcile_waits_for_the_daemon(vnetctl: Vnetctl, services: FakeServices) -> None:
     await vnetctl.ok("reconcile")
     assert len(called(services, "reconcile")) == 1

@@ -19,12 +19,14 @@ from vnetd.service.views import (
     Caller,
     Changed,
     FilterView,
+    Finding,
     LeaseView,
     NetworkView,
     Notice,
     ObjectKind,
     PortView,
     Removed,
+    RuleView,
     SwitchView,
     View,
 )
@@ -352,6 +354,23 @@ class FakePorts:
         return view
 
 
+class FakeDiagnosis:
+    """Implements ``service.api.Diagnosis`` for a device ``tap0`` with one rule."""
+
+    def __init__(self, world: World) -> None:
+        self.world = world
+
+    async def explain(self, device: str) -> tuple[RuleView, ...]:
+        if device != "tap0":
+            raise NotFound(f"no filter is in force on {device!r}")
+        return (RuleView("network", "block", "root", "out drop 500: icmp", 3, 252, 2),)
+
+    async def examine(self, target: str, probe: Options) -> tuple[Finding, ...]:
+        self.world.record("examine", target, dict(probe))
+        state = "problem" if "to" in probe else "ok"
+        return (Finding("filter", state, f"looked at {target}"),)
+
+
 class FakeServices:
     """Implements ``service.api.Services``."""
 
@@ -361,6 +380,7 @@ class FakeServices:
         self.switches = FakeSwitches(self.world)
         self.filters = FakeFilters(self.world)
         self.ports = FakePorts(self.world)
+        self.diagnosis = FakeDiagnosis(self.world)
         self.tied: set[str] = set()
         """Connections that something ends with."""
         self.gone: list[str] = []

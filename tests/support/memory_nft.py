@@ -3,7 +3,7 @@
 Its tables can be tampered with as another process would, which is reported to the listener like the kernel does.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping
 from copy import deepcopy
 from dataclasses import dataclass, field, replace
 
@@ -11,7 +11,7 @@ from vnetd.host.events import RulesEvent
 from vnetd.model.errors import HostError
 from vnetd.plan.drift import canonical
 from vnetd.plan.features import PLAIN
-from vnetd.plan.rules import Chain, Element, Family, Fragment, Json, Set, TableContents
+from vnetd.plan.rules import Chain, Count, Element, Family, Fragment, Json, Set, Stranger, TableContents
 
 MISSING = "No such file or directory"
 IN_USE = "Device or resource busy"
@@ -41,6 +41,7 @@ class MemoryNft:
         self.tables: dict[Family, Table] = {}
         self.commits: list[tuple[Fragment, Fragment]] = []
         self.refuse: str | None = None
+        self.others: tuple[Stranger, ...] = ()
         self._listener: Callable[[RulesEvent], None] = lambda _: None
 
     def subscribe(self, listener: Callable[[RulesEvent], None]) -> None:
@@ -94,6 +95,15 @@ class MemoryNft:
         """The elements of one set."""
         table = self.tables.get(family)
         return _shown(table, name) if table and name in table.sets else None
+
+    async def counts(self, family: Family, chains: Collection[str]) -> Mapping[str, tuple[Count, ...]]:
+        """No packet has come by."""
+        table = self.tables.get(family, Table())
+        return {name: (Count(),) * len(table.chains[name].rules) for name in chains if name in table.chains}
+
+    async def strangers(self) -> tuple[Stranger, ...]:
+        """What a test says others have."""
+        return self.others
 
     def flush_ruleset(self, cause: str = "nft") -> None:
         """What ``nft flush ruleset`` does."""

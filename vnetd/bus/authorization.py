@@ -54,6 +54,9 @@ ACCESS: Mapping[str, Mapping[str, Access]] = {
         # Changes nothing, yet runs a caller's document through the whole codec and planner: seconds of this
         # process's time, for those who could spend it by defining networks anyway.
         "Plan": _CHANGE,
+        # These change nothing either, but tell what guests do and what rules other programs have.
+        "ExplainFilter": _CHANGE,
+        "Examine": _CHANGE,
         "Reconcile": _CHANGE,
     },
     contracts.NETWORK: {

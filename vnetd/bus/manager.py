@@ -1,6 +1,7 @@
 """``org.vnetd1.Manager``: define, look up, list, attach."""
 
 from collections.abc import Awaitable, Callable
+from dataclasses import asdict
 from typing import Any
 
 from vnetd.bus.calls import DONE, Call, Handlers, Reply
@@ -51,6 +52,8 @@ class Manager:
             "OpenTap": self.open_tap,
             "BindFilter": self.bind_filter,
             "Plan": self.plan,
+            "ExplainFilter": self.explain_filter,
+            "Examine": self.examine,
             "Reconcile": self.reconcile,
         }
 
@@ -133,6 +136,15 @@ class Manager:
     async def plan(self, call: Call) -> Reply:
         document, options = call.values
         return Reply([await self._services.networks.plan(call.caller, document, decode_options(options, LENIENT))])
+
+    async def explain_filter(self, call: Call) -> Reply:
+        rules = await self._services.diagnosis.explain(call.values[0])
+        return Reply([[encode_plain(asdict(one)) for one in rules]])
+
+    async def examine(self, call: Call) -> Reply:
+        target, probe = call.values
+        findings = await self._services.diagnosis.examine(target, decode_spec(probe))
+        return Reply([[encode_plain(asdict(one)) for one in findings]])
 
     async def reconcile(self, call: Call) -> Reply:
         await self._services.reconcile(call.caller)

@@ -4,7 +4,7 @@ All ``async`` verbs run their kernel work on worker threads: the event loop neve
 verb raises ``HostError`` (operation, object, the host's words) when the host refuses.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Protocol
 
 from vnetd.host.devices import Functions, Macvtaps, Passt
@@ -17,7 +17,7 @@ from vnetd.plan.dnsmasq import DnsmasqState, Instance
 from vnetd.plan.features import BridgeFeatures
 from vnetd.plan.kernel import HostRoute, Link, LinkView, Operation, PortVlan
 from vnetd.plan.possessions import Possessions
-from vnetd.plan.rules import Element, Family, Fragment, TableContents
+from vnetd.plan.rules import Count, Element, Family, Fragment, Stranger, TableContents
 from vnetd.plan.traffic import Traffic
 
 
@@ -114,6 +114,14 @@ class Nft(Protocol):
 
     async def set(self, family: Family, name: str) -> frozenset[Element] | None:
         """The elements of one set, ``None`` if it does not exist."""
+        ...
+
+    async def counts(self, family: Family, chains: Collection[str]) -> Mapping[str, tuple[Count, ...]]:
+        """What the rules of these chains have counted, in their order; chains that are gone are left out."""
+        ...
+
+    async def strangers(self) -> tuple[Stranger, ...]:
+        """Base chains of all other tables, whosever they are."""
         ...
 
 

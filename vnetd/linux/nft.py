@@ -10,7 +10,7 @@ import json
 import os
 import socket
 import stat
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, TypeVar
@@ -19,11 +19,23 @@ from nftables import Nftables
 
 from vnetd.linux.capabilities_nft import bridge_features
 from vnetd.linux.nft_events import NETLINK_NETFILTER
-from vnetd.linux.nft_json import FAMILIES, OWNED, TABLE, Command, contents, reason, rewriting, table, transaction
+from vnetd.linux.nft_json import (
+    FAMILIES,
+    OWNED,
+    TABLE,
+    Command,
+    contents,
+    counts,
+    reason,
+    rewriting,
+    table,
+    transaction,
+)
+from vnetd.linux.nft_strangers import strangers
 from vnetd.linux.threads import Worker
 from vnetd.model.errors import HostError
 from vnetd.plan.features import PLAIN, BridgeFeatures
-from vnetd.plan.rules import EMPTY, Element, Family, Fragment, Set, TableContents
+from vnetd.plan.rules import EMPTY, Count, Element, Family, Fragment, Set, Stranger, TableContents
 
 T = TypeVar("T")
 
@@ -109,6 +121,25 @@ class LinuxNft:
     async def exclusively(self, function: Callable[[], T]) -> T:
         """Run something that uses libnftables by itself while nobody else does: its contexts share state."""
         return await self._worker.run(function)
+
+    async def counts(self, family: Family, chains: Collection[str]) -> Mapping[str, tuple[Count, ...]]:
+        """See ``host.Nft``."""
+        return await self._worker.run(self._counts, family, chains)
+
+    async def strangers(self) -> tuple[Stranger, ...]:
+        """See ``host.Nft``."""
+        return await self._worker.run(self._strangers)
+
+    def _counts(self, family: Family, chains: Collection[str]) -> Mapping[str, tuple[Count, ...]]:
+        found: dict[str, tuple[Count, ...]] = {}
+        for name in sorted(chains):
+            where = {"family": family, "name": name, "table": TABLE}
+            with suppress(HostError):  # gone meanwhile
+                found |= counts(self._run([{"list": {"chain": where}}], "list", f"chain {name}"))
+        return found
+
+    def _strangers(self) -> tuple[Stranger, ...]:
+        return strangers(self._run([{"list": {"ruleset": None}}], "list", "the ruleset"))
 
     def _open(self) -> None:
         before = _netfilter_sockets()

@@ -6,12 +6,14 @@ from ipaddress import ip_address
 from typing import Any
 
 from vnetd.plan.drift import IMPLIED, canonical_key
-from vnetd.plan.rules import Chain, Element, Family, Fragment, Hook, Json, Set, TableContents
+from vnetd.plan.rules import Chain, Count, Element, Family, Fragment, Hook, Json, Set, TableContents
 
 TABLE = "vnetd"
 """Name of vnetd's table in each family."""
 FAMILIES: tuple[Family, ...] = ("inet", "bridge")
 OWNED = ["owner", "persist"]
+
+COUNTER = {"counter": None}
 
 Command = dict[str, Any]
 Kinds = Mapping[tuple[Family, str], Set]
@@ -68,13 +70,27 @@ def contents(family: Family, objects: Iterable[Mapping[str, Any]]) -> TableConte
                     if "hook" in body:
                         hooks[body["name"]] = Hook(body["type"], body["hook"], body["prio"], body["policy"])
                 case "rule":
-                    rules.setdefault(body["chain"], []).append(tuple(_stateless(one) for one in body["expr"]))
+                    rules.setdefault(body["chain"], []).append(
+                        tuple(_stateless(one) for one in body["expr"] if "counter" not in one)
+                    )
                 case "set" | "map":
                     one = _definition(family, body)
                     definitions[one.name] = one
                     elements[one.name] = frozenset() if one.dynamic else frozenset(_elements(one, body))
     chains = {name: tuple(found) for name, found in rules.items()}
     return TableContents(family, chains, hooks, elements, definitions)
+
+
+def counts(objects: Iterable[Mapping[str, Any]]) -> dict[str, tuple[Count, ...]]:
+    """What a listing of chains says its rules have counted, rule by rule; nothing for one without counter."""
+    found: dict[str, list[Count]] = {}
+    for listed in objects:
+        if rule := listed.get("rule"):
+            counters = [one["counter"] for one in rule["expr"] if isinstance(one.get("counter"), dict)]
+            found.setdefault(rule["chain"], []).append(
+                Count(counters[0]["packets"], counters[0]["bytes"]) if counters else Count()
+            )
+    return {name: tuple(one) for name, one in found.items()}
 
 
 def _kept(remove: Iterable[Chain], add: Iterable[Chain]) -> set[tuple[Family, str]]:
@@ -98,7 +114,8 @@ def _additions(
             yield {"add": {"chain": _chain(chain, hooked=True)}}
     for chain in add.chains:
         for rule in chain.rules:
-            body = {"family": chain.family, "table": TABLE, "chain": chain.name, "expr": list(rule)}
+            expressions = [*rule[:-1], COUNTER, rule[-1]] if chain.counted else list(rule)
+            body = {"family": chain.family, "table": TABLE, "chain": chain.name, "expr": expressions}
             yield {"add": {"rule": body}}
     yield from _element_commands("add", add.elements, kinds)
 

@@ -27,12 +27,39 @@ class Hook:
 
 @dataclass(frozen=True, slots=True)
 class Chain:
-    """A chain and all its rules; each rule is a tuple of statements (libnftables JSON)."""
+    """A chain and all its rules; each rule is a tuple of statements (libnftables JSON).
+
+    The kernel counts what matches each rule of one that is ``counted``; counters are none of its statements.
+    """
 
     family: Family
     name: str
     rules: tuple[tuple[Json, ...], ...]
     hook: Hook | None = None
+    counted: bool = field(default=False, compare=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Stranger:
+    """A base chain of another program's, with all chains and set elements of its table.
+
+    ``chains`` maps names to rules, ``sets`` names to elements, both as libnftables lists them.
+    """
+
+    family: str
+    table: str
+    name: str
+    hook: Hook
+    chains: Mapping[str, tuple[tuple[Json, ...], ...]]
+    sets: Mapping[str, tuple[Json, ...]]
+
+
+@dataclass(frozen=True, slots=True)
+class Count:
+    """What has matched a rule since it was made."""
+
+    packets: int = 0
+    bytes: int = 0
 
 
 @dataclass(frozen=True, slots=True)

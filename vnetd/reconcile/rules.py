@@ -12,7 +12,7 @@ from typing import Literal
 from vnetd.host.protocols import Nft
 from vnetd.model.errors import HostError
 from vnetd.plan.ledger import Drift, Ledger, Proposal, merge
-from vnetd.plan.rules import EMPTY, Family, Fragment
+from vnetd.plan.rules import EMPTY, Chain, Family, Fragment
 
 log = logging.getLogger(__name__)
 
@@ -47,6 +47,14 @@ class RulesKeeper:
     def fragment(self, owner: str) -> Fragment | None:
         """What the kernel holds for ``owner`` as far as vnetd wrote it and saw no change."""
         return self._ledger.fragment(owner)
+
+    def contents(self) -> Fragment:
+        """All rules as vnetd wrote them."""
+        return self._ledger.contents()
+
+    def sharers(self, family: Family, chain: str) -> int:
+        """How many owners have that chain."""
+        return len(self._ledger.owners_of(Chain(family, chain, ())))
 
     async def put(self, changes: Mapping[str, Fragment | None]) -> None:
         """Make each owner's part the given fragment, all in one transaction; ``None`` removes it."""

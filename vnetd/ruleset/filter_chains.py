@@ -15,6 +15,7 @@ from vnetd.ruleset.expressions import ACCEPT, jump, match, meta, payload, vmap
 from vnetd.ruleset.filter_bound import Bound
 from vnetd.ruleset.filter_flows import Side as Flowing
 from vnetd.ruleset.filter_link import STP_ADDRESS, ethertype
+from vnetd.ruleset.filter_origin import told
 from vnetd.ruleset.filter_resolve import Jump, Placed, Side, chain_ethertype
 from vnetd.ruleset.filter_rules import goto, interface, link_layer, network_entry, network_layer
 from vnetd.ruleset.filter_uses import Statements, Uses, chain_of, digest
@@ -113,7 +114,7 @@ def _network_entry(towards_guest: bool, rules: list[Bound], work: _Work) -> str:
     for version, name in ((4, "ip"), (6, "ip6")):
         chosen = [one for one in rules if one.version == version]
         where = network_entry(Flowing(version, towards_guest), work.features, chosen, work.uses)
-        found = [statements for one in chosen for statements in network_layer(one, where, work.uses)]
+        found = [rule for one in chosen for rule in told(one.placed, network_layer(one, where, work.uses))]
         if found or where.accepted != ACCEPT:  # what is accepted here may be answered there
             target = work.chain(name, towards_guest, [*found, (where.accepted,)])
             ways.append((match(meta("protocol"), name), goto(target)))
@@ -128,7 +129,7 @@ def _link_entry(side: Side, towards_guest: bool, following: str, work: _Work) ->
         if isinstance(item, Jump):
             rules += _enter(item.chain, side.chains[item.chain], towards_guest, accepted, work)
         else:
-            rules += link_layer(work.bound(item), towards_guest, None, True, accepted, work.uses)
+            rules += told(item, link_layer(work.bound(item), towards_guest, None, True, accepted, work.uses))
     if not rules:
         return following
     return work.chain("root", towards_guest, [*rules, *([(accepted,)] if following else [])])
@@ -151,7 +152,11 @@ def _chain_rules(
     chain: str, bounds: Iterable[Bound], towards_guest: bool, accepted: Json, uses: Uses
 ) -> list[Statements]:
     kind = chain_ethertype(chain)
-    return [rule for bound in bounds for rule in link_layer(bound, towards_guest, kind, False, accepted, uses)]
+    return [
+        rule
+        for bound in bounds
+        for rule in told(bound.placed, link_layer(bound, towards_guest, kind, False, accepted, uses))
+    ]
 
 
 def own_chain(own: OwnChain, bounds: Mapping[int, Bound], uses: Uses) -> Chain:

@@ -19,7 +19,7 @@ def chain_of(kind: str, towards_guest: bool, rules: Iterable[Statements]) -> Cha
     """A chain named by its content: equal rules are the same chain for all ports and filters."""
     content = tuple(rules)
     label = "".join(letter if letter.isalnum() else "_" for letter in kind[:8])
-    return Chain("bridge", f"{'to' if towards_guest else 'from'}_{label}_{digest(content)}", content)
+    return Chain("bridge", f"{'to' if towards_guest else 'from'}_{label}_{digest(content)}", content, counted=True)
 
 
 @dataclass(slots=True)

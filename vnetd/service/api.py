@@ -14,10 +14,12 @@ from vnetd.service.views import (
     BindingView,
     Caller,
     FilterView,
+    Finding,
     LeaseView,
     NetworkView,
     Notice,
     PortView,
+    RuleView,
     SwitchView,
 )
 
@@ -91,6 +93,13 @@ class Ports(Protocol):
     async def set_isolated(self, caller: Caller, uuid: UUID, isolated: bool) -> None: ...
 
 
+class Diagnosis(Protocol):
+    """Says what is in force and why a packet does not arrive; changes nothing."""
+
+    async def explain(self, device: str) -> tuple[RuleView, ...]: ...
+    async def examine(self, target: str, probe: Options) -> tuple[Finding, ...]: ...
+
+
 class Services(Protocol):
     """All services, and what they announce."""
 
@@ -102,6 +111,8 @@ class Services(Protocol):
     def filters(self) -> Filters: ...
     @property
     def ports(self) -> Ports: ...
+    @property
+    def diagnosis(self) -> Diagnosis: ...
 
     def subscribe(self, listener: Callable[[Notice], None]) -> None:
         """Call ``listener`` on the loop's thread for every notice, in order."""

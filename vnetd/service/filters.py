@@ -4,6 +4,7 @@ import asyncio
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from ipaddress import ip_address
 from uuid import UUID, uuid4
 
 from pydantic import ValidationError
@@ -11,6 +12,7 @@ from pydantic import ValidationError
 from vnetd.model.errors import Exists, InUse, Invalid, NotFound, Unsupported
 from vnetd.model.filter import Filter
 from vnetd.model.port import BindingRecord
+from vnetd.packets.sightings import Address
 from vnetd.plan.rules import Fragment
 from vnetd.reconcile.loop import Loop
 from vnetd.ruleset.filter import check_definition, references
@@ -214,6 +216,14 @@ class FilterService:
         """Note that it is not any more."""
         if self.users.pop(owner, None):
             self.learning.forget(owner)
+
+    def addresses(self, bound: Bound, version: int) -> tuple[Address, ...]:
+        """What is known of a guest's addresses of one IP version: given, or learned."""
+        given = bound.parameters.get("IP" if version == 4 else "IPV6", ())
+        if given:
+            return tuple(ip_address(one) for one in given)
+        pupil = pupil_of(self.mapping(), bound)
+        return pupil.addresses(self.learning.addresses(bound.owner), version) if pupil else ()
 
     def compile(self, bound: Bound) -> Fragment:
         """The rules of a filter on a device. Raises ``Invalid`` or ``Unsupported`` saying what stands against it."""

@@ -1,10 +1,12 @@
 """DHCP leases of networks: read on request, compared when dnsmasq wrote them."""
 
 import time
+from ipaddress import ip_address
 from uuid import UUID
 
 from vnetd.dnsmasq.leases import Lease, changes, parse
 from vnetd.host.protocols import Dnsmasq
+from vnetd.model.base import IPAddress
 from vnetd.model.network import Network
 from vnetd.service.notices import Notices
 from vnetd.service.views import LeaseChange, LeaseView
@@ -24,6 +26,10 @@ class LeaseBook:
         now = time.time()  # lease times are wall clock: dnsmasq writes seconds since the epoch
         leases = (parse(text) if text else None) or ()
         return tuple(_view(network, lease) for lease in leases if lease.is_current(now))
+
+    async def current(self, network: Network, uuid: UUID, mac: str) -> tuple[IPAddress, ...]:
+        """Addresses one guest has leased now."""
+        return tuple(ip_address(one.address) for one in await self.read(network, uuid) if one.mac == mac)
 
     async def refresh(self, network: Network, uuid: UUID, *, announce: bool = True) -> None:
         """Compare with the last look and announce what came and went."""

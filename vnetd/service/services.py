@@ -12,6 +12,7 @@ from vnetd.model.capability import Capability
 from vnetd.model.learned import LearnedAddress
 from vnetd.reconcile.desired import Surroundings
 from vnetd.reconcile.loop import Loop
+from vnetd.service.diagnosis import DiagnosisService
 from vnetd.service.filter_uses import Bound
 from vnetd.service.filters import FilterService
 from vnetd.service.learning import leased
@@ -41,6 +42,7 @@ class ServiceRoot:
         self.switches = SwitchService(self._loop, self._notices)
         self.switches.bridges_of_networks = self.networks.bridges
         self.networks.bridges_of_switches = self.switches.bridges
+        self.diagnosis = DiagnosisService(self._loop, self.networks, self.filters, self.ports)
         self.networks.detach_ports = self.ports.detach_all
         self.filters.switched = self.ports.refiltered
         self.filters.learning.leases = self._leases_of

@@ -123,6 +123,31 @@ class LeaseView:
 
 
 @dataclass(frozen=True, slots=True)
+class RuleView:
+    """A rule of a filter in force on a device. ``towards``: ``guest`` or ``network``.
+
+    ``packets`` and ``bytes`` are those of all devices that share the rule, which ``shared`` counts.
+    """
+
+    towards: str
+    filter: str
+    chain: str
+    rule: str
+    packets: int
+    bytes: int
+    shared: int
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """What a check found: ``state`` is ``ok``, ``problem`` or ``unknown``."""
+
+    check: str
+    state: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
 class Attached:
     """Result of an attachment. ``fds`` are open tap queues which the receiver must close."""
 
