@@ -13,7 +13,7 @@ from vnetd.host.protocols import Nft
 from vnetd.linux.nft import LinuxNft
 from vnetd.model.errors import HostError
 from vnetd.plan.ledger import Ledger
-from vnetd.plan.rules import EMPTY, Chain, Element, Fragment, Hook, Set
+from vnetd.plan.rules import EMPTY, Chain, Count, Element, Fragment, Hook, Set
 
 ACCEPT: Any = {"accept": None}
 DROP: Any = {"drop": None}
@@ -258,3 +258,16 @@ async def test_clearing_leaves_no_table_and_may_be_repeated(nft: Nft) -> None:
     await nft.clear()
     await nft.commit(EMPTY, BASE)
     assert await nft.table("inet") is not None
+
+
+async def test_rules_of_counted_chains_are_counted_one_by_one_and_listed_without_counters(nft: Nft) -> None:
+    counted = replace(OUTER, counted=True)
+    await nft.commit(EMPTY, Fragment((counted, INNER), (GUESTS,)))
+    counts = await nft.counts("inet", ["outer", "gone"])
+    assert counts == {"outer": (Count(), Count())}
+    assert (await held(nft)).chains == (INNER, OUTER)
+
+
+async def test_vnetds_own_chains_are_no_strangers(nft: Nft) -> None:
+    await nft.commit(EMPTY, BASE)
+    assert await nft.strangers() == ()
