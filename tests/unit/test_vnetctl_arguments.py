@@ -50,7 +50,7 @@ def test_offers_the_verbs_of_this_version_and_no_others() -> None:
         "switch": crud | {"create", "start", "stop", "confirm", "autostart"},
         "filter": crud | {"bind", "unbind", "bindings"},
         "port": {"list", "show", "attach", "link", "detach"},
-        **{word: set() for word in ("convert", "schema", "status", "monitor", "reconcile")},
+        **{word: set() for word in ("convert", "schema", "status", "monitor", "doctor", "reconcile")},
     }
 
 
@@ -106,7 +106,7 @@ def test_a_bus_that_is_none_is_wrong_usage(capsys: pytest.CaptureFixture[str], m
         "port attach default --tap tap0 --mac 52:54:00:00:00:0g",
         "port attach default --tap tap0 --mtu big",
         "switches list",
-        "doctor",
+        "doctor vnet0 --to 192.0.2.1 --from 192.0.2.2",
     ],
 )
 def test_wrong_usage_is_said_in_one_line(capsys: pytest.CaptureFixture[str], line: str) -> None:

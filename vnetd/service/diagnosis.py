@@ -6,9 +6,8 @@ from vnetd.model.errors import NotFound
 from vnetd.model.network import Mode
 from vnetd.packets.sightings import Address
 from vnetd.plan.kernel import Link
-from vnetd.plan.rules import Count, Fragment
+from vnetd.plan.rules import Count, Fragment, port_owner
 from vnetd.reconcile.loop import Loop
-from vnetd.reconcile.port import port_owner
 from vnetd.ruleset.filter_explain import Met, met, words
 from vnetd.service.api import Options
 from vnetd.service.filter_uses import Bound
