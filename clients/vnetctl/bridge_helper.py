@@ -31,7 +31,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
 async def _serve(given: argparse.Namespace) -> None:
     async with connected(given.bus, descriptors=True) as daemon:
         network = await _network(daemon, given.br)
-        spec = options({"vnet_hdr": given.use_vnet, "mac": given.mac, "filter": given.filter})
+        spec = options(
+            {
+                "vnet_hdr": given.use_vnet,
+                "mac": given.mac,
+                "learn_mac": given.mac is None,
+                "filter": given.filter,
+            }
+        )
         tap = await daemon.open_tap(network, spec)
         try:
             _hand_over(given.fd, tap)

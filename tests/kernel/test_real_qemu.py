@@ -73,16 +73,16 @@ async def machine_gets_a_lease(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["lab", "virbr7"])
+@pytest.mark.parametrize(("name", "told"), [("lab", True), ("virbr7", False)])
 async def test_a_machine_gets_a_lease_through_the_bridge_helper(
-    admin: Administrator, network: str, folder: Path, name: str
+    admin: Administrator, network: str, folder: Path, name: str, told: bool
 ) -> None:
-    helper, log, mac = helper_script(folder / "vnet-bridge-helper"), folder / "log", MAC.format(1 + (name == "lab"))
-    netdev = f"bridge,br={name},helper={helper} --mac={mac}"
+    helper, log, mac = helper_script(folder / "vnet-bridge-helper"), folder / "log", MAC.format(1 + told)
+    netdev = f"bridge,br={name},helper={helper}" + (f" --mac={mac}" if told else "")
     with machine(netdev, mac, log=log, groups=[GROUP], environment=environment(admin.site)) as qemu:
         await machine_gets_a_lease(admin, network, mac, qemu, log)
         (port,) = await ports(admin)
-        assert port["owner"] == 65534
+        assert (port["owner"], port["mac"], port["filter"]) == (65534, mac, "vnetd-guest")
     await eventually(lambda: ports(admin, there=False), "the port goes with QEMU", deadline=30)
 
 

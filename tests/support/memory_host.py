@@ -152,11 +152,20 @@ class MemoryPackets:
 
     def __init__(self) -> None:
         self.problem = ""
-        self.show: Callable[[Packet], None] = lambda _: None
+        self._listeners: list[Callable[[Packet], None]] = []
 
     def subscribe(self, listener: Callable[[Packet], None]) -> None:
-        """Show packets to ``listener``."""
-        self.show = listener
+        """Show packets to ``listener`` too."""
+        self._listeners.append(listener)
+
+    def deafen(self) -> None:
+        """Nobody listens any more."""
+        self._listeners.clear()
+
+    def show(self, packet: Packet) -> None:
+        """The rules showed this packet."""
+        for listener in self._listeners:
+            listener(packet)
 
 
 class Seam:
@@ -229,6 +238,7 @@ class MemoryHost:
 
     def deafen(self) -> None:
         """The daemon is gone: nobody listens."""
+        self.packets.deafen()
         self._listeners.clear()
 
     async def pass_on(self, call: Call, act: Callable[[], Awaitable[Any]]) -> Any:

@@ -35,19 +35,19 @@ log = logging.getLogger(__name__)
 
 
 class PacketLog:
-    """Calls the listener for every packet logged to ``GROUP`` in the namespace it is opened in.
+    """Calls its listeners for every packet logged to ``GROUP`` in the namespace it is opened in.
 
     ``problem`` says why that cannot be, if it cannot: the daemon does without.
     """
 
     def __init__(self) -> None:
         self.problem = "it was not tried"
-        self._listener: Callable[[Packet], None] = lambda _: None
+        self._listeners: list[Callable[[Packet], None]] = []
         self._socket: socket.socket | None = None
 
     def subscribe(self, listener: Callable[[Packet], None]) -> None:
         """See ``host.protocols.Packets``."""
-        self._listener = listener
+        self._listeners.append(listener)
 
     def open(self) -> None:
         """Listen on the running event loop; what stands against it is in ``problem``."""
@@ -89,7 +89,8 @@ class PacketLog:
                 log.warning("packets that tell guests' addresses were lost: there are too many")
                 continue
             for packet in parse(data):
-                self._listener(packet)
+                for listener in self._listeners:
+                    listener(packet)
 
 
 def parse(data: bytes) -> list[Packet]:

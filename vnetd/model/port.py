@@ -56,7 +56,8 @@ class PortSpec(Value):
     has one queue or more is fixed when it is made. ``mac`` is the guest's; no two ports of a network have the same
     unless ``duplicate_mac``. ``portgroup`` names one of the network's, by default its default one; ``bandwidth`` is
     the port group's unless said, ``isolated`` the network's ``isolated_ports``.
-    ``link``: whether the guest's cable is plugged. With ``lifetime`` connection it ends when the caller leaves the bus.
+    ``link``: whether the guest's cable is plugged. With ``learn_mac`` the guest's first packet tells its ``mac``, and
+    nothing passes before. With ``lifetime`` connection it ends when the caller leaves the bus.
     ``forwards`` are of a port of mode user, whose passt runs as ``owner``; ``spoof_check`` and ``trust`` of a virtual
     function.
     """
@@ -70,6 +71,7 @@ class PortSpec(Value):
     gateways: Annotated[tuple[IPAddress, ...], BeforeValidator(_several)] = ()
     mac: UnicastMac | None = None
     duplicate_mac: bool = False
+    learn_mac: bool = False
     mtu: Mtu | None = None
     filter: Text | None = None
     parameters: Parameters = Field(default_factory=dict)
@@ -116,6 +118,10 @@ class PortRecord(Value):
     portgroup: Text | None = None
     isolated: bool | None = None
     link: bool = True
+    unseen: bool = False
+    """Whether ``mac`` only stands for the guest's, which its first packet will tell."""
+    made_for: UnicastMac | None = None
+    """What ``mac`` was while it stood for another: the host's side was made after it."""
     blocked: Text = ""
     """Why the port is down although its link is up."""
     lifetime: Lifetime = Lifetime.EXPLICIT

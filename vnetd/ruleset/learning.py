@@ -65,7 +65,8 @@ def _budget(name: str) -> Set:
     return Set("bridge", name, ("ifname",), flags=("dynamic",), size=65536, timeout=60)
 
 
-def _shown(device: str, budget: Set, *matches: Json) -> tuple[Json, ...]:
+def shown(device: str, budget: Set, *matches: Json) -> tuple[Json, ...]:
+    """Show what matches, as long as the sender has budget left."""
     limit = {"limit": {"rate": RATE, "burst": BURST, "per": "second"}}
     spend = {"set": {"op": "update", "elem": meta(device), "set": f"@{budget.name}", "stmt": [limit]}}
     return (*matches, spend, {"log": {"group": GROUP, "snaplen": SNAP}})
@@ -85,9 +86,9 @@ def _base(name: str, hook: str, priority: int, *rules: tuple[Json, ...]) -> Chai
 
 FROM_BUDGET, TO_BUDGET = _budget("learning_spent_from"), _budget("learning_spent_to")
 _FROM = (
-    _shown("iifname", FROM_BUDGET, *_ports(68, 67)),
-    _shown("iifname", FROM_BUDGET, *_ports(546, 547)),
-    _shown(
+    shown("iifname", FROM_BUDGET, *_ports(68, 67)),
+    shown("iifname", FROM_BUDGET, *_ports(546, 547)),
+    shown(
         "iifname",
         FROM_BUDGET,
         match(payload("icmpv6", "type"), "nd-neighbor-solicit"),
@@ -99,8 +100,8 @@ FROM_ANY = Chain(
     "learn_from_any",
     (
         *_FROM,
-        _shown("iifname", FROM_BUDGET, match(payload("ether", "type"), "arp")),
-        _shown("iifname", FROM_BUDGET, match(payload("ip", "saddr"), str(IPv4Address(0)), "!=")),
+        shown("iifname", FROM_BUDGET, match(payload("ether", "type"), "arp")),
+        shown("iifname", FROM_BUDGET, match(payload("ip", "saddr"), str(IPv4Address(0)), "!=")),
     ),
 )
 NEIGHBOURS = _base("neighbours", "prerouting", -190, (_advertisement(), vmap(meta("iifname"), "advertising")))
@@ -114,9 +115,9 @@ BASE = Fragment(
             "bridge",
             "learn_to",
             (
-                _shown("oifname", TO_BUDGET, *_ports(67, 68)),
-                _shown("oifname", TO_BUDGET, *_ports(547, 546)),
-                _shown("oifname", TO_BUDGET, _advertisement(), match(payload("ip6", "daddr"), ALL_NODES)),
+                shown("oifname", TO_BUDGET, *_ports(67, 68)),
+                shown("oifname", TO_BUDGET, *_ports(547, 546)),
+                shown("oifname", TO_BUDGET, _advertisement(), match(payload("ip6", "daddr"), ALL_NODES)),
             ),
         ),
     ),

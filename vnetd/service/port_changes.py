@@ -4,6 +4,7 @@ The new record is saved, what is desired replaced, the host brought there; if an
 """
 
 import logging
+from collections.abc import Mapping
 
 from vnetd.model.errors import Denied, VnetError
 from vnetd.model.port import PortRecord
@@ -39,13 +40,23 @@ class PortChanges:
         port can have, and what the host refuses.
         """
         refuse_stranger(caller, port)
+        changed = await self._change(port, fields)
+        if changed:
+            log.info("%s of port %s changed by uid %d (pid %d)", ", ".join(fields), port.name, caller.uid, caller.pid)
+        return changed
+
+    async def introduce(self, port: PortObject, mac: str) -> None:
+        """The guest's first packet came from ``mac``. Raises ``Exists`` if that is another guest's."""
+        self._ports.refuse_duplicate(port.network, mac)
+        await self._change(port, {"mac": mac, "made_for": port.record.mac, "unseen": False})
+
+    async def _change(self, port: PortObject, fields: Mapping[str, object]) -> bool:
         async with port.target.lock, self._filters.changing:
             self._ports.refuse_gone(port)
             record = with_class(validated(PortRecord, {**dict(port.record), **fields}), port.network)
             if record == port.record:
                 return False
             await self._realise(port, record)
-        log.info("%s of port %s changed by uid %d (pid %d)", ", ".join(fields), port.name, caller.uid, caller.pid)
         self._notices.tell(Changed("port", port.view()))
         return True
 

@@ -146,7 +146,7 @@ class PortLifecycle:
 
     async def _filter(self, port: PortObject) -> None:
         """Put its filter in force as it is now, before there is a device."""
-        if not port.record.filter:
+        if not (port.record.filter or port.record.unseen):
             return
         async with self._filters.changing:
             port.target.desired = self._wishes.desired(port.record, port.network)

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from uuid import UUID
 
-from vnetd.model.errors import NotFound
+from vnetd.model.errors import Exists, NotFound
 from vnetd.model.port import PortRecord
 from vnetd.reconcile.port import PortTarget
 from vnetd.service.bandwidth import flat
@@ -48,7 +48,7 @@ class PortObject:
             device=record.device,
             kind=str(record.kind),
             state="degraded" if problems else "active",
-            mac=record.mac,
+            mac="" if record.unseen else record.mac,
             filter=record.filter or "",
             owner=record.owner,
             link_up=record.link,
@@ -68,7 +68,7 @@ class PortTable:
         self.attaching: set[PortObject] = set()
 
     def __iter__(self) -> Iterator[PortObject]:
-        yield from self.kept
+        yield from self.kept.unordered()
         yield from self.attaching
 
     def of(self, network: NetworkObject) -> tuple[PortObject, ...]:
@@ -80,6 +80,18 @@ class PortTable:
         if port := self.kept.by_uuid(uuid):
             return port
         raise NotFound(f"there is no port {uuid}")
+
+    def with_mac(self, network: NetworkObject, mac: str) -> PortObject | None:
+        """A port of this network whose guest has this MAC address."""
+        return next((port for port in self if port.record.mac == mac and port.network is network), None)
+
+    def refuse_duplicate(self, network: NetworkObject, mac: str) -> None:
+        """Raise ``Exists`` naming the port of this network that has this MAC address already."""
+        if other := self.with_mac(network, mac):
+            raise Exists(
+                f"MAC address {mac} belongs to port {other.name} of network {network.name} already: "
+                "choose another, or say duplicate_mac if two guests are really to share it"
+            )
 
     def refuse_gone(self, port: PortObject) -> None:
         """Raise ``NotFound`` if the port was detached since it was found."""

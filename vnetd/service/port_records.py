@@ -2,7 +2,7 @@
 
 from uuid import uuid4
 
-from vnetd.model.errors import Exists, InUse, Invalid, NotFound
+from vnetd.model.errors import Exists, InUse, Invalid, NotFound, Unsupported
 from vnetd.model.network import PortGroup
 from vnetd.model.port import Lifetime, PortKind, PortRecord, PortSpec
 from vnetd.reconcile.loop import Loop
@@ -13,6 +13,9 @@ from vnetd.service.port_plugs import PortPlugs
 from vnetd.service.port_spec import filter_for, validated
 from vnetd.service.reservations import class_for
 from vnetd.service.views import Caller
+
+TOLD_BY_PACKETS = frozenset({PortKind.TAP, PortKind.TAP_FD, PortKind.EXISTING})
+"""Kinds of port whose guest has a MAC address of its own choice."""
 
 
 class PortRecords:
@@ -30,11 +33,12 @@ class PortRecords:
         ``Invalid`` for what no port can have, ``Denied`` for no filter.
         """
         group = port_group(network, spec.portgroup)
+        self._refuse_to_learn(spec)
         lower = lower_device(network, spec)
         mac = await self._mac(network, spec, lower)
         device = await self._device_name(spec, template)
         if not spec.duplicate_mac and spec.kind is not PortKind.IPVLAN:
-            self._refuse_duplicate(network, mac)
+            self._ports.refuse_duplicate(network, mac)
         uuid, vlan = uuid4(), (group and group.vlan) or (network.live and network.live.vlan)
         record = validated(
             PortRecord,
@@ -44,6 +48,7 @@ class PortRecords:
                 "kind": spec.kind,
                 "device": device,
                 "mac": mac,
+                "unseen": spec.learn_mac,
                 "mtu": spec.mtu or (None if _keeps_mtu(spec.kind) else network.mtu),
                 "filter": filter_for(caller, spec.filter) if spec.kind is not PortKind.PASST else spec.filter,
                 "parameters": spec.parameters,
@@ -62,13 +67,13 @@ class PortRecords:
         )
         return with_class(record, network)
 
-    def _refuse_duplicate(self, network: NetworkObject, mac: str) -> None:
-        for other in self._ports:
-            if other.network is network and other.record.mac == mac:
-                raise Exists(
-                    f"MAC address {mac} belongs to port {other.name} of network {network.name} already: "
-                    "choose another, or say duplicate_mac if two guests are really to share it"
-                )
+    def _refuse_to_learn(self, spec: PortSpec) -> None:
+        if spec.learn_mac and spec.kind not in TOLD_BY_PACKETS:
+            raise Invalid(f"port learn_mac: a guest of kind {spec.kind} has the MAC address it is given")
+        if spec.learn_mac and spec.mac:
+            raise Invalid(f"port learn_mac: its MAC address is given as {spec.mac}, there is nothing to learn")
+        if spec.learn_mac and (problem := self._loop.host.packets.problem):
+            raise Unsupported(f"the guest's MAC address cannot be learned on this host ({problem}): give it as mac")
 
     async def _mac(self, network: NetworkObject, spec: PortSpec, lower: str) -> str:
         if spec.kind is not PortKind.IPVLAN:
@@ -81,8 +86,7 @@ class PortRecords:
         return link.mac
 
     def _free_mac(self, network: NetworkObject) -> str:
-        taken = {other.record.mac for other in self._ports if other.network is network}
-        while (mac := random_mac()) in taken:
+        while self._ports.with_mac(network, mac := random_mac()):
             pass
         return mac
 

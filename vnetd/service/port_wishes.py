@@ -7,6 +7,7 @@ from vnetd.plan.rules import EMPTY, Fragment, port_owner
 from vnetd.plan.shaping import shaping_of
 from vnetd.reconcile.desired import alias_of
 from vnetd.reconcile.port import DesiredPort
+from vnetd.ruleset.introduction import introducing
 from vnetd.service.filter_uses import Bound
 from vnetd.service.filters import FilterService
 from vnetd.service.naming import host_side_mac
@@ -37,7 +38,7 @@ class PortWishes:
             device=record.device,
             bridge=network.bridge,
             alias="" if record.kind in UNTAGGED else alias_of("port", str(record.uuid)),
-            mac=None if record.kind is PortKind.EXISTING else host_side_mac(record.mac),
+            mac=None if record.kind is PortKind.EXISTING else host_side_mac(record.made_for or record.mac),
             mtu=record.mtu,
             up=record.link and not record.blocked,
             fleeting=record.kind is PortKind.TAP_FD,
@@ -48,8 +49,8 @@ class PortWishes:
         )
 
     def note_use(self, record: PortRecord, network: NetworkObject) -> None:
-        """The port has the filter of its record, or none."""
-        if record.filter:
+        """The port has the filter of its record, or none yet."""
+        if record.filter and not record.unseen:
             self._filters.use(_bound(record, record.filter, network))
         else:
             self.forget_use(record)
@@ -64,6 +65,12 @@ class PortWishes:
                 f"port {record.device} of kind {record.kind} cannot have filter {record.filter}: "
                 "filters act in bridges, and its frames pass none; who is not root has no port without a filter"
             )
+        if record.unseen and record.plug:
+            raise Unsupported(
+                f"port {record.device} of kind {record.kind}: no rule sees its first packet: give its mac"
+            )
+        if record.unseen:
+            return introducing(record.device)
         return self._filters.compile(_bound(record, record.filter, network)) if record.filter else EMPTY
 
 

@@ -15,6 +15,7 @@ from vnetd.service.filters import FilterService
 from vnetd.service.network_object import NetworkObject
 from vnetd.service.notices import Notices
 from vnetd.service.port_changes import PortChanges, refuse_stranger
+from vnetd.service.port_introductions import Introductions
 from vnetd.service.port_lifecycle import PortLifecycle
 from vnetd.service.port_object import PortObject, PortTable
 from vnetd.service.port_plugs import kind_for
@@ -42,6 +43,7 @@ class PortService:
         wishes = PortWishes(filters)
         self._lifecycle = PortLifecycle(loop, notices, self._ports, filters, wishes)
         self._changes = PortChanges(notices, self._ports, filters, wishes, self._lifecycle)
+        self._introductions = Introductions(loop.host, self._ports, self._changes)
 
     @property
     def objects(self) -> Registry[PortObject]:
@@ -151,7 +153,8 @@ class PortService:
             port.target.refilter(self._loop.rules.fragment(port.target.key) or EMPTY)
 
     async def close(self) -> None:
-        """Wait for ports that are being forgotten."""
+        """Wait for ports that are being forgotten, or get to know their guests."""
+        await self._introductions.close()
         await self._lifecycle.close()
 
     async def _attach(self, caller: Caller, network_ref: str, spec: PortSpec) -> Attached:

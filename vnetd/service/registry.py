@@ -30,6 +30,10 @@ class Registry(Generic[N]):
     def __iter__(self) -> Iterator[N]:
         return iter(sorted(self._by_uuid.values(), key=lambda one: one.name.lower()))
 
+    def unordered(self) -> tuple[N, ...]:
+        """All, in no order: what a look for one of a thousand needs."""
+        return tuple(self._by_uuid.values())
+
     def __len__(self) -> int:
         return len(self._by_uuid)
 
