@@ -19,7 +19,7 @@ from vnetctl.text import printable
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Hand one tap over; the exit code is 0 if that was done, else the reason is on stderr."""
-    given = _parser().parse_args(arguments)
+    given = parser().parse_args(arguments)
     try:
         asyncio.run(_serve(given))
     except CommandError as error:
@@ -65,15 +65,16 @@ def _hand_over(number: int, tap: int) -> None:
         raise CommandError(f"cannot hand the tap over descriptor {number}: {error.strerror}") from None
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser("vnet-bridge-helper", description="Gives QEMU a tap in one of vnetd's networks.")
-    parser.add_argument("--br", required=True, metavar="NAME", help="the network, or its bridge")
-    parser.add_argument("--fd", required=True, type=int, help="QEMU's socket, which the tap is sent over")
-    parser.add_argument("--use-vnet", action="store_true", help="frames carry virtio's header")
-    parser.add_argument("--mac", help="the guest's address, as given to QEMU's -device")
-    parser.add_argument("--filter", help="a filter for the port")
-    parser.add_argument("--bus", default=os.environ.get("VNETD_BUS", "system"), help="system, session or an address")
-    return parser
+def parser() -> argparse.ArgumentParser:
+    """The options, those QEMU gives first."""
+    made = argparse.ArgumentParser("vnet-bridge-helper", description="Gives QEMU a tap in one of vnetd's networks.")
+    made.add_argument("--br", required=True, metavar="NAME", help="the network, or its bridge")
+    made.add_argument("--fd", required=True, type=int, help="QEMU's socket, which the tap is sent over")
+    made.add_argument("--use-vnet", action="store_true", help="frames carry virtio's header")
+    made.add_argument("--mac", help="the guest's address, as given to QEMU's -device")
+    made.add_argument("--filter", help="a filter for the port")
+    made.add_argument("--bus", default=os.environ.get("VNETD_BUS", "system"), help="system, session or an address")
+    return made
 
 
 if __name__ == "__main__":
