@@ -1,7 +1,7 @@
 """What rules ask of connections, in both ways to tell them: remembered flows, and the kernel's tracking."""
 
 import pytest
-from support.filter_rules import MAC, TRACKING, WAYS, bind, chains, entered, network_rules, rule, sides_of, words
+from support.filter_rules import ICMP, MAC, TRACKING, WAYS, bind, chains, entered, network_rules, rule, sides_of, words
 
 from vnetd.model.errors import Unsupported
 from vnetd.plan.features import BridgeFeatures
@@ -126,9 +126,9 @@ def test_a_limit_counts_connections_of_each_source_and_is_for_one_direction() ->
 def test_an_echo_reply_is_accepted_only_after_its_request(features: BridgeFeatures) -> None:
     compiled = bind(rule("<icmp type='0'/>", "in", "accept"), features=features)
     assert entered(compiled, "from") == []
-    asked = "icmp type echo-reply oifname . ip daddr . ip saddr @flows_icmp8_4_out"
+    asked = f"{ICMP} type echo-reply oifname . ip daddr . ip saddr @flows_icmp8_4_out"
     ((what, answers),) = entered(compiled, "to")
-    assert what == "icmp type echo-reply jump"
+    assert what == f"{ICMP} type echo-reply jump"
     assert answers[0].startswith(asked)
     assert any(one.endswith("note flows_icmp8_4_out accept") for one in chains(compiled, "from_note")[0])
 
@@ -137,6 +137,6 @@ def test_an_echo_reply_is_accepted_only_after_its_request(features: BridgeFeatur
 def test_all_types_but_one_are_accepted_without_unasked_answers(features: BridgeFeatures) -> None:
     compiled = bind(rule("<icmp match='no' type='5'/>", "in", "accept"), features=features)
     ((what, ending),) = entered(compiled, "to")
-    assert what == "icmp type != redirect jump"
+    assert what == f"{ICMP} type != redirect jump"
     unasked = "icmp type set return" if not features.tracking else "state ['established', 'new'] direction original"
     assert any(unasked in one for one in ending[-3:])

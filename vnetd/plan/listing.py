@@ -3,7 +3,7 @@
 What else a listing may show otherwise than it was written, the compilers avoid by writing it as it is listed.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from vnetd.plan.rules import Json
@@ -69,16 +69,16 @@ def _plain(part: Any) -> Any:
         case {"match": {"left": {"payload": {"protocol": "icmp" | "icmpv6" as header, "field": "code"}}} as body}:
             # Up to 1.0 codes have names, whatever the type; from 1.1 on they are numbers.
             return {"match": {**body, "right": _plain(_numbers(body["right"], _CODES[header]))}}
-        case {"match": {"left": {"tcp option": option}}}:
-            # Whether there is one, asked by its first octet; names come with versions.
-            return {"tcp option": _OPTIONS.get(option["name"]) if "name" in option else option["base"]}
+        case {"match": {"left": {"tcp option": option}, "right": bool() as there}}:
+            # Written by number, listed by a name if libnftables has one, which depends on its version.
+            return {"tcp option": _OPTIONS.get(option["name"]) if "name" in option else option["base"], "there": there}
         case {"match": {"left": {"meta": {"key": "l4proto"}} | {"payload": {"field": "protocol" | "nexthdr"}}} as body}:
             # The C library knows their names from /etc/protocols, if there is one.
             return {"match": {**body, "right": _plain(_numbers(body["right"], _PROTOCOLS))}}
         case dict():
             return {name: _plain(value) for name, value in part.items()}
         case list() | tuple():
-            return [_plain(value) for value in part]
+            return _unimplied([_plain(value) for value in part])
     return part
 
 
@@ -91,3 +91,35 @@ def _numbers(right: Any, codes: Mapping[str, int]) -> Any:
         case {"set": [*members]}:
             return {"set": [_numbers(one, codes) for one in members]}
     return right
+
+
+def _unimplied(parts: list[Any]) -> list[Any]:
+    """Without tests for a protocol that listings leave out before its options or fields, though they are there."""
+    left_out = {number for number, shows in _SHOWN.items() if any(map(shows, parts))}
+    return [one for one in parts if not left_out or _protocol(one) not in left_out]
+
+
+def _protocol(part: Any) -> int | None:
+    """The protocol a statement asks for, as the kernel finds it, ``None`` if it asks for something else."""
+    match part:
+        case {"match": {"op": "==", "left": {"meta": {"key": "l4proto"}}, "right": int() as number}}:
+            return number
+        case {"match": {"op": "==", "left": {"payload": {"field": "protocol"}}, "right": 6}}:
+            return 6
+    return None
+
+
+def _shows(header: str) -> Callable[[Any], bool]:
+    def of(part: Any) -> bool:
+        match part:
+            case {"match": {"left": {"payload": {"protocol": protocol}}}}:
+                return bool(protocol == header)
+        return False
+
+    return of
+
+
+_SHOWN: Mapping[int, Callable[[Any], bool]] = {
+    6: lambda part: isinstance(part, dict) and "tcp option" in part,
+    58: _shows("icmpv6"),
+}

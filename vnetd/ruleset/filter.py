@@ -82,6 +82,7 @@ def compile_binding(
     own = {one.map.name: own_chain(one, _bounds(one.members, forms), uses) for one in shape.own}
     for one, form, _ in bound:
         _warn_of_always(one.placed, form, uses)
+    sets = {one.name: one for one in (*shape.sets, *uses.sets.values())}
     elements = {
         *(Element("bridge", map_, (device,), f"goto {chain}") for map_, chain in shape.entries.items()),
         *(Element("bridge", map_, (device,), f"jump {chain.name}") for map_, chain in own.items()),
@@ -90,9 +91,9 @@ def compile_binding(
             for _, _, lookups in bound
             for lookup, rows in lookups
             for row in rows
+            if lookup.set.name in sets  # not those of rules that have no effect
         ),
     }
-    sets = {one.name: one for one in (*shape.sets, *uses.sets.values())}
     chains = {one.name: one for one in (*shape.chains, *uses.chains.values(), *own.values())}
     fragment = Fragment(tuple(chains.values()), tuple(sets.values()), frozenset(elements))
     return Compiled(fragment, tuple(dict.fromkeys((*shape.warnings, *uses.warnings))))

@@ -15,7 +15,7 @@ from vnetd.model.filter import Direction
 from vnetd.plan.rules import Json, Set
 from vnetd.ruleset import filter_symbols as names
 from vnetd.ruleset.expressions import ACCEPT, anonymous_set, concat, match, meta, payload
-from vnetd.ruleset.filter_tests import address, ip_protocol
+from vnetd.ruleset.filter_tests import address, ip_protocol, is_icmp
 from vnetd.ruleset.filter_uses import Statements, Uses
 
 SIZE = 262_144
@@ -157,7 +157,8 @@ def _icmp(version: int, kind: int | None) -> Statements:
 def _icmp_types(version: int, types: Sequence[int], op: str) -> Statements:
     header, table = ("icmp", names.ICMP_TYPE) if version == 4 else ("icmpv6", names.ICMPV6_TYPE)
     words = [names.symbol(table, kind) for kind in types]
-    return (match(payload(header, "type"), words[0] if len(words) == 1 else anonymous_set(*words), op),)
+    kinds = words[0] if len(words) == 1 else anonymous_set(*words)
+    return (is_icmp(version), match(payload(header, "type"), kinds, op))
 
 
 def _update(where: Set, key: Json, uses: Uses) -> Json:

@@ -1,5 +1,6 @@
 """TCP flags and options of a rule."""
 
+from vnetd.model.filter_values import integer
 from vnetd.plan.rules import Json
 from vnetd.ruleset.expressions import match, payload
 from vnetd.ruleset.filter_comparisons import Attributes, compare
@@ -34,6 +35,9 @@ def _words(bits: int) -> Json:
     return found[0] if len(found) == 1 else found
 
 
-def tcp_option(number: int) -> Json:
-    """Whether there is an option of that number: its first octet is the number."""
-    return match({"tcp option": {"base": number, "offset": 0, "len": 8}}, number)
+def tcp_option(attributes: Attributes) -> list[Json]:
+    """Whether there is an option of that number. libnftables takes its first octet for just that question."""
+    given = attributes.get("option")
+    if given is None:
+        return []
+    return [match({"tcp option": {"base": integer(given.value), "offset": 0, "len": 8}}, not given.negated)]

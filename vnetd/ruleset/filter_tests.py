@@ -107,14 +107,11 @@ def tests(spec: Protocol, attributes: Attributes, known_type: int | None, header
     ``header_tested``: another statement of the rule names a port already, which implies the protocol.
     """
     alternatives = [_in_order(spec, attributes, known_type, one) for one in _upper(spec, attributes, header_tested)]
-    gratuitous, option = attributes.get("gratuitous"), attributes.get("option")
-    found = Tests(alternatives)
-    if gratuitous and gratuitous.value == "true":
-        differing = link.differing_addresses()
-        found = Tests(alternatives, either=differing) if gratuitous.negated else Tests(alternatives, neither=differing)
-    if option and option.negated:
-        found = Tests(alternatives, neither=[[tcp_option(integer(option.value))]])
-    return found
+    gratuitous = attributes.get("gratuitous")
+    if gratuitous is None or gratuitous.value != "true":
+        return Tests(alternatives)
+    differing = link.differing_addresses()
+    return Tests(alternatives, either=differing) if gratuitous.negated else Tests(alternatives, neither=differing)
 
 
 def _in_order(spec: Protocol, attributes: Attributes, known_type: int | None, upper: list[Json]) -> list[Json]:
@@ -170,16 +167,15 @@ def _ip(spec: Protocol, attributes: Attributes, header_tested: bool) -> list[lis
 def _l3(spec: Protocol, attributes: Attributes, header_tested: bool) -> list[list[Json]]:
     if alternatives := _icmp(spec, attributes):
         return alternatives
-    header, option = port_header(spec, attributes), attributes.get("option")
+    header = port_header(spec, attributes)
     flags = tcp_flags(attributes)
     if flags is None:
         return []
-    found = [*_ports(header, attributes), *flags]
-    if option and not option.negated:
-        found.append(tcp_option(integer(option.value)))
+    found, option = [*_ports(header, attributes), *flags], tcp_option(attributes)
     if spec.number is not None and not found and not (header and header_tested):
+        # An option implies TCP only as long as it is to be there: packets of other protocols have none.
         found = [match(ip_protocol(spec.version), names.protocol(spec.number))]
-    return [found]
+    return [[*found, *option]]
 
 
 def _internet(version: int, attributes: Attributes) -> Iterator[Json]:
@@ -233,7 +229,12 @@ def _icmp(spec: Protocol, attributes: Attributes) -> list[list[Json]]:
         fields.append((payload(header, "type"), names.symbol(table, integer(kind.value))))
     if code:
         fields.append((payload(header, "code"), integer(code.value)))
-    return _all_or_not(fields, negated=bool(kind and kind.negated))
+    return [[is_icmp(spec.version), *one] for one in _all_or_not(fields, negated=bool(kind and kind.negated))]
+
+
+def is_icmp(version: int) -> Json:
+    """ICMP, to be said before its fields: what libnftables tests by itself does not hold for packets in a VLAN."""
+    return match(ip_protocol(version), names.protocol(1 if version == 4 else ICMPV6))
 
 
 def _all_or_not(fields: list[tuple[Json, Json]], *, negated: bool) -> list[list[Json]]:

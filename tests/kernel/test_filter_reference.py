@@ -1,0 +1,98 @@
+"""Filters made up at random do to frames on real taps what a reference evaluator reads out of them."""
+
+import asyncio
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from itertools import count
+
+import pytest
+from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import strategies as st
+from support.filter_generator import Case, Generator, world
+from support.filter_reference import Judge
+from support.lanes import Lane, lanes
+from support.netns import Namespace
+
+from vnetd.linux.nft import LinuxNft
+from vnetd.model.errors import Invalid, Unsupported
+from vnetd.plan.ledger import Ledger
+from vnetd.ruleset.filter import compile_binding
+
+LANES, FRAMES, BATCHES = 50, 40, 4
+
+
+@pytest.fixture
+def bridges(inside_host: Namespace) -> Iterator[Sequence[Lane]]:
+    with lanes(LANES) as made:
+        yield made
+
+
+async def in_force(nft: LinuxNft, bridges: Sequence[Lane], first: int, batch: int) -> list[tuple[Lane, Case, Judge]]:
+    """As many made-up filters as there are guests, all put in force at once, each with its judge."""
+    ledger, bound, parts = Ledger(), [], {}
+    for place, lane in enumerate(bridges):
+        here = world(batch, place, nft.features.tracking)
+        generator = Generator(first + place, here)
+        while lane.device not in parts:
+            case = generator.case(FRAMES)
+            try:
+                compiled = compile_binding(
+                    case.filters, "outer", lane.device, here.macs[0], case.parameters, nft.features
+                )
+            except (Invalid, Unsupported):  # a range that ends before it begins, gratuitous before return
+                continue
+            parts[lane.device] = compiled.fragment
+            values = {"MAC": [here.macs[0]], **case.parameters}
+            bound.append((lane, case, Judge(case.filters, "outer", values)))
+    proposal = ledger.propose(dict(parts))
+    await nft.commit(proposal.remove, proposal.add)
+    return bound
+
+
+def disagreement(lane: Lane, case: Case, judge: Judge, fates: Counter[bool]) -> str:
+    """The first frame that fares otherwise than the judge says, in words, "" if there is none; counts ``fates``."""
+    for place, (out, frame) in enumerate(case.frames):
+        expected, wire = judge.passes(frame, out), frame.encode()
+        fates[expected] += 1
+        lane.send(wire, out)
+        if expected and lane.next(out) != wire:
+            return told(case, place, "does not pass, or one before it did, but should")
+        if not expected and (lane.next(out, 0) is not None):
+            return told(case, place, "passes, but should not")
+    if any(lane.next(out, 0.01) for out in (True, False)):
+        return told(case, len(case.frames) - 1, "or one before it passes, but should not")
+    return ""
+
+
+def told(case: Case, place: int, what: str) -> str:
+    sent = "\n".join(f"  {'from' if out else 'to'} guest: {frame}" for out, frame in case.frames[: place + 1])
+    return f"the last of these frames {what}:\n{sent}\n{case.parameters}\n" + "\n".join(case.documents)
+
+
+batches = count(1)
+
+
+@settings(
+    max_examples=BATCHES,
+    derandomize=True,
+    deadline=None,
+    database=None,
+    phases=[Phase.generate],
+    suppress_health_check=list(HealthCheck),
+)
+@given(first=st.integers(0, 2**32))
+def test_made_up_filters_do_what_they_say(bridges: Sequence[Lane], first: int) -> None:
+    fates: Counter[bool] = Counter()
+
+    async def run() -> list[str]:
+        nft = LinuxNft()
+        await nft.open()
+        try:
+            return [disagreement(*one, fates) for one in await in_force(nft, bridges, first, next(batches))]
+        finally:
+            await nft.clear()
+            await nft.close()
+
+    found = [one for one in asyncio.run(run()) if one]
+    assert min(fates[True], fates[False]) > LANES * FRAMES / 5, "some frames pass and some do not"
+    assert not found, f"{len(found)} of {LANES} filters; the first: {found[0]}"
