@@ -85,7 +85,8 @@ _vnetctl_options() {
         "filter bindings") own="--device --uuid" ;;
         "filter bind") own="--parameter" ;;
         "port list") own="--network --device --uuid" ;;
-        "port attach") own="--veth --tap --device --netns --guest-device --host-device --address --gateway --owner
+        "port show") own="--format" ;;
+        "port attach") own="--veth --tap --device --macvtap --hostdev --passt --forward --netns --guest-device --host-device --address --gateway --owner
             --group --queues --mac --duplicate-mac --mtu --portgroup --isolated --unplugged --filter --parameter" ;;
         "status ") own="--capabilities" ;;
         "doctor ") own="--to --from --tcp --udp --icmp" ;;

@@ -211,8 +211,9 @@ def _port(verbs: Verbs) -> None:
     listed = verbs.add("list", ports.list_, "list ports")
     listed.add_argument("--network", metavar="NETWORK", help="only of this network")
     _only(listed, device="device", uuid="uuid")
-    show = verbs.add("show", ports.show, "show one port")
+    show = verbs.add("show", ports.show, "show one port: what it is now, or its document")
     show.add_argument("port", metavar="PORT", help="UUID or device")
+    _format(show, "table")
     _attach(verbs.add("attach", ports.attach, "attach a guest to a network"))
     link = verbs.add("link", ports.link, "plug the guest's cable in or out")
     link.add_argument("port", metavar="PORT", help="UUID or device")
@@ -227,15 +228,23 @@ def _attach(attach: ArgumentParser) -> None:
     kind.add_argument("--veth", action="store_true", help="a pair of devices, one end in the guest's network namespace")
     kind.add_argument("--tap", metavar="NAME", help="a tap that stays when nobody has it open")
     kind.add_argument("--device", metavar="DEV", help="a device that exists")
+    kind.add_argument("--macvtap", metavar="NAME", help="a macvtap that stays when nobody has it open")
+    kind.add_argument("--hostdev", action="store_true", help="a virtual function of a network card, handed out whole")
+    kind.add_argument("--passt", action="store_true", help="a passt process with a socket for the guest")
     attach.add_argument("--netns", metavar="NAME|PID|PATH", help="with --veth: the guest's network namespace")
     attach.add_argument("--guest-device", metavar="NAME", help="with --veth: name of the guest's end (eth0)")
     attach.add_argument("--host-device", metavar="NAME", help="with --veth: name of the host's end (chosen)")
     attach.add_argument("--address", action="append", metavar="ADDRESS/PREFIX", help="with --veth: the guest's")
     attach.add_argument("--gateway", action="append", metavar="ADDRESS", help="with --veth: the guest's default route")
-    attach.add_argument("--owner", metavar="USER", help="with --tap: who may open it (you)")
-    attach.add_argument("--group", metavar="GROUP", help="with --tap: whose members may open it")
+    attach.add_argument(
+        "--owner", metavar="USER", help="with --tap, --macvtap: who may open it (you); with --passt: who runs it"
+    )
+    attach.add_argument("--group", metavar="GROUP", help="with --tap, --macvtap: whose members may open it")
     attach.add_argument(
         "--queues", type=int, metavar="N", help="with --tap: more than 1 if several can be open at once"
+    )
+    attach.add_argument(
+        "--forward", action="append", metavar="PROTOCOL:[ADDRESS:]PORT[:PORT]", help="with --passt: a port of the host"
     )
     attach.add_argument("--mac", type=_mac, metavar="MAC", help="the guest's MAC address (made up)")
     attach.add_argument("--mtu", type=int, metavar="BYTES", help="largest packet (the network's)")

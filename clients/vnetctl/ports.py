@@ -2,8 +2,10 @@
 
 import os
 from argparse import Namespace
+from collections.abc import Mapping
 from typing import Any
 
+from vnetctl.documents import describe
 from vnetctl.errors import CommandError, Exit
 from vnetctl.output import Row
 from vnetctl.session import Session, by_parameter, each, properties, rows
@@ -37,8 +39,11 @@ async def list_(session: Session, arguments: Namespace) -> None:
 
 
 async def show(session: Session, arguments: Namespace) -> None:
-    """One port."""
+    """One port: what it is now, or its document."""
     path = await session.daemon.manager("GetPort", "s", arguments.port)
+    if arguments.format != "table":
+        session.output.document(await describe(session, path, INTERFACE, arguments.format))
+        return
     session.output.labelled(SHOW, await properties(session, path, INTERFACE))
 
 
@@ -95,6 +100,7 @@ def specification(arguments: Namespace) -> dict[str, Any]:
         "portgroup": arguments.portgroup,
         "isolated": arguments.isolated,
         "link": False if arguments.unplugged else None,
+        "forwards": arguments.forward,
         "queues": None if arguments.queues is None else UInt(arguments.queues),
         "owner": None if arguments.owner is None else UInt(_user(arguments.owner)),
         "group": None if arguments.group is None else UInt(_group(arguments.group)),
@@ -104,22 +110,35 @@ def specification(arguments: Namespace) -> dict[str, Any]:
 
 
 def _kind(arguments: Namespace) -> tuple[str, str | None]:
-    if arguments.veth:
-        return "veth", arguments.host_device
-    return ("tap", arguments.tap) if arguments.tap is not None else ("existing", arguments.device)
+    for kind in ("veth", "hostdev", "passt"):
+        if getattr(arguments, kind):
+            return kind, arguments.host_device
+    for kind in ("tap", "macvtap"):
+        if (name := getattr(arguments, kind)) is not None:
+            return kind, name
+    return "existing", arguments.device
+
+
+GOES_WITH: Mapping[str, tuple[str, ...]] = {
+    "netns": ("veth",),
+    "guest_device": ("veth",),
+    "host_device": ("veth",),
+    "address": ("veth",),
+    "gateway": ("veth",),
+    "owner": ("tap", "macvtap", "passt"),
+    "group": ("tap", "macvtap"),
+    "queues": ("tap",),
+    "forward": ("passt",),
+}
+"""Options of some kinds of port only."""
 
 
 def _refuse_stray(arguments: Namespace, kind: str) -> None:
     """Options of one kind that were given with another."""
-    own = {
-        "veth": ("netns", "guest_device", "host_device", "address", "gateway"),
-        "tap": ("owner", "group", "queues"),
-        "existing": (),
-    }
-    for other, names in own.items():
-        for name in names:
-            if other != kind and getattr(arguments, name) is not None:
-                raise CommandError(f"--{name.replace('_', '-')} can be given with --{other} only", Exit.USAGE)
+    for name, kinds in GOES_WITH.items():
+        if kind not in kinds and getattr(arguments, name) is not None:
+            others = " or ".join(f"--{one}" for one in kinds)
+            raise CommandError(f"--{name.replace('_', '-')} can be given with {others} only", Exit.USAGE)
     if kind == "veth" and arguments.netns is None:
         raise CommandError("--veth needs --netns: the network namespace the guest's end goes to", Exit.USAGE)
     if arguments.parameters and arguments.filter is None:

@@ -116,6 +116,7 @@ async def test_port_is_attached_filtered_and_detached(
         await on(bus, path, "SetFilter", "sa{sv}", *words("clean-traffic 2 IP as 2 192.0.2.1 192.0.2.2 MAC s x")) == ""
     )
     assert services.world.calls[1][3:] == ("clean-traffic", {"IP": ("192.0.2.1", "192.0.2.2"), "MAC": ("x",)})
+    assert await on(bus, path, "Describe", "sa{sv}", "xml", "0") == f's "xml of {services.ports.list()[0].device}"'
     assert await on(bus, path, "Detach") == ""
     assert services.ports.list() == ()
 

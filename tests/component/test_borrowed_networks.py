@@ -153,3 +153,25 @@ async def test_a_virtual_port_is_refused_by_name() -> None:
     async with running(host_with_bridge()) as daemon:
         with pytest.raises(Unsupported, match="virtual port of type openvswitch"):
             await started(daemon, {**BRIDGED, "virtualport": {"type": "openvswitch"}})
+
+
+@hastily
+async def test_the_bridge_may_be_one_of_vnetds_switches() -> None:
+    async with running(host_with_uplink()) as daemon:
+        switches = daemon.services.switches
+        switch = await switches.define(ROOT, json.dumps({"name": "sw", "bridge": "br0"}), {})
+        await switches.start(ROOT, switch.uuid, {})
+        await started(daemon, BRIDGED)
+        port = (await daemon.services.ports.attach(ROOT, "lab", {"kind": "tap"})).port
+        await switches.stop(ROOT, switch.uuid)
+        await eventually(lambda: view(daemon).state == "degraded")
+        await switches.start(ROOT, switch.uuid, {})
+        await eventually(lambda: view(daemon).state == "active")
+
+        def joined() -> bool:
+            link, bridge = daemon.host.link(port.device), daemon.host.link("br0")
+            return bool(link and bridge and link.master == bridge.index)
+
+        await eventually(joined)
+        await daemon.services.networks.stop(ROOT, view(daemon).uuid)
+        assert daemon.host.link("br0") is not None, "it is the switch's"

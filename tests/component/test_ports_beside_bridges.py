@@ -449,3 +449,67 @@ async def test_strays_of_an_earlier_run_end_when_nobody_has_them_on_record() -> 
         made.files.files[kind].clear()
     async with running(made) as daemon:
         assert not made.passts.running and not daemon.services.ports.list()
+
+
+PLUGS = {
+    "macvtap": "<plug type='direct' dev='eth1' mode='bridge'/>",
+    "macvtap-fd": "<plug type='direct' dev='eth1' mode='bridge'/>",
+    "passthrough": "<plug type='direct' dev='eth1' mode='passthrough'/>",
+    "hostdev": "<plug type='hostdev-pci' managed='yes'>\n    "
+    "<address domain='0x0000' bus='0x03' slot='0x10' function='0x0'/>",
+}
+
+
+@pytest.mark.parametrize("kind", PLUGS)
+@hastily
+async def test_a_port_is_described_as_a_networkport_and_counted_in_its_networks_xml(kind: str) -> None:
+    async with running(host()) as daemon:
+        uuid = await raised(daemon, KINDS[kind][0])
+        port = (await plug(daemon, kind, mac=MAC)).port
+        text = daemon.services.ports.describe(port.uuid, "xml")
+        assert PLUGS[kind] in text and f"<mac address='{MAC}'/>" in text
+        assert json.loads(daemon.services.ports.describe(port.uuid, "json"))["uuid"] == str(port.uuid)
+        live = daemon.services.networks.describe(uuid, "xml", {})
+        assert "<network connections='1'>" in live
+        if kind != "hostdev":
+            assert "<interface dev='eth1' connections='1'/>" in live and "<interface dev='eth2'/>" in live
+        kept = daemon.services.networks.describe(uuid, "xml", {"inactive": True})
+        assert "connections" not in kept
+        await daemon.services.ports.detach(ROOT, port.uuid)
+        assert daemon.services.networks.describe(uuid, "xml", {}) == kept
+
+
+@hastily
+async def test_a_port_of_mode_user_is_described_in_json_only() -> None:
+    async with running(host()) as daemon:
+        await raised(daemon, "user")
+        attached = await plug(daemon, "passt")
+        document = json.loads(daemon.services.ports.describe(attached.port.uuid, "json"))
+        assert document["plug"] == {"type": "user", "socket": attached.result["socket"]}
+        with pytest.raises(Unsupported, match="native JSON"):
+            daemon.services.ports.describe(attached.port.uuid, "xml")
+
+
+@pytest.mark.parametrize("kind", ["macvtap", "hostdev", "passt"])
+@hastily
+async def test_the_link_of_such_a_port_can_be_unplugged(kind: str) -> None:
+    async with running(host()) as daemon:
+        await raised(daemon, KINDS[kind][0])
+        port = (await plug(daemon, kind, mac=MAC)).port
+
+        def plugged() -> bool:
+            link = daemon.host.link("macvtap0")
+            states = {
+                "macvtap": link is not None and link.up,
+                "hostdev": daemon.host.links.cards["eth1"][0].link_state == "auto",
+                "passt": bool(daemon.host.passts.running),
+            }
+            return states[kind]
+
+        assert plugged()
+        await daemon.services.ports.set_link(ROOT, port.uuid, False)
+        assert not plugged()
+        await daemon.services.full_pass()
+        assert not plugged()
+        await daemon.services.ports.set_link(ROOT, port.uuid, True)
+        assert plugged()

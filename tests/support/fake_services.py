@@ -304,6 +304,10 @@ class FakePorts:
         view: PortView = self.world.find("port", ref)
         return view
 
+    def describe(self, uuid: UUID, format: str) -> str:
+        self.world.record("describe_port", uuid, format)
+        return f"{format} of {self.get(str(uuid)).device}"
+
     async def attach(self, caller: Caller, network: str, spec: Options) -> Attached:
         self.world.record("attach", caller, network, dict(spec))
         port = self._add(caller, network, "veth", spec)

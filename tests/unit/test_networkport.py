@@ -8,8 +8,19 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from vnetd.model.errors import Invalid, Unsupported
+from vnetd.model.network import Network
 from vnetd.model.networkport import NetworkPort
-from vnetd.xmlcodec.documents import parse_document, parse_port, port_to_json, port_to_xml
+from vnetd.model.port import PortRecord
+from vnetd.service.port_document import describe_port, port_document
+from vnetd.xmlcodec.documents import (
+    Usage,
+    network_to_xml,
+    parse_document,
+    parse_network,
+    parse_port,
+    port_to_json,
+    port_to_xml,
+)
 
 UUID = "7ae63b5f-fe96-4af0-a7c3-da04ba1b126f"
 EVERYTHING = """<networkport>
@@ -163,3 +174,87 @@ def test_a_damaged_port_is_refused_or_understood(text: str, place: int, lenient:
     good = EVERYTHING.replace("PLUG", PLUGS["hostdev-pci"])
     with contextlib.suppress(Invalid, Unsupported):
         parse_document(good[:place] + text + good[place + len(text) :], lenient=lenient)
+
+
+GROUPS = [
+    {
+        "name": "fast",
+        "default": True,
+        "trust_guest_rx_filters": False,
+        "vlan": {"tags": [{"id": 5}]},
+        "bandwidth": {"inbound": {"average": 9}},
+    },
+    {"name": "plain"},
+]
+
+
+def network(**fields: object) -> Network:
+    """A network on a bridge of the host's, with everything that ports inherit."""
+    said: dict[str, object] = {
+        "name": "lab",
+        "mode": "bridge",
+        "bridge": {"name": "br0"},
+        "trust_guest_rx_filters": True,
+        "isolated_ports": True,
+        "vlan": {"tags": [{"id": 4}]},
+        "bandwidth": {"inbound": {"average": 7}},
+        "portgroups": GROUPS,
+    }
+    return parse_network(json.dumps(said | fields)).value
+
+
+def record(**fields: object) -> PortRecord:
+    """The record of a port."""
+    said = {"uuid": UUID, "network": UUID, "kind": "tap", "device": "vnet0", "mac": "52:54:00:00:00:01", "owner": 0}
+    return PortRecord.model_validate(said | fields)
+
+
+@pytest.mark.parametrize(
+    ("fields", "vlan", "bandwidth", "isolated", "trust"),
+    [
+        ({}, 4, None, True, True),
+        ({"portgroup": "plain"}, 4, None, True, True),
+        ({"portgroup": "fast", "group_bandwidth": {"inbound": {"average": 9}}}, 5, 9, True, False),
+        ({"portgroup": "fast", "bandwidth": {"inbound": {"average": 3}}, "isolated": False}, 5, 3, False, False),
+    ],
+)
+def test_a_port_has_its_own_before_its_port_groups_before_its_networks(
+    fields: dict[str, object], vlan: int, bandwidth: int | None, isolated: bool, trust: bool
+) -> None:
+    port = port_document(record(**fields), network())
+    inbound = port.bandwidth.inbound if port.bandwidth else None
+    assert port.vlan and port.vlan.tags[0].id == vlan
+    assert (inbound.average if inbound else None) == bandwidth, "the network's own limits are never a port's"
+    assert (port.isolated, port.trust_guest_rx_filters, port.group) == (isolated, trust, fields.get("portgroup"))
+
+
+def test_a_port_without_a_plug_of_its_own_is_in_its_networks_bridge() -> None:
+    assert "<plug type='bridge' bridge='br0'/>" in describe_port(record(), network(), "xml")
+    own = parse_network(json.dumps({"name": "lab", "bridge": {"name": "virbr0", "mac_table": "kernel"}})).value
+    assert "<plug type='network' bridge='virbr0' macTableManager='kernel'/>" in describe_port(record(), own, "xml")
+    inner = describe_port(record(kind="macvlan", lower="eth1"), own, "xml")
+    assert "<plug type='direct' dev='eth1' mode='bridge'/>" in inner
+    with pytest.raises(Invalid, match="format 'yaml'"):
+        describe_port(record(), own, "yaml")
+
+
+def test_virtual_ports_of_network_and_port_group_are_merged_unless_they_contradict_each_other() -> None:
+    group = {"name": "g", "virtualport": {"profileid": "p"}}
+    merged = network(vlan=None, virtualport={"type": "802.1Qbh"}, portgroups=[group])
+    port = port_document(record(portgroup="g"), merged)
+    assert port.virtualport and (port.virtualport.type, port.virtualport.profileid) == ("802.1Qbh", "p")
+    other = {"name": "g", "virtualport": {"type": "openvswitch"}}
+    with pytest.raises(Invalid, match=r"virtual port type is 802\.1Qbh in the network and openvswitch"):
+        port_document(record(portgroup="g"), network(vlan=None, virtualport={"type": "802.1Qbh"}, portgroups=[other]))
+
+
+def test_use_is_shown_in_a_running_networks_xml_and_means_nothing_in_what_is_read() -> None:
+    pool = {"name": "lab", "mode": "macvtap", "macvtap_mode": "vepa", "devices": {"interfaces": ["eth1", "eth2"]}}
+    value = parse_network(json.dumps(pool)).value
+    text = network_to_xml(value, Usage(2, {"eth2": 2}))
+    assert "<network connections='2'>" in text
+    assert "<interface dev='eth1'/>" in text and "<interface dev='eth2' connections='2'/>" in text
+    assert parse_network(text).value == value and "connections" not in network_to_xml(value)
+    functions = {"name": "lab", "mode": "hostdev", "devices": {"pci": [{"bus": 3, "slot": 16}]}}
+    shown = network_to_xml(parse_network(json.dumps(functions)).value, Usage(1, {"0000:03:10.0": 1}))
+    assert "<address type='pci' domain='0x0000' bus='0x03' slot='0x10' function='0x0' connections='1'/>" in shown

@@ -177,8 +177,8 @@ def test_an_existing_device_needs_nothing_else() -> None:
     ("line", "reason"),
     [
         ("--tap tap0 --netns web", "--netns can be given with --veth only"),
-        ("--device eth7 --owner root", "--owner can be given with --tap only"),
-        ("--veth --netns web --group 0", "--group can be given with --tap only"),
+        ("--device eth7 --owner root", "--owner can be given with --tap or --macvtap or --passt only"),
+        ("--veth --netns web --group 0", "--group can be given with --tap or --macvtap only"),
         ("--veth", "--veth needs --netns"),
         ("--tap tap0 --address 192.0.2.7/24", "--address can be given with --veth only"),
         ("--device eth7 --queues 2", "--queues can be given with --tap only"),

@@ -77,6 +77,7 @@ ACCESS: Mapping[str, Mapping[str, Access]] = {
     contracts.FILTER: {"Undefine": _CHANGE, "Describe": _READ},
     contracts.PORT: {
         "Detach": _CHANGE,
+        "Describe": _READ,
         "Move": _CHANGE,
         "SetFilter": _CHANGE,
         "SetLink": _CHANGE,

@@ -120,6 +120,7 @@ class PortMembers:
         """Every method of the contract."""
         return {
             "Detach": self.detach,
+            "Describe": self.describe,
             "Move": self.move,
             "SetFilter": self.set_filter,
             "SetLink": self.set_link,
@@ -131,6 +132,11 @@ class PortMembers:
     async def detach(self, call: Call) -> Reply:
         await self._ports.detach(call.caller, call.uuid)
         return DONE
+
+    def describe(self, call: Call) -> Reply:
+        format, options = call.values
+        decode_options(options, NONE)
+        return Reply([self._ports.describe(call.uuid, format)])
 
     async def set_filter(self, call: Call) -> Reply:
         name, parameters = call.values

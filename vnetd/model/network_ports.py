@@ -128,6 +128,11 @@ class PciAddress(Value):
     slot: Annotated[int, Field(ge=0, le=0x1F)] = 0
     function: Annotated[int, Field(ge=0, le=7)] = 0
 
+    @property
+    def text(self) -> str:
+        """The address as sysfs and the result of an attachment name it: ``0000:03:10.0``."""
+        return f"{self.domain:04x}:{self.bus:02x}:{self.slot:02x}.{self.function:x}"
+
 
 class Devices(Value):
     """Host devices behind a network: its uplink (nat, route), or the pool its ports are made from."""

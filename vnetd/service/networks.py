@@ -21,7 +21,7 @@ from vnetd.service.notices import Notices
 from vnetd.service.preview import preview, preview_borrowed
 from vnetd.service.registry import Registry
 from vnetd.service.views import Added, Caller, Changed, LeaseView, LifecycleEvent, NetworkView, Removed
-from vnetd.xmlcodec.documents import network_to_json, network_to_xml, parse_network
+from vnetd.xmlcodec.documents import Usage, network_to_json, network_to_xml, parse_network
 from vnetd.xmlcodec.update import apply_update
 
 log = logging.getLogger(__name__)
@@ -35,6 +35,7 @@ class NetworkService:
         self.leases_of = LeaseBook(loop.host.dnsmasq, notices)
         self.activation = Activation(loop, self.objects, around)
         self.bridges_of_switches: Callable[[], dict[str, str]] = dict
+        self.usage: Callable[[NetworkObject], Usage]
         self.detach_ports: Callable[[NetworkObject], Awaitable[tuple[str, ...]]]
         self._loop = loop
         self._store = loop.host.store
@@ -218,7 +219,9 @@ class NetworkService:
             raise Busy(f"network {network.name} is transient: it has no definition")
         if format not in {"xml", "json"}:
             raise Invalid(f"format {format!r} is not known: xml and json are")
-        return network_to_xml(value) if format == "xml" else network_to_json(value)
+        if format == "json":
+            return network_to_json(value)
+        return network_to_xml(value, None if boolean(options, "inactive") else self.usage(network))
 
     async def leases(self, uuid: UUID) -> tuple[LeaseView, ...]:
         """Leases that have not expired; also of a network that is stopped."""

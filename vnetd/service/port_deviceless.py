@@ -7,7 +7,6 @@ from vnetd.model.network import Network
 from vnetd.model.networkport import HostdevPlug, UserPlug
 from vnetd.model.port import PortSpec
 from vnetd.service.port_making import Made, Making
-from vnetd.service.port_plugs import pci_text
 
 
 class HandedOutFunction:
@@ -26,7 +25,7 @@ class HandedOutFunction:
         """It is there; the caller is told which it is."""
         plug, use = making.record.plug, making.record.function
         assert isinstance(plug, HostdevPlug) and isinstance(use, FunctionUse)
-        return Made(result={"pci": pci_text(plug.address), "vf": use.vf, "pf": use.pf})
+        return Made(result={"pci": plug.address.text, "vf": use.vf, "pf": use.pf})
 
     async def finish(self, making: Making) -> None:
         """Nothing is left to do."""

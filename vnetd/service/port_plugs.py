@@ -115,7 +115,7 @@ class PortPlugs:
     async def _functions(self, network: Network) -> tuple[Function, ...]:
         if network.devices.pf:
             return await self._host.functions.of(network.devices.pf)
-        return tuple([await self._host.functions.at(pci_text(address)) for address in network.devices.pci])
+        return tuple([await self._host.functions.at(address.text) for address in network.devices.pci])
 
     def _user(self, caller: Caller, network: Network, spec: PortSpec, uuid: UUID, mac: str) -> Plugged:
         forwards = (*spec.forwards, *_forwards_to(network, mac, spec.device))
@@ -136,14 +136,14 @@ class PortPlugs:
         """Ports by the device or function they have, of all networks."""
         found: dict[str, list[str]] = {}
         for port in self._ports:
-            for device in _devices_of(port.record):
+            for device in devices_of(port.record):
                 found.setdefault(device, []).append(f"port {port.name}")
         return found
 
     def _exclusive(self) -> frozenset[str]:
         """Devices some port has to itself."""
         alone = (port for port in self._ports if port.network.live and needs_device_alone(port.network.live))
-        return frozenset(device for port in alone for device in _devices_of(port.record))
+        return frozenset(device for port in alone for device in devices_of(port.record))
 
 
 def plug_of(record: PortRecord, network: Network | None) -> Stacked | FunctionUse | PasstInstance | Inside | None:
@@ -161,11 +161,6 @@ def plug_of(record: PortRecord, network: Network | None) -> Stacked | FunctionUs
     return record.function
 
 
-def pci_text(address: PciAddress) -> str:
-    """The address as sysfs and the result of an attachment name it: ``0000:03:10.0``."""
-    return f"{address.domain:04x}:{address.bus:02x}:{address.slot:02x}.{address.function:x}"
-
-
 def pci_address(text: str) -> PciAddress:
     """The address of such a text."""
     domain, bus, rest = text.split(":")
@@ -174,11 +169,14 @@ def pci_address(text: str) -> PciAddress:
     return PciAddress(**{name: int(digits, 16) for name, digits in numbers.items()})
 
 
-def _devices_of(record: PortRecord) -> Iterator[str]:
+def devices_of(record: PortRecord) -> Iterator[str]:
+    """Devices of a pool a port has: a card's name, or the PCI address of a function."""
     if isinstance(record.plug, DirectPlug):
         yield record.plug.dev
     elif isinstance(record.plug, HostdevPlug):
-        yield pci_text(record.plug.address)
+        yield record.plug.address.text
+    elif record.lower:
+        yield record.lower
 
 
 def _wishes(spec: PortSpec, vlan: Vlan | None) -> dict[str, object]:

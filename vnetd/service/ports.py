@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from uuid import UUID
 
@@ -15,15 +16,17 @@ from vnetd.service.filters import FilterService
 from vnetd.service.network_object import NetworkObject
 from vnetd.service.notices import Notices
 from vnetd.service.port_changes import PortChanges, refuse_stranger
+from vnetd.service.port_document import describe_port
 from vnetd.service.port_introductions import Introductions
 from vnetd.service.port_lifecycle import PortLifecycle
 from vnetd.service.port_object import PortObject, PortTable
-from vnetd.service.port_plugs import kind_for
+from vnetd.service.port_plugs import devices_of, kind_for
 from vnetd.service.port_records import PortRecords
 from vnetd.service.port_spec import refuse_no_filter, spec_of
 from vnetd.service.port_wishes import PortWishes
 from vnetd.service.registry import Registry
 from vnetd.service.views import Added, Attached, Caller, PortView
+from vnetd.xmlcodec.documents import Usage
 
 LEFT = "the connection it was tied to is gone"
 
@@ -57,6 +60,17 @@ class PortService:
     def get(self, ref: str) -> PortView:
         """One port by UUID or device. Raises ``NotFound``."""
         return self.objects.get(ref).view()
+
+    def usage(self, network: NetworkObject) -> Usage:
+        """How many ports a network has, on each device of its pool."""
+        ports = self._ports.of(network)
+        return Usage(len(ports), Counter(device for port in ports for device in devices_of(port.record)))
+
+    def describe(self, uuid: UUID, format: str) -> str:
+        """A port's document as ``xml`` or ``json``, with what it has from its port group and network."""
+        port = self._ports.find(uuid)
+        assert port.network.live is not None
+        return describe_port(port.record, port.network.live, format)
 
     async def attach(self, caller: Caller, network: str, spec: Options) -> Attached:
         """Attach a guest; see ``model.port`` for kinds and keys.

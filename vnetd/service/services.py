@@ -42,6 +42,7 @@ class ServiceRoot:
         self.switches = SwitchService(self._loop, self._notices)
         self.switches.bridges_of_networks = self.networks.bridges
         self.networks.bridges_of_switches = self.switches.bridges
+        self.networks.usage = self.ports.usage
         self.diagnosis = DiagnosisService(self._loop, self.networks, self.filters, self.ports)
         self.networks.detach_ports = self.ports.detach_all
         self.filters.switched = self.ports.refiltered

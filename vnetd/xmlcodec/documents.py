@@ -18,6 +18,7 @@ from vnetd.xmlcodec.filter import binding_from_xml, binding_to_xml, filter_from_
 from vnetd.xmlcodec.metadata import canonical_metadata
 from vnetd.xmlcodec.native import describe, from_json, load_object, to_json
 from vnetd.xmlcodec.network import network_from_xml, network_to_xml
+from vnetd.xmlcodec.network_writer import Usage
 from vnetd.xmlcodec.networkport import port_from_xml, port_to_xml
 from vnetd.xmlcodec.parsed import Parsed
 from vnetd.xmlcodec.reader import place
@@ -25,6 +26,7 @@ from vnetd.xmlcodec.xml import SPACE, parse_xml
 
 __all__ = [
     "Parsed",
+    "Usage",
     "binding_to_json",
     "binding_to_xml",
     "filter_to_json",

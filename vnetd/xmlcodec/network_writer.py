@@ -1,5 +1,8 @@
 """A network as libvirt's <network>, in the order of elements and attributes libvirt prints."""
 
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
 from vnetd.model.errors import Unsupported
 from vnetd.model.network import Address, Dhcp, DhcpHost, DhcpRange, Dns, Domain, Lease, Nat, Network, Route
 from vnetd.model.network_modes import MacvtapMode, Mode
@@ -16,21 +19,29 @@ from vnetd.xmlcodec.network_ports_writer import (
 from vnetd.xmlcodec.xml import DNSMASQ, Writer
 
 
-def network_to_xml(network: Network) -> str:
-    """The document, canonical: reading and writing it again changes nothing.
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """Ports of a network that runs: all of them, and those on each of its devices, by name or PCI address."""
+
+    ports: int = 0
+    devices: Mapping[str, int] = field(default_factory=dict)
+
+
+def network_to_xml(network: Network, usage: Usage | None = None) -> str:
+    """The document, canonical: reading and writing it again changes nothing. ``usage`` is shown, and never read.
 
     Raises ``Unsupported`` for mode user, for which libvirt's format has no word.
     """
     if network.mode is Mode.USER:
         raise Unsupported(f"network {network.name}: mode user cannot be said in libvirt's XML: use native JSON")
-    writer = Writer()
-    with writer.element("network", _root_attributes(network)):
+    writer, usage = Writer(), usage or Usage()
+    with writer.element("network", _root_attributes(network, usage)):
         writer.text("name", network.name)
         writer.text("uuid", str(network.uuid) if network.uuid else None)
         writer.text("title", network.title)
         writer.text("description", network.description)
         write_metadata(writer, network)
-        _forward(writer, network)
+        _forward(writer, network, usage)
         _bridge(writer, network)
         if network.mtu:
             writer.empty("mtu", {"size": network.mtu})
@@ -53,15 +64,16 @@ def network_to_xml(network: Network) -> str:
     return str(writer)
 
 
-def _root_attributes(network: Network) -> dict[str, object]:
+def _root_attributes(network: Network, usage: Usage) -> dict[str, object]:
     return {
         "xmlns:dnsmasq": DNSMASQ if network.dnsmasq_options else None,
+        "connections": usage.ports or None,
         "ipv6": network.guest_ipv6 or None,
         "trustGuestRxFilters": network.trust_guest_rx_filters,
     }
 
 
-def _forward(writer: Writer, network: Network) -> None:
+def _forward(writer: Writer, network: Network, usage: Usage) -> None:
     if network.mode is Mode.ISOLATED:
         return
     devices = network.devices
@@ -71,16 +83,17 @@ def _forward(writer: Writer, network: Network) -> None:
         if devices.driver:
             writer.empty("driver", {"name": devices.driver, "model": devices.driver_model})
         _nat(writer, network.nat)
-        _devices(writer, devices)
+        _devices(writer, devices, usage)
 
 
-def _devices(writer: Writer, devices: Devices) -> None:
+def _devices(writer: Writer, devices: Devices, usage: Usage) -> None:
     if devices.pf:
         writer.empty("pf", {"dev": devices.pf})
     for name in devices.interfaces:
-        writer.empty("interface", {"dev": name})
+        writer.empty("interface", {"dev": name, "connections": usage.devices.get(name)})
     for address in devices.pci:
-        writer.empty("address", pci_attributes(address))
+        connections = usage.devices.get(address.text)
+        writer.empty("address", {**pci_attributes(address), "connections": connections})
 
 
 def _nat(writer: Writer, nat: Nat | None) -> None:
