@@ -133,6 +133,7 @@ HONEST: dict[str, bytes] = {
     "link-local IPv6": udp6(LINK_LOCAL, 1000, 2000),
     "IPv6 with an address made of its MAC address": udp6("fd77::5054:ff:fe00:61", 1000, 2000),
     "a DHCPv6 request": udp6(LINK_LOCAL, 546, 547),
+    "where it has moved to": ethernet(MAC, BROADCAST, 0x8035, arp(3, MAC, "0.0.0.0", "0.0.0.0", MAC)),
     "a router solicitation": ipv6("::", ALL_NODES, 58, icmpv6(133)),
     "advertising itself": ipv6(LINK_LOCAL, ALL_NODES, 58, advertisement(LINK_LOCAL)),
 }

@@ -21,6 +21,8 @@ SHARED = "shared"
 LINGER = 60.0
 """Seconds the shared part stays when nobody uses it any more, so that stop and start do not make it anew; 0: none."""
 
+FEW = 8
+"""Chains up to which listing them one by one is faster than listing their table."""
 FAMILIES: tuple[Family, ...] = ("inet", "bridge")
 Spot = tuple[Family, Literal["table", "chain", "set"], str]
 """What an event named: family, kind and name."""
@@ -179,8 +181,13 @@ class RulesKeeper:
     async def _learn(self) -> None:
         try:
             async with self.lock:
-                for family, name in self._ledger.unlearned():
-                    self._ledger.learn(await self._nft.chain(family, name))
+                for family in FAMILIES:
+                    names = [name for of, name in self._ledger.unlearned() if of == family]
+                    if len(names) > FEW:  # each listing of a chain looks at every chain of the table
+                        self._ledger.learn(await self._nft.table(family))
+                    else:
+                        for name in names:
+                            self._ledger.learn(await self._nft.chain(family, name))
         except HostError as error:  # what is not learned yet is learned after the next change
             log.warning("cannot list what was written: %s", error)
         finally:

@@ -1,6 +1,7 @@
 """Which rule of a filter an nftables rule was made of: it travels with the rule and makes no difference to it."""
 
 from collections.abc import Iterable, Iterator
+from copy import deepcopy
 
 from vnetd.plan.rules import Json
 from vnetd.ruleset.filter_resolve import Placed
@@ -10,6 +11,10 @@ class Told(tuple[Json, ...]):
     """The statements of a rule, equal to any other tuple of the same, that know where they come from."""
 
     origin: Placed
+
+    def __deepcopy__(self, memo: dict[int, object]) -> tuple[Json, ...]:
+        """The statements alone: a copy is not of the making of the filter."""
+        return deepcopy(tuple(self), memo)
 
 
 def told(origin: Placed, rules: Iterable[tuple[Json, ...]]) -> Iterator[tuple[Json, ...]]:
