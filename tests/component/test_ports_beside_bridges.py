@@ -353,6 +353,46 @@ async def test_the_host_gets_a_device_beside_its_guests_which_is_healed_and_goes
         assert daemon.host.devices() == before
 
 
+@hastily
+async def test_whatever_call_of_a_start_fails_the_hosts_device_is_gone_and_so_after_the_end_of_the_daemon() -> None:
+    number = 0
+    while True:
+        made = host()
+        async with running(made) as daemon:
+            before = made.devices()
+            document = json.dumps({"name": "lab", **NETWORKS["bridge"], **HOST_SIDE})
+            network = await daemon.services.networks.define(ROOT, document, {})
+            made.before = refusal = Refusal(nth(number))
+            try:
+                await daemon.services.networks.start(ROOT, network.uuid)
+            except VnetError:
+                assert refusal.refused and made.devices() == before
+            else:
+                break
+            made.before = crash(number)
+            with pytest.raises(VnetError):
+                await daemon.services.networks.start(ROOT, network.uuid)
+        async with running(made) as daemon:
+            if view(daemon).active:
+                assert view(daemon).state == "active", view(daemon).problems
+                await daemon.services.networks.stop(ROOT, network.uuid)
+            assert made.devices() == before, f"left over from an end at call {number}"
+        number += 1
+    assert number >= 3
+
+
+@hastily
+async def test_a_host_side_that_lost_its_tag_to_the_end_of_the_daemon_is_known_by_its_name_and_mac() -> None:
+    made = host()
+    async with running(made) as daemon:
+        uuid = await raised(daemon, "bridge", **HOST_SIDE)
+    name = f"vh-{uuid.hex[:12]}"
+    made.perform(SetLink(name, alias=""))
+    async with running(made) as daemon:
+        link = made.link(name)
+        assert link and link.alias == f"vnetd:network:{uuid}" and view(daemon).state == "active"
+
+
 @pytest.mark.parametrize(
     ("fields", "words"),
     [
@@ -513,3 +553,30 @@ async def test_the_link_of_such_a_port_can_be_unplugged(kind: str) -> None:
         assert not plugged()
         await daemon.services.ports.set_link(ROOT, port.uuid, True)
         assert plugged()
+
+
+FINDINGS = {
+    "macvtap": {"device": "device eth1 is up"},
+    "hostdev": {"function": "virtual function 0 of eth1 is there"},
+    "passt": {"passt": "passt of port passt0 serves"},
+}
+
+
+@pytest.mark.parametrize("kind", FINDINGS)
+@hastily
+async def test_an_examination_of_such_a_port_finds_what_it_lies_on_and_no_fault(kind: str) -> None:
+    async with running(host()) as daemon:
+        await raised(daemon, KINDS[kind][0])
+        port = (await plug(daemon, kind, mac=MAC)).port
+        found = await daemon.services.diagnosis.examine(str(port.uuid), {})
+        assert not [one for one in found if one.state == "problem"], found
+        assert FINDINGS[kind].items() <= {one.check: one.text for one in found}.items()
+        asked = await daemon.services.diagnosis.examine(port.device, {"to": "192.0.2.1"})
+        assert "passes no bridge" in asked[-1].text
+        if kind == "passt":
+            daemon.host.before = Refusal(lambda call: call.verb == "passt.start", times=100)
+            daemon.host.passts.die(str(port.uuid))
+            found = await daemon.services.diagnosis.examine(port.device, {})
+            assert [one.text for one in found if one.state == "problem"] == [
+                "passt of port passt0 does not run as it should"
+            ]

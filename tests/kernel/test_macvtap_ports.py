@@ -17,6 +17,7 @@ from support.client import MANAGER, PORT, ROOT, Refused, plain, variant
 from support.netns import Lab, Namespace
 from support.private_bus import client_of, method_call
 from support.site import Administrator, Site
+from support.vnetctl import Vnetctl
 from support.waiting import eventually
 
 MARK = 0x88B5  # an ethertype for experiments (IEEE 802)
@@ -289,3 +290,20 @@ async def test_the_host_reaches_what_is_on_the_card_over_its_own_device_and_gues
     await eventually(lambda: lan.host.ping("192.168.50.1"))
     await finish(admin)
     assert lan.host.link(name) is None
+
+
+async def test_vnetctl_attaches_shows_and_describes_a_macvtap(admin: Administrator, lan: Lan) -> None:
+    await admin.raise_network(network("vepa"))
+    vnetctl = Vnetctl(admin.site.bus.address)
+    made = (await vnetctl.ok("--json", "port", "attach", "lab", "--macvtap", "mv%d", "--mac", ONE, "--owner", "0")).json
+    assert (made["kind"], made["device"], made["result"]["lower"]) == ("macvtap", "mv0", "lan0")
+    assert made["result"]["node"].startswith("/dev/tap")
+    assert "macvtap" in (await vnetctl.ok("port", "list")).out
+    document = (await vnetctl.ok("port", "show", "mv0", "--format", "xml")).out
+    assert "<plug type='direct' dev='lan0' mode='vepa'/>" in document and f"<mac address='{ONE}'/>" in document
+    again = await vnetctl.ok("convert", "-", "--to", "json", stdin=document)
+    assert again.json == (await vnetctl.ok("port", "show", "mv0", "--format", "json")).json
+    live = (await vnetctl.ok("network", "show", "lab", "--format", "xml")).out
+    assert "<network connections='1'>" in live and "<interface dev='lan0' connections='1'/>" in live
+    await vnetctl.ok("port", "detach", "mv0")
+    await finish(admin)

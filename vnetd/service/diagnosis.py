@@ -10,6 +10,7 @@ from vnetd.plan.rules import Count, Fragment, port_owner
 from vnetd.reconcile.loop import Loop
 from vnetd.ruleset.filter_explain import Met, met, words
 from vnetd.service.api import Options
+from vnetd.service.diagnosis_plugs import of_plug
 from vnetd.service.filter_uses import Bound
 from vnetd.service.filters import FilterService
 from vnetd.service.network_object import NetworkObject
@@ -104,7 +105,9 @@ class DiagnosisService:
     async def _of_port(self, port: PortObject, ask: Ask | None) -> AsyncIterator[Finding]:
         for finding in self._of_network(port.network):
             yield finding
-        async for finding in self._of_device(port.name, port.network.bridge):
+        bridged = not (port.record.plug or port.record.kind.inside)
+        device = self._of_device(port.name, port.network.bridge) if bridged else of_plug(self._loop.host, port)
+        async for finding in device:
             yield finding
         if port.problem:
             yield Finding("port", "problem", port.problem)
@@ -114,6 +117,11 @@ class DiagnosisService:
         addresses = await self._addresses(port, bound)
         yield _of_addresses(port, addresses)
         if ask is None:
+            return
+        if not bridged:
+            yield Finding(
+                "path", "unknown", f"what port {port.name} sends passes no bridge of this host: see its network"
+            )
             return
         own = next((one for one in addresses if one.version == ask.other.version), None)
         if bound:

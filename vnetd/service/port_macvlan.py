@@ -32,7 +32,7 @@ class InnerDevice:
             name=record.device,
             kind="ipvlan" if record.kind is PortKind.IPVLAN else "macvlan",
             lower=record.lower,
-            mode=BRIDGE,
+            mode=str(making.network.macvtap_mode or BRIDGE),
             mac=record.mac,
             alias=making.desired.alias,
         )

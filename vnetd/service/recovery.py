@@ -19,6 +19,7 @@ from vnetd.model.networkport import DirectPlug
 from vnetd.model.port import BindingRecord, PortRecord
 from vnetd.plan.kernel import DeleteLink, SetLink
 from vnetd.plan.rules import Fragment
+from vnetd.reconcile.borrowed import BorrowedTarget
 from vnetd.reconcile.loop import Loop
 from vnetd.reconcile.network import NetworkTarget
 from vnetd.service import filters as filter_service
@@ -165,6 +166,11 @@ class Recovery:
             (bridge.name, bridge.mac, bridge.alias)
             for network in self._networks.objects
             if isinstance(network.target, NetworkTarget) and (bridge := network.target.desired.bridge)
+        ]
+        made += [
+            (side.device.name, side.device.mac, side.device.alias)
+            for network in self._networks.objects
+            if isinstance(network.target, BorrowedTarget) and (side := network.target.desired.host_side)
         ]
         made += [
             (port.name, _device_mac(port.record), port.target.desired.alias)
