@@ -87,7 +87,10 @@ _vnetctl_options() {
         "port list") own="--network --device --uuid" ;;
         "port show") own="--format" ;;
         "port attach") own="--veth --tap --device --macvtap --hostdev --passt --forward --netns --guest-device --host-device --address --gateway --owner
-            --group --queues --mac --duplicate-mac --mtu --portgroup --isolated --unplugged --filter --parameter" ;;
+            --group --queues --mac --duplicate-mac --mtu --portgroup --isolated --unplugged --filter --parameter
+            --inbound --outbound" ;;
+        "port move") own="--portgroup" ;;
+        "port limit") own="--inbound --outbound" ;;
         "status ") own="--capabilities" ;;
         "doctor ") own="--to --from --tcp --udp --icmp" ;;
         "convert ") own="--to --lenient" ;;
@@ -125,9 +128,11 @@ _vnetctl_argument() {
         "filter bind 0") _vnetctl_offer < <(_vnetctl_names ports devices | sort -u) ;;
         "filter unbind "*) _vnetctl_offer < <(_vnetctl_names bindings ports) ;;
         "port attach 0") _vnetctl_offer < <(_vnetctl_names networks) ;;
-        "port show 0" | "port link 0" | "port detach "*) _vnetctl_offer < <(_vnetctl_names ports) ;;
+        "port show 0" | "port link 0" | "port move 0" | "port limit 0" | "port isolate 0" | "port detach "*) _vnetctl_offer < <(_vnetctl_names ports) ;;
         "port link 1") _vnetctl_words up down ;;
         "doctor  0") _vnetctl_offer < <(_vnetctl_names ports networks) ;;
+        "port isolate 1") _vnetctl_words on off ;;
+        "port move 1") _vnetctl_offer < <(_vnetctl_names networks) ;;
         "schema  0") _vnetctl_offer < <(_vnetctl_words network switch filter binding port) ;;
     esac
 }
@@ -137,7 +142,7 @@ _vnetctl_verbs() {
         network) _vnetctl_words list show define create plan start stop undefine edit update autostart leases ;;
         switch) _vnetctl_words list show define create start stop undefine confirm edit autostart ;;
         filter) _vnetctl_words list show define undefine edit bind unbind bindings ;;
-        port) _vnetctl_words list show attach link detach ;;
+        port) _vnetctl_words list show attach link move limit isolate detach ;;
     esac
 }
 

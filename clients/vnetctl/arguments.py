@@ -218,6 +218,16 @@ def _port(verbs: Verbs) -> None:
     link = verbs.add("link", ports.link, "plug the guest's cable in or out")
     link.add_argument("port", metavar="PORT", help="UUID or device")
     link.add_argument("state", choices=("up", "down"), help="in or out")
+    move = verbs.add("move", ports.move, "plug a port into another network, or give it another port group")
+    move.add_argument("port", metavar="PORT", help="UUID or device")
+    move.add_argument("network", nargs="?", metavar="NETWORK", help="name or UUID (where it is)")
+    move.add_argument("--portgroup", metavar="NAME", help="the network's port group (its default one)")
+    limit = verbs.add("limit", ports.limit, "limit a port's bandwidth; 0 takes a limit away")
+    limit.add_argument("port", metavar="PORT", help="UUID or device")
+    _limits(limit)
+    isolate = verbs.add("isolate", ports.isolate, "keep a port from other isolated ones, or no longer")
+    isolate.add_argument("port", metavar="PORT", help="UUID or device")
+    isolate.add_argument("state", choices=("on", "off"), help="whether it is isolated")
     detach = verbs.add("detach", ports.detach, "end attachments; a device that vnetd made goes with it")
     detach.add_argument("ports", nargs="+", metavar="PORT", help="UUID or device")
 
@@ -256,6 +266,13 @@ def _attach(attach: ArgumentParser) -> None:
     attach.add_argument("--unplugged", action="store_true", default=None, help="leave the guest's cable unplugged")
     attach.add_argument("--filter", metavar="FILTER", help="filter in force from the first packet on")
     _parameters(attach)
+    _limits(attach)
+
+
+def _limits(command: ArgumentParser) -> None:
+    shape = "AVERAGE[,PEAK[,BURST[,FLOOR]]]"
+    command.add_argument("--inbound", metavar=shape, help="of what the guest receives: KiB/s, the burst in KiB")
+    command.add_argument("--outbound", metavar="AVERAGE[,PEAK[,BURST]]", help="the same of what it sends")
 
 
 def _others(nouns: Any, common: ArgumentParser) -> None:

@@ -22,6 +22,9 @@ LIST = (
 )
 SHOW = (
     *LIST,
+    ("Port group", "port_group"),
+    ("Isolated", "isolated"),
+    ("Bandwidth (KiB/s)", "bandwidth"),
     ("Owner (uid)", "owner"),
     ("Lifetime", "lifetime"),
     ("Link up", "link_up"),
@@ -68,6 +71,40 @@ async def link(session: Session, arguments: Namespace) -> None:
     session.output.done(f"link of port {port['device']} set {arguments.state}", port)
 
 
+async def move(session: Session, arguments: Namespace) -> None:
+    """Plug a port into another network, or give it another port group."""
+    if arguments.network is None and arguments.portgroup is None:
+        raise CommandError("name a network, --portgroup, or both", Exit.USAGE)
+    path = await session.daemon.manager("GetPort", "s", arguments.port)
+    if arguments.network is not None:
+        await session.daemon.call(path, INTERFACE, "Move", "s", arguments.network)
+    if arguments.portgroup is not None:
+        await session.daemon.call(path, INTERFACE, "SetPortgroup", "s", arguments.portgroup)
+    port = await properties(session, path, INTERFACE)
+    session.output.done(f"port {port['device']} is in network {port['network_name']}", port)
+
+
+async def limit(session: Session, arguments: Namespace) -> None:
+    """Limit a port's bandwidth."""
+    from vnetctl.connection import options
+
+    limits = _limits(arguments)
+    if not limits:
+        raise CommandError("nothing is to be limited: give --inbound, --outbound or both", Exit.USAGE)
+    path = await session.daemon.manager("GetPort", "s", arguments.port)
+    await session.daemon.call(path, INTERFACE, "SetBandwidth", "a{sv}", options(limits))
+    port = await properties(session, path, INTERFACE)
+    session.output.done(f"bandwidth of port {port['device']} changed", port)
+
+
+async def isolate(session: Session, arguments: Namespace) -> None:
+    """Keep a port from other isolated ones, or no longer."""
+    path = await session.daemon.manager("GetPort", "s", arguments.port)
+    await session.daemon.call(path, INTERFACE, "SetIsolated", "b", arguments.state == "on")
+    port = await properties(session, path, INTERFACE)
+    session.output.done(f"port {port['device']} is {'' if port['isolated'] else 'not '}isolated", port)
+
+
 async def detach(session: Session, arguments: Namespace) -> None:
     """End attachments."""
 
@@ -105,8 +142,26 @@ def specification(arguments: Namespace) -> dict[str, Any]:
         "owner": None if arguments.owner is None else UInt(_user(arguments.owner)),
         "group": None if arguments.group is None else UInt(_group(arguments.group)),
     }
-    values = {f"parameter.{name}": value for name, value in by_parameter(arguments.parameters).items()}
+    values: dict[str, Any] = _limits(arguments)
+    values |= {f"parameter.{name}": value for name, value in by_parameter(arguments.parameters).items()}
     return {name: value for name, value in (spec | values).items() if value is not None}
+
+
+def _limits(arguments: Namespace) -> dict[str, int]:
+    """``inbound.average`` and so on. Raises ``CommandError`` for what is no number."""
+    found: dict[str, int] = {}
+    for direction, names in (
+        ("inbound", ("average", "peak", "burst", "floor")),
+        ("outbound", ("average", "peak", "burst")),
+    ):
+        texts = (getattr(arguments, direction) or "").split(",")
+        if len(texts) > len(names):
+            raise CommandError(f"--{direction} takes {len(names)} numbers at most", Exit.USAGE)
+        for name, text in zip(names, texts, strict=False):
+            if text and not (text.isascii() and text.isdigit()):
+                raise CommandError(f"--{direction}: {text!r} is no number of KiB", Exit.USAGE)
+            found |= {f"{direction}.{name}": int(text)} if text else {}
+    return found
 
 
 def _kind(arguments: Namespace) -> tuple[str, str | None]:

@@ -404,3 +404,20 @@ async def test_the_bus_can_be_named_by_option(bus: PrivateBus, vnetctl: Vnetctl,
     assert done.out == "lab\n"
     system = {**elsewhere, "DBUS_SYSTEM_BUS_ADDRESS": bus.address}
     assert (await vnetctl.ok("--bus", "system", "network", "list", "--name", environment=system)).out == "lab\n"
+
+
+async def test_a_port_is_moved_limited_and_isolated(vnetctl: Vnetctl, services: FakeServices) -> None:
+    await one_of_each(services)
+    (port,) = services.ports.list()
+    await vnetctl.ok("port", "move", port.device, "other", "--portgroup", "slow")
+    await vnetctl.ok("port", "limit", port.device, "--inbound", "4096,,512,0", "--outbound", "100")
+    await vnetctl.ok("port", "isolate", str(port.uuid), "on")
+    assert called(services, "move") == [(port.uuid, "other")]
+    assert called(services, "set_port_group") == [(port.uuid, "slow")]
+    limits = {"inbound.average": 4096, "inbound.burst": 512, "inbound.floor": 0, "outbound.average": 100}
+    assert called(services, "set_bandwidth") == [(port.uuid, limits)]
+    assert called(services, "set_isolated") == [(port.uuid, True)]
+    shown = (await vnetctl.ok("port", "show", port.device)).lines
+    assert ["Isolated:", "yes"] in shown and ["Port", "group:", "slow"] in shown
+    for wrong in (("move", port.device), ("limit", port.device), ("limit", port.device, "--inbound", "fast")):
+        assert (await vnetctl("port", *wrong)).code == 2

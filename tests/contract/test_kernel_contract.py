@@ -153,6 +153,14 @@ async def test_a_port_can_be_plugged_isolated_raised_and_taken_out(kernel: Kerne
     assert port is not None and port.master == 0
 
 
+async def test_a_port_that_changes_its_bridge_is_isolated_no_more(kernel: Kernel) -> None:
+    await kernel.apply([BRIDGE, replace(BRIDGE, name="virbr1"), *_veth()])
+    await kernel.apply([SetLink("vport", master="virbr0"), SetLink("vport", isolated=True)])
+    await kernel.apply([SetLink("vport", master="virbr1")])
+    link, bridge = await kernel.link("vport"), await kernel.link("virbr1")
+    assert link is not None and bridge is not None and (link.master, link.isolated) == (bridge.index, False)
+
+
 async def test_a_port_cannot_join_a_bridge_that_does_not_exist(kernel: Kernel) -> None:
     await kernel.apply(_veth())
     error = await refused(kernel, SetLink("vport", master="virbr0"))

@@ -343,6 +343,14 @@ class FakePorts:
         self.world.record("set_bandwidth", caller, uuid, dict(limits))
         self.world.change("port", uuid, bandwidth=dict(limits))
 
+    async def move(self, caller: Caller, uuid: UUID, network: str) -> None:
+        self.world.record("move", caller, uuid, network)
+        self.world.change("port", uuid, network_name=network)
+
+    async def set_port_group(self, caller: Caller, uuid: UUID, group: str) -> None:
+        self.world.record("set_port_group", caller, uuid, group)
+        self.world.change("port", uuid, portgroup=group)
+
     async def set_isolated(self, caller: Caller, uuid: UUID, isolated: bool) -> None:
         self.world.record("set_isolated", caller, uuid, isolated)
         self.world.change("port", uuid, isolated=isolated)

@@ -373,7 +373,8 @@ class MemoryKernel:
         entry = self._entry(want, want.name)
         changes: dict[str, object] = {"mac": want.mac, "mtu": want.mtu, "alias": want.alias, "up": want.up}
         changes["master"] = self._master(want)
-        changes["isolated"] = want.isolated
+        joins = changes["master"] is not None and changes["master"] != entry.link.master
+        changes["isolated"] = False if joins and want.isolated is None else want.isolated
         if want.stp is not None or want.forward_delay is not None:
             changes["bridge"] = _bridge(entry.link, want)
         if want.isolated is not None and not (changes["master"] or entry.link.master):

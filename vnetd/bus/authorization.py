@@ -83,6 +83,7 @@ ACCESS: Mapping[str, Mapping[str, Access]] = {
         "SetLink": _CHANGE,
         "SetBandwidth": _CHANGE,
         "SetIsolated": _CHANGE,
+        "SetPortgroup": _CHANGE,
         "GetAddresses": _READ,
     },
     contracts.BINDING: {"Delete": _CHANGE},

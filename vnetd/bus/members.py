@@ -126,6 +126,7 @@ class PortMembers:
             "SetLink": self.set_link,
             "SetBandwidth": self.set_bandwidth,
             "SetIsolated": self.set_isolated,
+            "SetPortgroup": self.set_port_group,
             "GetAddresses": self.get_addresses,
         }
 
@@ -147,8 +148,13 @@ class PortMembers:
         await self._ports.set_link(call.caller, call.uuid, call.values[0])
         return DONE
 
-    def move(self, _: Call) -> Reply:
-        raise Unsupported("this version of vnetd cannot move a port; detach it and attach it to the other network")
+    async def move(self, call: Call) -> Reply:
+        await self._ports.move(call.caller, call.uuid, call.values[0])
+        return DONE
+
+    async def set_port_group(self, call: Call) -> Reply:
+        await self._ports.set_port_group(call.caller, call.uuid, call.values[0])
+        return DONE
 
     async def set_bandwidth(self, call: Call) -> Reply:
         await self._ports.set_bandwidth(call.caller, call.uuid, decode_spec(call.values[0]))

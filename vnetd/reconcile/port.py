@@ -53,6 +53,7 @@ class DesiredPort:
     shaping: Shaping | None = None
     plug: Stacked | FunctionUse | PasstInstance | Inside | None = None
     """What a port that joins no bridge needs instead; its ``bridge`` is empty."""
+    place: Fragment = EMPTY
 
 
 class Watcher(Protocol):
@@ -65,6 +66,11 @@ class Watcher(Protocol):
     def tampered(self, uuid: str, text: str) -> None:
         """Who holds its tap did what only a hostile holder does; the port was set down."""
         ...
+
+
+def place_owner(uuid: str) -> str:
+    """Owner of the rules a port has for its place in a network, whatever its filter."""
+    return f"place:{uuid}"
 
 
 def plan_port(want: DesiredPort, have: Link, bridge: Link) -> list[tuple[str, SetLink]]:
@@ -94,10 +100,12 @@ class PortTarget:
 
     def __init__(self, loop: Loop, desired: DesiredPort, watcher: Watcher) -> None:
         self.key = port_owner(desired.uuid)
+        self.place_key = place_owner(desired.uuid)
         self.lock = asyncio.Lock()
         self.desired = desired
         self.shaper = Shaper(loop, self.key)
         self._placed = False
+        self._resumed = False
         self._index = 0  # of the device, once it was seen
         self._host = loop.host
         self._rules = loop.rules
@@ -106,10 +114,7 @@ class PortTarget:
 
     async def converge(self) -> tuple[str, ...]:
         """Filter first, then the device: limited, in the bridge, up, isolated as wanted."""
-        repaired: list[str] = []
-        if (self._rules.fragment(self.key) or EMPTY) != self.desired.fragment:
-            await self._rules.put({self.key: self.desired.fragment})
-            repaired.append("filter")
+        repaired = await self._write_rules()
         device = await self._find(repaired)
         if device is None or await self._deserted(device):
             self._gone()
@@ -127,6 +132,17 @@ class PortTarget:
         self._placed = True
         return tuple(dict.fromkeys((*repaired, *(what for what, _ in steps))))
 
+    async def _write_rules(self) -> list[str]:
+        wanted = {"filter": (self.key, self.desired.fragment), "rules": (self.place_key, self.desired.place)}
+        differing = {
+            what: (owner, fragment)
+            for what, (owner, fragment) in wanted.items()
+            if (self._rules.fragment(owner) or EMPTY) != fragment
+        }
+        if differing:
+            await self._rules.put(dict(differing.values()))
+        return list(differing)
+
     async def take_down(self) -> None:
         """Take the port out: the device vnetd made is deleted, another's leaves the bridge; rules go last."""
         removal: Operation
@@ -143,10 +159,11 @@ class PortTarget:
     async def clear(self) -> None:
         """The device is gone: what remains of the port goes too, its rules last."""
         await self.shaper.clear(self.desired.shaping)
-        await self._rules.put({self.key: None})
+        await self._rules.put({self.key: None, self.place_key: None})
 
     def doubt(self) -> None:
-        """Nothing is known of what an earlier run of the daemon left."""
+        """Nothing is known of what an earlier run of the daemon left; it may have ended while it moved the port."""
+        self._resumed = True
         self.shaper.doubt()
 
     def refilter(self, fragment: Fragment) -> None:
@@ -197,7 +214,7 @@ class PortTarget:
         return bool(device and bridge and device.master == bridge.index)
 
     def _refuse_foreign_master(self, device: Link, bridge: Link) -> None:
-        if device.master and device.master != bridge.index and not self._placed:
+        if device.master and device.master != bridge.index and not (self._placed or self._resumed):
             raise InUse(f"device {device.name} belongs to another bridge already: take it out first")
 
     def _gone(self) -> None:

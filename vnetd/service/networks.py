@@ -37,6 +37,7 @@ class NetworkService:
         self.bridges_of_switches: Callable[[], dict[str, str]] = dict
         self.usage: Callable[[NetworkObject], Usage]
         self.detach_ports: Callable[[NetworkObject], Awaitable[tuple[str, ...]]]
+        self.follow_ports: Callable[[NetworkObject], Awaitable[None]]
         self._loop = loop
         self._store = loop.host.store
         self._notices = notices
@@ -292,6 +293,7 @@ class NetworkService:
                 if config:
                     await self._take_back(known, before, failure)
                 raise
+            await self.follow_ports(known)
         self._notices.tell(Changed("network", known.view()))
 
     async def _keep(self, known: NetworkObject, definition: Network) -> None:

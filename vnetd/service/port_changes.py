@@ -8,8 +8,11 @@ from collections.abc import Mapping
 
 from vnetd.model.errors import Denied, VnetError
 from vnetd.model.port import PortRecord
+from vnetd.reconcile.healer import Healer
+from vnetd.reconcile.port import DesiredPort
 from vnetd.service import reservations
 from vnetd.service.filters import FilterService
+from vnetd.service.network_object import NetworkObject
 from vnetd.service.notices import Notices
 from vnetd.service.port_lifecycle import PortLifecycle
 from vnetd.service.port_object import PortObject, PortTable
@@ -25,9 +28,16 @@ class PortChanges:
     """Changes properties of whole ports."""
 
     def __init__(
-        self, notices: Notices, ports: PortTable, filters: FilterService, wishes: PortWishes, lifecycle: PortLifecycle
+        self,
+        notices: Notices,
+        healer: Healer,
+        ports: PortTable,
+        filters: FilterService,
+        wishes: PortWishes,
+        lifecycle: PortLifecycle,
     ) -> None:
         self._notices = notices
+        self._healer = healer
         self._ports = ports
         self._filters = filters
         self._wishes = wishes
@@ -56,33 +66,67 @@ class PortChanges:
             record = with_class(validated(PortRecord, {**dict(port.record), **fields}), port.network)
             if record == port.record:
                 return False
-            await self._realise(port, record)
+            await self._realise(port, record, port.network)
         self._notices.tell(Changed("port", port.view()))
         return True
 
-    async def _realise(self, port: PortObject, record: PortRecord) -> None:
-        desired, before = self._wishes.desired(record, port.network), port.record
-        await self._lifecycle.save(record)
-        port.record, port.target.desired = record, desired
-        try:
-            await reservations.hold(port.network, record)
-            await port.target.converge()
-        except BaseException as failure:
-            await self._go_back(port, before, failure)
-            raise
-        self._wishes.note_use(record, port.network)
+    async def place(self, port: PortObject, record: PortRecord, network: NetworkObject) -> None:
+        """Make the record that of the port, in ``network``, which may be another than its own; both are locked."""
+        async with port.target.lock, self._filters.changing:
+            self._ports.refuse_gone(port)
+            await self._realise(port, record, network)
 
-    async def _go_back(self, port: PortObject, before: PortRecord, failure: BaseException) -> None:
+    async def follow(self, network: NetworkObject) -> None:
+        """The network is another now: what its ports get from it by reference is too."""
+        for port in self._ports.of(network):
+            try:
+                async with port.target.lock, self._filters.changing:
+                    desired = self._wishes.desired(port.record, network)
+                    if desired == port.target.desired or self._ports.kept.by_uuid(port.uuid) is not port:
+                        continue
+                    port.target.desired = desired
+                    await port.target.converge()
+            except VnetError as error:
+                log.warning("port %s cannot follow network %s: %s", port.name, network.name, error)
+                self._healer.touch(port.target.key)
+            self._notices.tell(Changed("port", port.view()))
+
+    async def _realise(self, port: PortObject, record: PortRecord, network: NetworkObject) -> None:
+        before, former = port.record, port.network
+        desired = self._wishes.desired(record, network)
+        await self._lifecycle.save(record)
+        try:
+            self._set(port, record, network, desired)
+            await reservations.hold(network, record)
+            await port.target.converge()
+            if network is not former:
+                await reservations.release(former, port.uuid)
+        except BaseException as failure:
+            await self._go_back(port, before, former, failure)
+            raise
+        self._wishes.note_use(record, network)
+
+    async def _go_back(
+        self, port: PortObject, before: PortRecord, former: NetworkObject, failure: BaseException
+    ) -> None:
         if port.record.tampered != before.tampered:  # what its holder did meanwhile was done
             done = {"tampered": port.record.tampered, "blocked": port.record.blocked}
             before = before.model_copy(update=done)
-        port.record, port.target.desired = before, self._wishes.desired(before, port.network)
+        network = port.network
+        self._set(port, before, former, self._wishes.desired(before, former))
         try:
             await self._lifecycle.save(before)
-            await reservations.hold(port.network, before)
+            await reservations.hold(former, before)
             await port.target.converge()
+            if network is not former:
+                await reservations.release(network, port.uuid)
         except VnetError as error:
             failure.add_note(f"and going back failed: {error}")
+
+    def _set(self, port: PortObject, record: PortRecord, network: NetworkObject, desired: DesiredPort) -> None:
+        port.record, port.target.desired = record, desired
+        if port.network is not network:
+            self._ports.move(port, network)
 
 
 def refuse_stranger(caller: Caller, port: PortObject) -> None:

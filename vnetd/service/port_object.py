@@ -104,6 +104,12 @@ class PortTable:
         self.kept.add(port)
         port.network.ports = (*port.network.ports, port.uuid)
 
+    def move(self, port: PortObject, network: NetworkObject) -> None:
+        """It is in this network now."""
+        port.network.ports = tuple(uuid for uuid in port.network.ports if uuid != port.uuid)
+        port.network = network
+        network.ports = (*network.ports, port.uuid)
+
     def remove(self, port: PortObject) -> None:
         """It is no more."""
         self.attaching.discard(port)

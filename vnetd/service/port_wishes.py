@@ -8,6 +8,7 @@ from vnetd.plan.shaping import shaping_of
 from vnetd.reconcile.desired import alias_of
 from vnetd.reconcile.port import DesiredPort
 from vnetd.ruleset.introduction import introducing
+from vnetd.ruleset.isolation import isolation_fragment
 from vnetd.service.filter_uses import Bound
 from vnetd.service.filters import FilterService
 from vnetd.service.naming import host_side_mac
@@ -46,6 +47,7 @@ class PortWishes:
             fragment=self._fragment(record, network),
             shaping=shaping_of(str(record.uuid), record.limits),
             plug=plug_of(record, network.live),
+            place=isolation_fragment(record.device) if isolated and not record.plug else EMPTY,
         )
 
     def note_use(self, record: PortRecord, network: NetworkObject) -> None:

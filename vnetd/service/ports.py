@@ -3,12 +3,13 @@
 import asyncio
 import logging
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
 from uuid import UUID
 
 from vnetd.model.errors import Busy, Invalid
 from vnetd.model.port import PortKind, PortRecord, PortSpec
-from vnetd.plan.rules import EMPTY, Fragment
+from vnetd.plan.rules import EMPTY
 from vnetd.reconcile.loop import Loop
 from vnetd.service.api import Options
 from vnetd.service.bandwidth import changed, refuse_unable
@@ -19,6 +20,7 @@ from vnetd.service.port_changes import PortChanges, refuse_stranger
 from vnetd.service.port_document import describe_port
 from vnetd.service.port_introductions import Introductions
 from vnetd.service.port_lifecycle import PortLifecycle
+from vnetd.service.port_moves import PortMoves
 from vnetd.service.port_object import PortObject, PortTable
 from vnetd.service.port_plugs import devices_of, kind_for
 from vnetd.service.port_records import PortRecords
@@ -45,7 +47,8 @@ class PortService:
         self._naming = asyncio.Lock()
         wishes = PortWishes(filters)
         self._lifecycle = PortLifecycle(loop, notices, self._ports, filters, wishes)
-        self._changes = PortChanges(notices, self._ports, filters, wishes, self._lifecycle)
+        self._changes = PortChanges(notices, loop.healer, self._ports, filters, wishes, self._lifecycle)
+        self._moves = PortMoves(notices, self._ports, self._changes)
         self._introductions = Introductions(loop.host, self._ports, self._changes)
 
     @property
@@ -91,7 +94,7 @@ class PortService:
         """Take a port out; a device vnetd made is deleted. Raises ``NotFound`` and ``Denied``."""
         port = self._ports.find(uuid)
         refuse_stranger(caller, port)
-        async with port.network.lock:
+        async with self._settled(port):
             await self._lifecycle.detach(port)
         log.info("port %s detached by uid %d (pid %d)", port.name, caller.uid, caller.pid)
 
@@ -122,6 +125,18 @@ class PortService:
         """Whether the port shall reach no other isolated port, while its guest runs."""
         await self._changes.change(caller, self._ports.find(uuid), isolated=isolated)
 
+    async def move(self, caller: Caller, uuid: UUID, network: str) -> None:
+        """Plug a port into another network, named by name or UUID, while its guest runs. See ``PortMoves``."""
+        await self._moves.move(caller, self._ports.find(uuid), self._networks.get(network))
+
+    async def set_port_group(self, caller: Caller, uuid: UUID, group: str) -> None:
+        """Give a port the settings of another port group of its network; empty: of the default one."""
+        await self._moves.regroup(caller, self._ports.find(uuid), group)
+
+    async def follow(self, network: NetworkObject) -> None:
+        """The network was changed while it runs: so are its ports."""
+        await self._changes.follow(network)
+
     async def detach_all(self, network: NetworkObject) -> tuple[str, ...]:
         """Take every port of a network out (it stops); called with the network's lock held.
 
@@ -136,11 +151,11 @@ class PortService:
                 failures.append(f"port {port.name}: {result}")
         return tuple(failures)
 
-    def restore(self, record: PortRecord, network: NetworkObject) -> tuple[PortObject, Fragment]:
-        """Take over a port of an earlier run; returns it with its rules."""
+    def restore(self, record: PortRecord, network: NetworkObject) -> PortObject:
+        """Take over a port of an earlier run."""
         port = self._lifecycle.object(record, network)
         self._lifecycle.adopt(port)
-        return port, port.target.desired.fragment
+        return port
 
     def connections(self) -> frozenset[str]:
         """Those that ports end with."""
@@ -170,6 +185,17 @@ class PortService:
         """Wait for ports that are being forgotten, or get to know their guests."""
         await self._introductions.close()
         await self._lifecycle.close()
+
+    @asynccontextmanager
+    async def _settled(self, port: PortObject) -> AsyncIterator[None]:
+        """The port with the lock of the network it is in, also if it was being moved. Raises ``NotFound``."""
+        while True:
+            network = port.network
+            async with network.lock:
+                self._ports.refuse_gone(port)
+                if port.network is network:
+                    yield
+                    return
 
     async def _attach(self, caller: Caller, network_ref: str, spec: PortSpec) -> Attached:
         network = self._networks.get(network_ref)

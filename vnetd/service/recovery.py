@@ -138,12 +138,13 @@ class Recovery:
                 self._stale.append(record)
                 continue
             try:
-                port, fragment = self._ports.restore(record, network)
+                port = self._ports.restore(record, network)
             except VnetError as error:
                 log.error("port %s keeps the rules it has: %s", record.device, error)
                 self._all_read = False
                 continue
-            fragments[port.target.key] = fragment
+            fragments[port.target.key] = port.target.desired.fragment
+            fragments[port.target.place_key] = port.target.desired.place
         return fragments
 
     async def _take_over_bindings(self) -> dict[str, Fragment]:

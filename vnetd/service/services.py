@@ -45,6 +45,7 @@ class ServiceRoot:
         self.networks.usage = self.ports.usage
         self.diagnosis = DiagnosisService(self._loop, self.networks, self.filters, self.ports)
         self.networks.detach_ports = self.ports.detach_all
+        self.networks.follow_ports = self.ports.follow
         self.filters.switched = self.ports.refiltered
         self.filters.learning.leases = self._leases_of
 
@@ -143,7 +144,7 @@ class ServiceRoot:
             return self.switches.objects.by_uuid(UUID(uuid))
         if kind == "network":
             return self.networks.objects.by_uuid(UUID(uuid))
-        return self.ports.objects.by_uuid(UUID(uuid)) if kind == "port" else None
+        return self.ports.objects.by_uuid(UUID(uuid)) if kind in {"port", "place"} else None
 
     def _leases_changed(self, uuid: str) -> None:
         one = self._object(f"network:{uuid}")
