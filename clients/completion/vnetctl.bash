@@ -59,7 +59,7 @@ _vnetctl_value() {
         --netns) _vnetctl_offer < <(_vnetctl_names namespaces) ;;
         --owner) _vnetctl_offer < <(compgen -u) ;;
         --group) _vnetctl_offer < <(compgen -g) ;;
-        --tap | --guest-device | --host-device | --mac | --mtu | --parameter | --parent-index | --confirm) ;;
+        --tap | --guest-device | --host-device | --mac | --mtu | --parameter | --parent-index | --confirm | --vlan) ;;
         --from | --tcp | --udp) ;;
         *) return 1 ;;
     esac
@@ -87,7 +87,7 @@ _vnetctl_options() {
         "port list") own="--network --device --uuid" ;;
         "port show") own="--format" ;;
         "port attach") own="--veth --tap --device --macvtap --hostdev --passt --forward --netns --guest-device --host-device --address --gateway --owner
-            --group --queues --mac --duplicate-mac --mtu --portgroup --isolated --unplugged --filter --parameter
+            --group --queues --mac --duplicate-mac --mtu --portgroup --vlan --isolated --unplugged --filter --parameter
             --inbound --outbound" ;;
         "port move") own="--portgroup" ;;
         "port limit") own="--inbound --outbound" ;;
@@ -174,7 +174,8 @@ _vnetctl() {
             --bus) bus=(--bus "${words[++index]}") ;;
             --bus=*) bus=("$word") ;;
             --to | --from | --tcp | --udp | --format | --network | --filter | --netns | --owner | --group | --tap | \
-                --guest-device | --host-device | --mac | --mtu | --parameter | --parent-index | --confirm) ((index++)) ;;
+                --guest-device | --host-device | --mac | --mtu | --parameter | --parent-index | --confirm | \
+                --vlan) ((index++)) ;;
             --device) [[ $verb == attach ]] && ((index++)) ;;
             -?*) ;;
             *)

@@ -259,6 +259,12 @@ def _attach(attach: ArgumentParser) -> None:
     attach.add_argument("--mac", type=_mac, metavar="MAC", help="the guest's MAC address (made up)")
     attach.add_argument("--mtu", type=int, metavar="BYTES", help="largest packet (the network's)")
     attach.add_argument("--portgroup", metavar="NAME", help="the network's port group (its default one)")
+    attach.add_argument(
+        "--vlan",
+        action="append",
+        metavar="ID[:untagged|:tagged]",
+        help="VLAN of the port, on a bridge that filters; given again it makes a trunk, :… marks its native one",
+    )
     attach.add_argument("--isolated", action="store_true", default=None, help="keep it from other isolated ports")
     attach.add_argument(
         "--duplicate-mac", action="store_true", default=None, help="let it share the MAC of another port"

@@ -135,6 +135,7 @@ def specification(arguments: Namespace) -> dict[str, Any]:
         "mtu": None if arguments.mtu is None else UInt(arguments.mtu),
         "filter": arguments.filter,
         "portgroup": arguments.portgroup,
+        "vlan": arguments.vlan,
         "isolated": arguments.isolated,
         "link": False if arguments.unplugged else None,
         "forwards": arguments.forward,

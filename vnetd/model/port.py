@@ -9,7 +9,7 @@ from pydantic import BeforeValidator, Field, model_validator
 from vnetd.model.base import IfName, IfTemplate, IPAddress, IPInterface, Mac, Mtu, Text, UnicastMac, Value
 from vnetd.model.filter import Parameters
 from vnetd.model.functions import FunctionUse
-from vnetd.model.network_ports import Bandwidth
+from vnetd.model.network_ports import Bandwidth, Vlan
 from vnetd.model.networkport import Plug
 from vnetd.model.user_forward import UserForward, parse_forward
 
@@ -46,6 +46,25 @@ def _several(value: object) -> object:
     return (value,) if isinstance(value, str) else value
 
 
+def _vlan(value: object) -> object:
+    """VLANs as people give them: ``30``, or several texts ``30``, ``10:untagged``, ``10:tagged`` for a trunk."""
+    if value is None or isinstance(value, Vlan | dict):
+        return value
+    texts = [str(value)] if isinstance(value, int | str) else value
+    if isinstance(value, bool) or not isinstance(texts, list | tuple):
+        raise ValueError("a VLAN's number is needed, or a list such as '30', '10:untagged'")
+    return {"tags": tuple(_vlan_tag(str(text)) for text in texts), "trunk": True if len(texts) > 1 else None}
+
+
+def _vlan_tag(text: str) -> dict[str, object]:
+    number, _, native = text.partition(":")
+    if not (number.isascii() and number.isdecimal()):
+        raise ValueError(
+            f"{text[:20]!r} is no VLAN: a number is needed, with ':untagged' or ':tagged' for the native one"
+        )
+    return {"id": int(number), "native": native or None}
+
+
 class PortSpec(Value):
     """A wanted port. ``device`` may hold one ``%d``; ``netns`` is a name, an absolute path or a process id.
 
@@ -54,7 +73,8 @@ class PortSpec(Value):
     host's device ``lower``, by default the network's forward device.
     ``owner`` and ``group`` are the numeric ids that may open a persistent tap, by default the caller's uid; whether it
     has one queue or more is fixed when it is made. ``mac`` is the guest's; no two ports of a network have the same
-    unless ``duplicate_mac``. ``portgroup`` names one of the network's, by default its default one; ``bandwidth`` is
+    unless ``duplicate_mac``. ``vlan``: on a bridge that filters; by default the port group's, else the network's.
+    ``portgroup`` names one of the network's, by default its default one; ``bandwidth`` is
     the port group's unless said, ``isolated`` the network's ``isolated_ports``.
     ``link``: whether the guest's cable is plugged. With ``learn_mac`` the guest's first packet tells its ``mac``, and
     nothing passes before. With ``lifetime`` connection it ends when the caller leaves the bus.
@@ -76,6 +96,7 @@ class PortSpec(Value):
     filter: Text | None = None
     parameters: Parameters = Field(default_factory=dict)
     portgroup: Text | None = None
+    vlan: Annotated[Vlan | None, BeforeValidator(_vlan)] = None
     isolated: bool | None = None
     link: bool = True
     lifetime: Lifetime = Lifetime.EXPLICIT
@@ -116,6 +137,7 @@ class PortRecord(Value):
     filter: Text | None = None
     parameters: Parameters = Field(default_factory=dict)
     portgroup: Text | None = None
+    vlan: Vlan | None = None
     isolated: bool | None = None
     link: bool = True
     unseen: bool = False

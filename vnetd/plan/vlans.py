@@ -20,7 +20,7 @@ def memberships(vlan: Vlan) -> frozenset[PortVlan]:
     for tag in vlan.tags:
         if tag.id in RESERVED:
             raise Invalid(f"VLAN {tag.id} is reserved: a port can be in 1 to 4094")
-    if not vlan.trunk:
+    if not (vlan.trunk or vlan.tags[0].native):
         return frozenset({PortVlan(vlan.tags[0].id, pvid=True, untagged=True)})
     return frozenset(
         PortVlan(tag.id, pvid=tag.native is not None, untagged=tag.native == "untagged") for tag in vlan.tags

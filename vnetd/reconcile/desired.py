@@ -42,7 +42,6 @@ def refuse_unrealised(network: Network) -> None:
         (network.forwards and network.mode is not Mode.USER, "port forwards (forwards)"),
         (network.access, "access lists (access)"),
         (network.virtualport, f"a virtual port of type {network.virtualport and network.virtualport.type}"),
-        (network.mode is Mode.BRIDGE and network.vlan, "VLANs of ports (<vlan>)"),
         (
             network.bandwidth and not network.mode.has_bridge,
             "a limit without a bridge of its own (<bandwidth>)",

@@ -9,13 +9,14 @@ import logging
 from dataclasses import dataclass, replace
 from typing import Protocol
 
-from vnetd.model.errors import HostError, InUse
+from vnetd.model.errors import HostError, InUse, Unsupported
 from vnetd.model.functions import FunctionUse
-from vnetd.plan.kernel import DeleteLink, Link, Operation, SetLink
+from vnetd.plan.kernel import DeleteLink, Link, Operation, PortVlan, SetLink
 from vnetd.plan.macvtap import Stacked
 from vnetd.plan.passt import PasstInstance
 from vnetd.plan.rules import EMPTY, Fragment, port_owner
 from vnetd.plan.shaping import Shaping, shaping_of
+from vnetd.plan.vlans import default_membership, plan_vlans
 from vnetd.reconcile.identity import recovered
 from vnetd.reconcile.loop import Loop
 from vnetd.reconcile.shaping import Shaper
@@ -36,6 +37,8 @@ class Inside:
 class DesiredPort:
     """A port in kernel terms. ``alias`` is empty for a device vnetd did not make, which is never deleted.
 
+    ``vlans`` are those it takes part in, ``None``: whatever the bridge gives it.
+
     ``mac`` is that of the host's side, ``None`` if it is not vnetd's to set. A ``fleeting`` one is a tap that goes with
     the last of its queues.
     """
@@ -51,6 +54,7 @@ class DesiredPort:
     up: bool = True
     fleeting: bool = False
     shaping: Shaping | None = None
+    vlans: frozenset[PortVlan] | None = None
     plug: Stacked | FunctionUse | PasstInstance | Inside | None = None
     """What a port that joins no bridge needs instead; its ``bridge`` is empty."""
     place: Fragment = EMPTY
@@ -73,9 +77,14 @@ def place_owner(uuid: str) -> str:
     return f"place:{uuid}"
 
 
-def plan_port(want: DesiredPort, have: Link, bridge: Link) -> list[tuple[str, SetLink]]:
-    """Steps that put a port's device where it belongs; names of what is repaired beside them."""
-    steps: list[tuple[str, SetLink]] = []
+def plan_port(
+    want: DesiredPort, have: Link, bridge: Link, vlans: frozenset[PortVlan] = frozenset()
+) -> list[tuple[str, Operation]]:
+    """Steps that put a port's device where it belongs; names of what is repaired beside them.
+
+    ``vlans`` are those it takes part in now. One that joins is up only once it is out of the bridge's default one.
+    """
+    steps: list[tuple[str, Operation]] = []
     if have.up and not want.up:
         steps.append((f"port {want.device}", SetLink(want.device, up=False)))
     if want.mac is not None and have.mac != want.mac:
@@ -83,13 +92,18 @@ def plan_port(want: DesiredPort, have: Link, bridge: Link) -> list[tuple[str, Se
     if want.mtu is not None and have.mtu != want.mtu:
         steps.append((f"MTU of port {want.device}", SetLink(want.device, mtu=want.mtu)))
     moves = have.master != bridge.index
-    closed = moves and want.isolated and have.up
+    closed = moves and (want.isolated or want.vlans is not None) and have.up
     if moves:
         if closed:  # it joins the bridge as any other port, and is isolated only then
             steps.append((f"port {want.device}", SetLink(want.device, up=False)))
         steps.append((f"port {want.device}", SetLink(want.device, master=want.bridge)))
     if want.isolated if moves else have.isolated != want.isolated:
         steps.append((f"isolation of port {want.device}", SetLink(want.device, isolated=want.isolated)))
+    if want.vlans is not None:
+        given = bridge.bridge.default_pvid if moves and bridge.bridge else None
+        present = default_membership(given or 0) if moves else vlans
+        changes = plan_vlans(want.device, want.vlans, present)
+        steps += [(f"VLANs of port {want.device}", operation) for operation in changes]
     if want.up and (closed or not have.up):
         steps.append((f"port {want.device}", SetLink(want.device, up=True)))
     return steps
@@ -127,7 +141,7 @@ class PortTarget:
         if bridge is None:  # the network's own look brings it back and touches its ports
             return tuple(repaired)
         self._refuse_foreign_master(device, bridge)
-        steps = plan_port(self.desired, device, bridge)
+        steps = plan_port(self.desired, device, bridge, await self._vlans(device, bridge))
         await self._host.kernel.apply([operation for _, operation in steps])
         self._placed = True
         return tuple(dict.fromkeys((*repaired, *(what for what, _ in steps))))
@@ -207,6 +221,17 @@ class PortTarget:
                 self.desired.uuid,
                 f"the holder of {device.name} gave the host's side of it the MAC address {device.mac}",
             )
+
+    async def _vlans(self, device: Link, bridge: Link) -> frozenset[PortVlan]:
+        """Those the device takes part in. Raises ``Unsupported`` if it is to, on a bridge that does not filter."""
+        if self.desired.vlans is None:
+            return frozenset()
+        if bridge.bridge is None or not bridge.bridge.vlan_filtering:
+            raise Unsupported(
+                f"port {device.name} is to be in VLANs, but bridge {bridge.name} does not filter by VLAN: "
+                "use a switch with vlan_filtering"
+            )
+        return await self._host.kernel.port_vlans(device.name)
 
     async def _enslaved(self) -> bool:
         device = await self._host.kernel.link(self.desired.device)

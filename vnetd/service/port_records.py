@@ -2,8 +2,8 @@
 
 from uuid import uuid4
 
-from vnetd.model.errors import Exists, InUse, Invalid, NotFound, Unsupported
-from vnetd.model.network import PortGroup
+from vnetd.model.errors import Denied, Exists, InUse, Invalid, NotFound, Unsupported
+from vnetd.model.network import PortGroup, Vlan
 from vnetd.model.port import Lifetime, PortKind, PortRecord, PortSpec
 from vnetd.reconcile.loop import Loop
 from vnetd.service.naming import free_name, random_mac
@@ -57,6 +57,7 @@ class PortRecords:
                 "guest_device": spec.guest_device,
                 "lower": lower,
                 "portgroup": group.name if group else None,
+                "vlan": _vlan(caller, network, spec, group),
                 "lifetime": spec.lifetime,
                 "connection": _connection(caller, spec),
                 "bandwidth": spec.bandwidth,
@@ -139,6 +140,16 @@ def with_class(record: PortRecord, network: NetworkObject) -> PortRecord:
     """The record with a class for its floor, or none. Raises ``InUse`` if the network has none left."""
     minor = class_for(network, record.uuid) if record.floor else None
     return record.model_copy(update={"floor_class": minor})
+
+
+def _vlan(caller: Caller, network: NetworkObject, spec: PortSpec, group: PortGroup | None) -> Vlan | None:
+    """The port's own VLANs, the port group's, the network's, in this order; only an administrator chooses freely."""
+    assert network.live is not None
+    if spec.vlan and not caller.administrator:
+        raise Denied(
+            f"only root may choose the VLANs of a port: name a port group of network {network.name} that has them"
+        )
+    return spec.vlan or (group.vlan if group else None) or network.live.vlan
 
 
 def port_group(network: NetworkObject, name: str | None) -> PortGroup | None:

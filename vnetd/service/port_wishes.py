@@ -5,6 +5,7 @@ from vnetd.model.network_ports import Bandwidth
 from vnetd.model.port import PortKind, PortRecord
 from vnetd.plan.rules import EMPTY, Fragment, port_owner
 from vnetd.plan.shaping import shaping_of
+from vnetd.plan.vlans import memberships
 from vnetd.reconcile.desired import alias_of
 from vnetd.reconcile.port import DesiredPort
 from vnetd.ruleset.introduction import introducing
@@ -45,6 +46,7 @@ class PortWishes:
             fleeting=record.kind is PortKind.TAP_FD,
             isolated=bool(isolated),
             fragment=self._fragment(record, network),
+            vlans=memberships(record.vlan) if record.vlan else None,
             shaping=shaping_of(str(record.uuid), record.limits),
             plug=plug_of(record, network.live),
             place=isolation_fragment(record.device) if isolated and not record.plug else EMPTY,

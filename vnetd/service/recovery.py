@@ -69,6 +69,7 @@ class Recovery:
         await self._switches.take_over()
         fragments = await self._take_over_networks()
         fragments |= await self._take_over_ports()
+        self._switches.recount()
         fragments |= await self._take_over_bindings()
         await self._look_for_broken()
         await self._loop.rules.adopt(fragments, all_known=self._all_read)

@@ -24,7 +24,7 @@ from vnetd.service.ports import PortService
 from vnetd.service.recovery import Recovery
 from vnetd.service.switch_object import SwitchObject
 from vnetd.service.switches import SwitchService
-from vnetd.service.views import Caller, Changed, Healed, Notice, ObjectKind
+from vnetd.service.views import Added, Caller, Changed, Healed, Notice, ObjectKind, Removed
 
 log = logging.getLogger(__name__)
 
@@ -44,6 +44,9 @@ class ServiceRoot:
         self.networks.bridges_of_switches = self.switches.bridges
         self.networks.usage = self.ports.usage
         self.diagnosis = DiagnosisService(self._loop, self.networks, self.filters, self.ports)
+        self.switches.ports_on = lambda bridge: tuple(port.uuid for port in self._ports_on(bridge))
+        self.switches.activation.carried = self._carried
+        self._notices.subscribe(self._ports_changed)
         self.networks.detach_ports = self.ports.detach_all
         self.networks.follow_ports = self.ports.follow
         self.filters.switched = self.ports.refiltered
@@ -145,6 +148,17 @@ class ServiceRoot:
         if kind == "network":
             return self.networks.objects.by_uuid(UUID(uuid))
         return self.ports.objects.by_uuid(UUID(uuid)) if kind in {"port", "place"} else None
+
+    def _ports_on(self, bridge: str) -> list[PortObject]:
+        return [port for port in self.ports.objects if bridge and port.target.desired.bridge == bridge]
+
+    def _carried(self, bridge: str) -> frozenset[int]:
+        """VLANs the ports on a bridge take part in."""
+        return frozenset(vlan.id for port in self._ports_on(bridge) for vlan in port.target.desired.vlans or ())
+
+    def _ports_changed(self, notice: Notice) -> None:
+        if isinstance(notice, Added | Removed) and notice.kind == "port" and len(self.switches.objects):
+            self._spawn(self.switches.follow_ports())
 
     def _leases_changed(self, uuid: str) -> None:
         one = self._object(f"network:{uuid}")

@@ -68,6 +68,11 @@ class SwitchActivation:
             self._loop.devices.release(target.key)
             self._watch(target)
 
+    def expect(self, known: SwitchObject) -> None:
+        """Have it wanted that its uplinks carry what its ports need now, without acting on it."""
+        if known.target and known.live:
+            known.target.desired = self._desired(known.live)
+
     async def follow(self, known: SwitchObject) -> None:
         """Have its uplinks carry the VLANs its ports take part in now, which is no drift."""
         target = known.target

@@ -49,6 +49,10 @@ class SwitchRecovery:
         for kind in (DEFINITIONS, RUNNING):
             self.whole = self.whole and not await self._store.broken(kind)
 
+    def recount(self) -> None:
+        """Ports have been taken over: uplinks carry their VLANs as they did."""
+        self._switches.recount()
+
     async def tag_unfinished(self) -> None:
         """The end of the daemon may have come between the making of a device and its tag: then it has our MAC."""
         for known in self._switches.objects:

@@ -27,13 +27,14 @@ BRIDGE_TEMPLATE = "switch%d"
 
 
 class SwitchService:
-    """Switches. Implements ``service.api.Switches``. ``bridges_of_networks`` tells whose bridge a name is."""
+    """Switches. Implements ``service.api.Switches``. ``bridges_of_networks`` and ``ports_on`` go by bridge."""
 
     def __init__(self, loop: Loop, notices: Notices) -> None:
         self.objects: Registry[SwitchObject] = Registry("switch")
         self.activation = SwitchActivation(loop)
         self.confirmations = Confirmations(loop.host.kernel, self._lapse)
         self.bridges_of_networks: Callable[[], dict[str, str]] = dict
+        self.ports_on: Callable[[str], tuple[UUID, ...]] = lambda _: ()
         self._loop = loop
         self._store = loop.host.store
         self._notices = notices
@@ -193,6 +194,21 @@ class SwitchService:
             for form in (one.live, one.definition)
             if form and form.bridge
         }
+
+    def recount(self) -> None:
+        """Note which ports are on which switch, and what uplinks are to carry for them; changes nothing."""
+        for known in self.objects:
+            known.ports = self.ports_on(known.current.bridge or "") if known.active else ()
+            self.activation.expect(known)
+
+    async def follow_ports(self) -> None:
+        """Have uplinks carry the VLANs of the ports that are there now."""
+        for known in tuple(self.objects):
+            ports = self.ports_on(known.current.bridge or "") if known.active else ()
+            if known.ports != ports:
+                known.ports = ports
+                self._notices.tell(Changed("switch", known.view()))
+            await self.activation.follow(known)
 
     async def resume(self, known: SwitchObject) -> None:
         """Go on waiting for a confirmation that an earlier run of the daemon waited for; or it is too late."""
