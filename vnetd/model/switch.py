@@ -1,8 +1,17 @@
 """The switch model: a bridge of its own right, with uplinks. Native JSON is this model itself."""
 
+import json
 from typing import Annotated
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import (
+    Field,
+    SerializerFunctionWrapHandler,
+    ValidatorFunctionWrapHandler,
+    WrapSerializer,
+    WrapValidator,
+    field_validator,
+    model_validator,
+)
 
 from vnetd.model.base import IfName, Lines, Mtu, ObjectName, Text, UnicastMac, Uuid, Value
 from vnetd.model.breach import breach
@@ -41,6 +50,23 @@ class Uplink(Value):
         return self.device if self.vlan is None else self.name or f"{self.device}.{self.vlan}"
 
 
+def _by_name(value: object, whole: ValidatorFunctionWrapHandler) -> object:
+    """A device's mere name stands for an uplink of which nothing else is said."""
+    if isinstance(value, str):
+        return Uplink.model_validate({"device": value})
+    # As JSON once more, for what a validator has had in its hands counts as Python's, whose tuples are no lists.
+    return Uplink.model_validate_json(json.dumps(value), strict=True) if isinstance(value, dict) else whole(value)
+
+
+def _name_if_enough(uplink: Uplink, whole: SerializerFunctionWrapHandler) -> object:
+    return uplink.device if uplink == Uplink(device=uplink.device) else whole(uplink)
+
+
+NamedUplink = Annotated[
+    Uplink, WrapValidator(_by_name, json_schema_input_type=IfName | Uplink), WrapSerializer(_name_if_enough)
+]
+
+
 class Switch(Value):
     """One switch, whole. Times in seconds; what is not said is as the kernel makes bridges, with STP off.
 
@@ -65,7 +91,7 @@ class Switch(Value):
     vlan_filtering: bool = False
     default_pvid: Annotated[int, Field(ge=0, le=4094)] | None = None
     multicast_snooping: bool = True
-    uplinks: tuple[IfName | Uplink, ...] = ()
+    uplinks: tuple[NamedUplink, ...] = ()
     host_access: Vlan | None = None
 
     @field_validator("title", "description")
@@ -76,11 +102,11 @@ class Switch(Value):
     @model_validator(mode="after")
     def _consistent(self) -> "Switch":
         seen: set[str] = set()
-        for index, uplink in enumerate(self.links):
+        for index, uplink in enumerate(self.uplinks):
             if uplink.port in seen or uplink.port == self.bridge:
                 raise breach(f"{uplink.port} can be plugged in only once", "uplinks", index)
             seen.add(uplink.port)
-        if sum(uplink.migrate for uplink in self.links) > 1:
+        if sum(uplink.migrate for uplink in self.uplinks) > 1:
             raise breach("addresses can move to the bridge from one uplink only", "uplinks")
         if not self.vlan_filtering:
             self._refuse_vlans()
@@ -90,16 +116,11 @@ class Switch(Value):
         for name in ("default_pvid", "host_access"):
             if getattr(self, name) is not None:
                 raise breach("this counts only on a switch that filters: set vlan_filtering", name)
-        for index, uplink in enumerate(self.links):
+        for index, uplink in enumerate(self.uplinks):
             if uplink.vlans:
                 raise breach("this counts only on a switch that filters: set vlan_filtering", "uplinks", index, "vlans")
 
     @property
-    def links(self) -> tuple[Uplink, ...]:
-        """The uplinks, those given by their mere names as well."""
-        return tuple(one if isinstance(one, Uplink) else Uplink(device=one) for one in self.uplinks)
-
-    @property
     def migrating(self) -> Uplink | None:
         """The uplink whose addresses move to the bridge."""
-        return next((uplink for uplink in self.links if uplink.migrate), None)
+        return next((uplink for uplink in self.uplinks if uplink.migrate), None)

@@ -27,7 +27,7 @@ def desired_switch(switch: Switch, carried: Iterable[int] = ()) -> DesiredSwitch
     return DesiredSwitch(
         uuid=uuid,
         bridge=_bridge(switch, name, pvid),
-        uplinks=tuple(_uplink(switch, uplink, pvid, tagged) for uplink in switch.links),
+        uplinks=tuple(_uplink(switch, uplink, pvid, tagged) for uplink in switch.uplinks),
         own_vlans=host if switch.vlan_filtering else None,
     )
 

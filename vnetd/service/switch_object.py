@@ -89,7 +89,7 @@ class SwitchObject:
             autostart=self.autostart,
             unconfirmed=self.pending is not None,
             bridge=switch.bridge or "",
-            uplinks=tuple(uplink.port for uplink in switch.links),
+            uplinks=tuple(uplink.port for uplink in switch.uplinks),
             ports=self.ports,
             problems=(self.problem,) if self.problem else (),
             healed_count=self.healed,
