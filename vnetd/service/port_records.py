@@ -39,7 +39,7 @@ class PortRecords:
         device = await self._device_name(spec, template)
         if not spec.duplicate_mac and spec.kind is not PortKind.IPVLAN:
             self._ports.refuse_duplicate(network, mac)
-        uuid, vlan = uuid4(), (group and group.vlan) or (network.live and network.live.vlan)
+        uuid, vlan = uuid4(), _vlan(caller, network, spec, group)
         record = validated(
             PortRecord,
             {
@@ -57,13 +57,13 @@ class PortRecords:
                 "guest_device": spec.guest_device,
                 "lower": lower,
                 "portgroup": group.name if group else None,
-                "vlan": _vlan(caller, network, spec, group),
+                "vlan": vlan,
                 "lifetime": spec.lifetime,
                 "connection": _connection(caller, spec),
                 "bandwidth": spec.bandwidth,
                 "group_bandwidth": group.bandwidth if group else None,
                 "owner": caller.uid,
-                **await self._plugs.pick(caller, network, spec, uuid, mac, vlan or None),
+                **await self._plugs.pick(caller, network, spec, uuid, mac, vlan),
             },
         )
         return with_class(record, network)
