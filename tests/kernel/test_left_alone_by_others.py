@@ -68,7 +68,7 @@ set -e
 mkdir -p /etc/systemd/network
 mount -t tmpfs none /etc/systemd/network
 mount -t tmpfs none /run
-mount -t sysfs -o ro sysfs /sys
+mount -o remount,ro,bind /sys || mount -t sysfs -o ro sysfs /sys
 mkdir -p /run/systemd/netif/links /run/systemd/netif/leases /run/systemd/netif/lldp
 chown -R systemd-network /run/systemd/netif
 cp {NETWORKD} /etc/systemd/network/
