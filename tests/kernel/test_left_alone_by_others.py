@@ -24,7 +24,7 @@ DAEMON = Path("/usr/lib/systemd/systemd-networkd")
 UUID = "8a54c7f3-e910-4d12-8312-34a11467ac86"
 TEMPLATES = (BRIDGE_TEMPLATE, SWITCH_TEMPLATE)
 MAKERS = (OpenedTap, PersistentTap, VethPair, OpenedMacvtap, PersistentMacvtap)
-NAMES = [template.replace("%d", "12") for template in (*TEMPLATES, *(maker.template for maker in MAKERS))]
+NAMES = sorted({template.replace("%d", "12") for template in (*TEMPLATES, *(maker.template for maker in MAKERS))})
 NAMES += [host_device(UUID), shaping_of(UUID, None).ifb]
 OTHERS = ["eth0", "enp3s0", "wlan0", "br0", "bond0", "docker0", "lo", "ifb0"]
 

@@ -10,6 +10,7 @@ import pytest
 from vnetd.dnsmasq.render import render
 from vnetd.model.errors import Unsupported
 from vnetd.model.network import Network
+from vnetd.model.switch import Switch, Uplink
 from vnetd.reconcile.desired import refuse_unrealised
 from vnetd.xmlcodec.documents import (
     binding_to_json,
@@ -31,8 +32,8 @@ def examples(language: str) -> list[str]:
 
 def test_every_example_is_read_without_a_warning() -> None:
     found = [*examples("json"), *examples("xml")]
-    assert len(found) == 3
-    assert [parse_document(text).warnings for text in found] == [(), (), ()]
+    assert len(found) == 4
+    assert [parse_document(text).warnings for text in found] == [(), (), (), ()]
 
 
 def test_the_example_of_a_network_is_written_as_it_stands_there() -> None:
@@ -51,6 +52,13 @@ def test_the_example_of_a_network_can_be_realised() -> None:
     network = parse_network(examples("json")[0]).value
     refuse_unrealised(network)
     assert render(network, uuid="u", bridge="virbr0", directory="/d", run_directory="/r", upstream=()).files
+
+
+def test_the_example_of_a_switch_names_every_field_but_those_the_page_explains() -> None:
+    said = json.loads(next(text for text in examples("json") if '"uplinks"' in text))
+    fields = set(Switch.model_fields) - set(said) | set(Uplink.model_fields)
+    assert not [name for name in fields - {"uuid", "title", "description"} if f"`{name}`" not in PAGE]
+    assert isinstance(parse_document(json.dumps(said)).value, Switch)
 
 
 def test_what_only_json_can_say_survives_a_way_through_xml() -> None:
