@@ -360,6 +360,38 @@ async def test_autostart_starts_it_once_a_boot() -> None:
         assert view(daemon).state == "active"
 
 
+async def test_at_boot_an_uplink_may_come_later() -> None:
+    host = rich_host()
+    async with deaf(host) as daemon:
+        switch = await define(daemon, office(uplinks=["eth1", {"device": "eth0", "migrate": True}]))
+        await daemon.services.switches.set_autostart(ROOT, switch.uuid, True)
+    host.boot()  # eth1 is a card that is slow to come
+    async with running(host) as daemon:
+        assert (view(daemon).state, "eth1 is away" in view(daemon).problems[0]) == ("degraded", True)
+        host.links.create("eth1", "", mtu=1400)
+        bridge = host.link("br0")
+        assert bridge
+        await eventually(lambda: (card := host.link("eth1")) and card.master == bridge.index and card.up)
+        await eventually(lambda: view(daemon).state == "active")
+        await daemon.services.switches.stop(ROOT, switch.uuid)
+    assert (card := host.link("eth1"))
+    assert (card.master, card.up) == (0, False)
+
+
+async def test_the_bridge_configures_itself_by_ipv6_as_its_uplink_did() -> None:
+    host = rich_host()
+    for key, value in (("accept_ra", "2"), ("autoconf", "0")):
+        host.links.values["net", "ipv6", "conf", "eth0", key] = value
+    async with running(host) as daemon:
+        await start(daemon)
+        conf = {key: host.links.values["net", "ipv6", "conf", "br0", key] for key in ("accept_ra", "autoconf")}
+        assert conf == {"accept_ra": "2", "autoconf": "0"}
+    async with deaf(host) as daemon:
+        host.links.values["net", "ipv6", "conf", "br0", "accept_ra"] = "1"
+        await daemon.services.full_pass()
+        assert host.links.values["net", "ipv6", "conf", "br0", "accept_ra"] == "2", "known over a restart"
+
+
 class Clock:
     """Seconds since the boot, as the test says."""
 

@@ -43,7 +43,7 @@ IFA_F_SETTABLE = 0x710
 """HOMEADDRESS, MANAGETEMPADDR, NOPREFIXROUTE, MCAUTOJOIN: the others are the kernel's to set."""
 RTA_SRC, RTA_PREFSRC, RTA_METRICS, RTA_FLOW, RTA_CACHEINFO = 2, 7, 8, 11, 12
 RTA_PREF, RTA_ENCAP, RTA_EXPIRES, RTA_NH_ID = 20, 22, 23, 30
-RTNH_F_ONLINK = 4
+RTNH_F_DEAD, RTNH_F_ONLINK = 1, 4
 RT_TABLE_LOCAL = 255
 RTM_NEWNEIGH, RTM_DELNEIGH, RTM_GETNEIGH = 28, 29, 30
 NTF_PROXY, NDA_DST = 0x08, 1
@@ -192,10 +192,9 @@ def _collect(
         return
     if table == RT_TABLE_LOCAL or destination.is_multicast or (destination.is_link_local and destination.version == 6):
         return
-    for kind, what in UNPORTABLE.items():
-        if kind in found:
-            unportable.append(f"route {destination} with {what}")
-            return
+    if what := _obstacle(found, flags):
+        unportable.append(f"route {destination} with {what}")
+        return
     hops = [(_device(device), gateway, weight, onlink) for device, gateway, weight, onlink in _hops(found, flags)]
     if not hops or not all(device for device, *_ in hops):
         return  # one of its devices went since the dump
@@ -215,6 +214,25 @@ def _collect(
             metrics=found.get(RTA_METRICS, b""),
         )
     )
+
+
+def _obstacle(found: Attributes, flags: int) -> str:
+    """What of a route could not be made again, "" if all could."""
+    for kind, what in UNPORTABLE.items():
+        if kind in found:
+            return what
+    data = found.get(RTA_MULTIPATH, b"")
+    return "a next hop whose device is down" if any(hop & RTNH_F_DEAD for hop in (flags, *_hop_flags(data))) else ""
+
+
+def _hop_flags(data: bytes) -> Iterator[int]:
+    start = 0
+    while start + _HOP.size <= len(data):
+        length, flags, _weight, _device = _HOP.unpack_from(data, start)
+        if length < _HOP.size:
+            return
+        yield flags
+        start += (length + 3) & ~3
 
 
 def _expires(family: int, found: Attributes) -> int:

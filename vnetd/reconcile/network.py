@@ -24,8 +24,8 @@ from vnetd.plan.network import (
     plan_removal,
 )
 from vnetd.plan.shaping import Shaping
-from vnetd.reconcile.identity import recovered
 from vnetd.reconcile.loop import Loop
+from vnetd.reconcile.own_bridge import OwnBridge
 from vnetd.reconcile.shaping import Shaper
 
 KernelView = tuple[LinkView | None, dict[tuple[str, ...], str | None]]
@@ -45,7 +45,7 @@ class NetworkTarget:
         self._rules = loop.rules
         self._devices = loop.devices
         self._previous: DesiredNetwork | None = None
-        self._index = 0  # of the bridge, once it was seen with our tag
+        self._bridge = OwnBridge(loop.host.kernel)
 
     async def bring_up(self) -> None:
         """Make everything; if a step fails, undo what was made and raise the step's error."""
@@ -89,7 +89,7 @@ class NetworkTarget:
     async def _realise(self) -> tuple[str, ...]:
         """Observe, plan, execute, observe again."""
         before = await self.observe()
-        renamed = await self._recover() if before.view is None and self._index else ()
+        renamed = await self._recover() if before.view is None and self._bridge.known else ()
         if renamed:
             before = await self.observe()
         steps = self._plan(before)
@@ -150,10 +150,7 @@ class NetworkTarget:
         _raise_all(failures)
 
     async def _recover(self) -> tuple[str, ...]:
-        """Give our bridge its name and alias back if somebody changed them: only what carries both is deleted."""
-        bridge = self.desired.bridge
-        _, repaired = await recovered(self._host.kernel, bridge.name, bridge.alias, self._index)
-        return repaired
+        return await self._bridge.recover(self.desired.bridge)
 
     async def _undo(self, failure: BaseException) -> None:
         if isinstance(failure, InUse):
@@ -186,9 +183,7 @@ class NetworkTarget:
         return ObservedNetwork(view, sysctls, self._rules.fragment(self.key), dnsmasq, self._is_ours(view))
 
     def _is_ours(self, view: LinkView | None) -> bool:
-        if view and view.link.alias == self.desired.bridge.alias:
-            self._index = view.link.index
-        return view is not None and view.link.index == self._index
+        return self._bridge.is_ours(self.desired.bridge, view.link if view else None)
 
     async def _execute(self, steps: Sequence[Step]) -> None:
         """Execute in order; kernel steps that follow each other go in one batch."""

@@ -3,18 +3,21 @@
 import asyncio
 import errno
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from vnetd.model.errors import HostError, InUse, NotFound, Unsupported, VnetError
 from vnetd.plan.kernel import DeleteLink, Link, Operation, PortVlan, SetLink
 from vnetd.plan.migration import renamed
 from vnetd.plan.possessions import Possessions
-from vnetd.plan.steps import ForeignLink, KernelStep, Phase
+from vnetd.plan.steps import ForeignLink, KernelStep, Phase, Sysctl
 from vnetd.plan.switch import DesiredSwitch, DesiredUplink, ObservedSwitch, missing, plan_switch, plugs_in
 from vnetd.reconcile.absent import Absent
 from vnetd.reconcile.loop import Loop
 from vnetd.reconcile.migration import Migration, Move
-from vnetd.reconcile.own_link import OwnBridge
+from vnetd.reconcile.own_bridge import OwnBridge
+
+SELF_CONFIGURATION = ("disable_ipv6", "accept_ra", "autoconf", "use_tempaddr")
+"""IPv6 sysctls of an uplink that its bridge takes over with its addresses."""
 
 
 def switch_owner(uuid: str) -> str:
@@ -34,10 +37,12 @@ class Former:
 class Memory:
     """What is remembered of the host as it was, over restarts of the daemon as well: ``save`` puts it on record.
 
-    ``possessions`` are those of the migrating uplink from before the start, ``move`` is one under way.
+    ``possessions`` are those of the migrating uplink from before the start, ``sysctls`` how it configured itself by
+    IPv6, ``move`` is one under way.
     """
 
     save: Callable[[], Awaitable[None]]
+    sysctls: dict[str, str] = field(default_factory=dict)
     formers: dict[str, Former] = field(default_factory=dict)
     possessions: Possessions = field(default_factory=Possessions)
     move: Move | None = None
@@ -56,11 +61,16 @@ class SwitchTarget:
         self._bridge = OwnBridge(self._kernel)
         self._migration = Migration(self._kernel, self._note)
 
-    async def bring_up(self) -> None:
-        """Make everything; if a step fails, put everything back and raise the step's error."""
+    async def bring_up(self, *, early: bool = False) -> None:
+        """Make everything; if a step fails, put everything back and raise the step's error.
+
+        ``early``: the host is starting, and uplinks may come later; then ``Absent`` is raised, and the rest stays.
+        """
         try:
             await self.converge()
         except BaseException as failure:
+            if early and isinstance(failure, Absent):
+                raise
             if not isinstance(failure, InUse) or self._bridge.known:
                 await self._undo(failure)
             raise
@@ -112,7 +122,7 @@ class SwitchTarget:
         names = sorted(self.desired.devices)
         links = {name: link for name in names if (link := await self._kernel.link(name))}
         bridge = links.get(self.desired.bridge.name)
-        paths = [sysctl.path for sysctl in self.desired.sysctls]
+        paths = [sysctl.path for sysctl in self._wanted.sysctls]
         self._devices.watch_index(bridge.index if bridge else 0, self.key)
         return ObservedSwitch(
             bridge=bridge,
@@ -122,22 +132,30 @@ class SwitchTarget:
             ours=self._bridge.is_ours(self.desired.bridge, bridge),
         )
 
-    async def remember(self) -> None:
+    async def remember(self, *, early: bool = False) -> None:
         """Put on record what the uplinks are now, before anything is changed.
 
-        Raises ``NotFound`` for an uplink that is not there, ``InUse`` for one that belongs to another bridge.
+        Raises ``NotFound`` for an uplink that is not there, unless it may come later (``early``), and ``InUse`` for one
+        that belongs to another bridge.
         """
         for uplink in self.desired.uplinks:
             link = await self._kernel.link(uplink.parent)
-            if link is None:
+            if link is not None:
+                await self._remember_one(uplink, link)
+            elif not early:
                 raise NotFound(f"there is no network device {uplink.parent!r} to be an uplink")
-            if link.kind == "bridge" or (link.master and not uplink.made and not await self._plugged(link)):
-                raise InUse(f"device {uplink.parent} belongs to another bridge, or is one: take it out first")
-            if not uplink.made:
-                self.memory.formers.setdefault(uplink.port, Former(link.mtu, link.up))
-            if uplink.migrate:
-                self.memory.possessions = await self._kernel.possessions(uplink.port) or Possessions()
         await self.memory.save()
+
+    async def _remember_one(self, uplink: DesiredUplink, link: Link) -> None:
+        if link.kind == "bridge" or (link.master and not uplink.made and not await self._plugged(link)):
+            raise InUse(f"device {uplink.parent} belongs to another bridge, or is one: take it out first")
+        if not uplink.made:
+            self.memory.formers.setdefault(uplink.port, Former(link.mtu, link.up))
+        if uplink.migrate:
+            self.memory.possessions = await self._kernel.possessions(uplink.port) or Possessions()
+            paths = {key: ("net", "ipv6", "conf", uplink.port, key) for key in SELF_CONFIGURATION}
+            found = await self._kernel.sysctls(list(paths.values()))
+            self.memory.sysctls = {key: value for key, path in paths.items() if (value := found[path]) is not None}
 
     async def _change(self, desired: DesiredSwitch) -> None:
         before, kept = self.desired, {uplink.port for uplink in desired.uplinks}
@@ -161,12 +179,22 @@ class SwitchTarget:
     async def _round(self, steps: Sequence[KernelStep], before: ObservedSwitch) -> ObservedSwitch:
         """Execute what was planned, move what is to move, and observe."""
         uplink = self.desired.migrating
+        await self._remember_new(steps, before)
         await self._apply([step for step in steps if step.phase != Phase.PORTS])
         move = await self._prepare(uplink, steps, before) if uplink else None
         await self._apply([step for step in steps if step.phase == Phase.PORTS])
         if move:
             await self._migration.carry_out(move)
         return await self.observe()
+
+    async def _remember_new(self, steps: Sequence[KernelStep], before: ObservedSwitch) -> None:
+        """Put on record what an uplink was that comes only now."""
+        new = [one for one in self.desired.uplinks if one.port not in self.memory.formers and not one.made]
+        coming = {one.port: before.links[one.port] for one in new if one.port in before.links}
+        coming = {port: link for port, link in coming.items() if plugs_in(list(steps), port)}
+        if coming:
+            self.memory.formers |= {port: Former(link.mtu, link.up) for port, link in coming.items()}
+            await self.memory.save()
 
     async def _prepare(self, uplink: DesiredUplink, steps: Sequence[KernelStep], before: ObservedSwitch) -> Move | None:
         """The move to the bridge if there is one to make: the uplink is plugged in, or an earlier one did not end."""
@@ -230,12 +258,20 @@ class SwitchTarget:
 
     def _plan(self, observed: ObservedSwitch) -> list[KernelStep]:
         try:
-            return plan_switch(self.desired, observed)
+            return plan_switch(self._wanted, observed)
         except ForeignLink as error:
             raise InUse(
                 f"bridge {error}: a network device of this name exists that vnetd did not make; "
                 "remove it or give the switch another bridge name"
             ) from None
+
+    @property
+    def _wanted(self) -> DesiredSwitch:
+        """With the bridge configuring itself by IPv6 as the uplink did whose addresses it has."""
+        prefix = ("net", "ipv6", "conf", self.desired.bridge.name)
+        sysctls = self.memory.sysctls if self.desired.migrating else {}
+        more = tuple(Sysctl((*prefix, key), value, optional=True) for key, value in sorted(sysctls.items()))
+        return replace(self.desired, sysctls=(*self.desired.sysctls, *more))
 
     async def _undo(self, failure: BaseException) -> None:
         try:

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from vnetd.model.errors import VnetError
 from vnetd.model.switch import Switch
 from vnetd.plan.switch import DesiredSwitch
+from vnetd.reconcile.absent import Absent
 from vnetd.reconcile.desired_switch import desired_switch
 from vnetd.reconcile.loop import Loop
 from vnetd.reconcile.switch import Memory, SwitchTarget
@@ -25,16 +26,21 @@ class SwitchActivation:
         self.carried: Callable[[str], frozenset[int]] = lambda _: frozenset()
         self._loop = loop
 
-    async def start(self, known: SwitchObject, switch: Switch) -> None:
-        """Realise ``switch`` as the live form of ``known``; on failure all is as before and the error is raised."""
+    async def start(self, known: SwitchObject, switch: Switch, *, early: bool = False) -> None:
+        """Realise ``switch`` as the live form of ``known``; on failure all is as before and the error is raised.
+
+        ``early``: the host is starting, and uplinks that are not there yet are waited for.
+        """
         known.live = switch = await self._resolved(switch)
         known.state, known.problem = "starting", ""
         target = self._target(known, switch)
         try:
             async with target.lock:
-                await target.remember()
+                await target.remember(early=early)
                 self._watch(target)
-                await target.bring_up()
+                await target.bring_up(early=early)
+        except Absent as problem:
+            known.problem = str(problem)
         except BaseException as failure:
             await self._give_up(known, failure)
             raise
@@ -47,6 +53,7 @@ class SwitchActivation:
         target = self._target(known, record.switch)
         memory = target.memory
         memory.formers, memory.possessions, memory.move = dict(record.formers), record.possessions, record.move
+        memory.sysctls = dict(record.sysctls)
         known.state = "active"
         self._watch(target)
         self._loop.healer.add(target)

@@ -36,6 +36,7 @@ class SwitchRecord(Value):
 
     switch: Switch
     stopping: bool = False
+    sysctls: dict[str, str] = Field(default_factory=dict)
     formers: dict[str, Former] = Field(default_factory=dict)
     possessions: Possessions = Possessions()
     move: Move | None = None
@@ -108,6 +109,7 @@ class SwitchObject:
         record = SwitchRecord(
             switch=self.live,
             stopping=self.state == "stopping",
+            sysctls=dict(memory.sysctls) if memory else {},
             formers=dict(memory.formers) if memory else {},
             possessions=memory.possessions if memory else Possessions(),
             move=memory.move if memory else None,

@@ -90,7 +90,7 @@ class SwitchRecovery:
                 log.warning("switch %s was never confirmed: it does not start with the host", known.name)
             elif known.autostart and not known.active:
                 try:
-                    await self._switches.start(caller, known.uuid, {})
+                    await self._switches.start(caller, known.uuid, {}, boot=True)
                 except VnetError as error:
                     log.error("switch %s could not be started: %s", known.name, error)
 

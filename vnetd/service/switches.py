@@ -92,12 +92,12 @@ class SwitchService:
         self._tell(caller, "started", fresh)
         return fresh.view()
 
-    async def start(self, caller: Caller, uuid: UUID, options: Options) -> None:
+    async def start(self, caller: Caller, uuid: UUID, options: Options, *, boot: bool = False) -> None:
         """Bring a defined switch up. With ``confirm`` it is taken down again after so many seconds, and everything is
         as before, unless ``confirm`` is called; until then it does not start with the host.
 
-        Raises ``Busy`` if it is up, ``NotFound`` for an uplink that is not there, ``InUse`` for one that belongs to
-        another bridge, ``Unsupported`` for what the kernel cannot do.
+        Raises ``Busy`` if it is up, ``NotFound`` for an uplink that is not there, except at ``boot``, when it may come
+        later, ``InUse`` for one that belongs to another bridge, ``Unsupported`` for what the kernel cannot do.
         """
         refuse_unknown(options, "confirm")
         seconds = confirm_option(options)
@@ -106,7 +106,7 @@ class SwitchService:
                 raise Busy(f"switch {switch.name} is active already")
             try:
                 await self._mark(switch, unconfirmed=seconds > 0)
-                await self._start(switch, switch.definition, seconds)
+                await self._start(switch, switch.definition, seconds, boot)
             finally:
                 self._notices.tell(Changed("switch", switch.view()))
         self._tell(caller, "started", switch)
@@ -222,11 +222,11 @@ class SwitchService:
         async with known.lock:
             await self._take_down(known, restore=False)
 
-    async def _start(self, known: SwitchObject, switch: Switch, seconds: int) -> None:
+    async def _start(self, known: SwitchObject, switch: Switch, seconds: int, boot: bool = False) -> None:
         known.lapsed = False
         # On record with the first step: whatever happens from now on, the time runs.
         known.pending = await self.confirmations.pending(seconds, None, None)
-        await self.activation.start(known, switch)
+        await self.activation.start(known, switch, early=boot)
         self.confirmations.watch(known)
 
     async def _take_down(self, switch: SwitchObject, *, restore: bool) -> None:

@@ -1,4 +1,4 @@
-"""A link vnetd made, followed by its index: it stays ours whatever name or alias somebody gives it."""
+"""A bridge vnetd made, followed by its index: it stays ours whatever name or alias somebody gives it."""
 
 from vnetd.host.protocols import Kernel
 from vnetd.plan.kernel import CreateBridge, Link
