@@ -141,9 +141,17 @@ async def test_a_route_through_another_device_counts_if_it_comes_from_an_address
     assert elsewhere in (await held(near)).routes
 
 
-async def test_a_route_whose_gateway_is_nowhere_near_is_refused_by_name(near: Kernel) -> None:
-    error = await refused(near, GiveRoute(DEFAULT))
-    assert (error.errno, str(error)) == (errno.ENETUNREACH, "add route 0.0.0.0/0 on nic0: Network is unreachable")
+async def test_a_route_whose_gateway_is_not_near_any_more_is_made_all_the_same(near: Kernel) -> None:
+    await near.apply([GiveRoute(DEFAULT)])
+    (found,) = (await held(near)).routes
+    assert (found.identity, found.hops[0].onlink) == (DEFAULT.identity, True)
+    await near.apply([GiveAddress(NEAR, PLAIN), TakeRoute(DEFAULT)])
+    assert DEFAULT.identity not in {route.identity for route in (await held(near)).routes}
+
+
+async def test_a_route_through_a_device_that_is_down_is_refused_by_name(near: Kernel) -> None:
+    error = await refused(near, SetLink(NEAR, up=False), GiveRoute(DIRECT))
+    assert (error.errno, str(error)) == (errno.ENETDOWN, "add route 203.0.113.0/24 on nic0: Network is down")
 
 
 @pytest.mark.parametrize("address", ["192.0.2.77", "2001:db8::77"])

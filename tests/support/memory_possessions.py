@@ -2,6 +2,7 @@
 
 import errno
 from collections.abc import Iterator
+from dataclasses import replace
 from ipaddress import ip_network
 from typing import TYPE_CHECKING
 
@@ -123,11 +124,10 @@ def _give_route(kernel: "MemoryKernel", operation: GiveRoute, route: HeldRoute, 
         entry = _entry(kernel, operation, hop.device)
         if not entry.link.up:
             raise HostError(*words(operation), errno.ENETDOWN)
-        near = any(hop.gateway in address.network for address in entry.addresses) if hop.gateway else True
-        if hop.gateway and not (near or hop.onlink or hop.gateway.is_link_local):
-            raise HostError(*words(operation), errno.ENETUNREACH)
     if any(route.identity == one.identity for one in _routes(kernel)):
         return
+    if not all(_near(kernel, hop) for hop in route.hops):
+        route = replace(route, hops=tuple(replace(hop, onlink=hop.gateway is not None) for hop in route.hops))
     (first, *_) = route.hops
     entry = _entry(kernel, operation, first.device)
     plain = KernelRoute(route.destination, first.gateway, route.metric)
@@ -138,6 +138,14 @@ def _give_route(kernel: "MemoryKernel", operation: GiveRoute, route: HeldRoute, 
     else:
         kernel.further_routes.append(route)
     kernel.emit(RouteEvent(entry.link.index, cause, entry.link.name))
+
+
+def _near(kernel: "MemoryKernel", hop: NextHop) -> bool:
+    """Whether the kernel finds the gateway on the hop's device."""
+    entry = kernel.find(hop.device)
+    assert entry is not None
+    gateway = hop.gateway
+    return gateway is None or gateway.is_link_local or any(gateway in address.network for address in entry.addresses)
 
 
 def _take_route(kernel: "MemoryKernel", route: HeldRoute, cause: str) -> None:

@@ -7,6 +7,7 @@ import errno
 import socket
 import struct
 from collections.abc import Collection, Iterator
+from dataclasses import replace
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_interface
 
 from vnetd.linux import netlink
@@ -51,6 +52,7 @@ NUD_PERMANENT = 0x80
 NLM_F_APPEND = 0x800
 USER_HZ = 100
 UNPORTABLE = {RTA_NH_ID: "a next hop object", RTA_ENCAP: "an encapsulation", RTA_FLOW: "a realm"}
+UNREACHABLE = frozenset({errno.ENETUNREACH, errno.EHOSTUNREACH, errno.EINVAL})
 GONE = frozenset({errno.ESRCH, errno.EADDRNOTAVAIL, errno.ENODEV, errno.ENOENT})
 
 _CACHE = struct.Struct("=IIII")
@@ -92,7 +94,7 @@ def execute_possession(sock: ReadSocket, operation: Operation) -> bool:
                 sock.change(netlink.RTM_DELADDR, 0, _address_key(index_of(link), address))
         case GiveRoute(route):
             with reporting("add route", _words(route), {errno.EEXIST}):
-                sock.change(netlink.RTM_NEWROUTE, netlink.NLM_F_CREATE | NLM_F_APPEND, _route_body(route))
+                _give_route(sock, route)
         case TakeRoute(route):
             with reporting("delete route", _words(route), GONE):
                 sock.change(netlink.RTM_DELROUTE, 0, _route_body(route))
@@ -105,6 +107,20 @@ def execute_possession(sock: ReadSocket, operation: Operation) -> bool:
         case _:
             return False
     return True
+
+
+def _give_route(sock: ReadSocket, route: HeldRoute) -> None:
+    """Add a route. One whose gateway lost its own route goes on existing, but the kernel would not take it again:
+    such a gateway is said to be on the link.
+    """
+    append = netlink.NLM_F_CREATE | NLM_F_APPEND
+    try:
+        sock.change(netlink.RTM_NEWROUTE, append, _route_body(route))
+    except OSError as error:
+        near = replace(route, hops=tuple(replace(hop, onlink=hop.gateway is not None) for hop in route.hops))
+        if error.errno not in UNREACHABLE or near == route:
+            raise
+        sock.change(netlink.RTM_NEWROUTE, append, _route_body(near))
 
 
 def _words(route: HeldRoute) -> str:

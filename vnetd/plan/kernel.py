@@ -195,7 +195,10 @@ class TakeAddress:
 
 @dataclass(frozen=True, slots=True)
 class GiveRoute:
-    """Add a route beside others to the same destination; the very same one being there is no error."""
+    """Add a route beside others to the same destination; the very same one being there is no error.
+
+    A gateway that cannot be reached is said to be on the link: the route was there, so it is made.
+    """
 
     route: HeldRoute
 

@@ -17,7 +17,7 @@ from vnetd.plan.kernel import (
     TakeRoute,
     WriteSysctl,
 )
-from vnetd.plan.possessions import FOREVER, PROTO_KERNEL, HeldRoute, Possessions
+from vnetd.plan.possessions import FOREVER, PROTO_KERNEL, HeldAddress, HeldRoute, Possessions
 
 
 def plan_move(
@@ -87,13 +87,13 @@ def _taken(held: Possessions, source: str, target: str, at_source: Possessions) 
     moving = [route for route in held.routes if route.uses(source) and route.identity in routes]
     yield from (TakeRoute(route) for route in sorted(moving, key=_need, reverse=True))
     present = {address.identity for address in at_source.addresses}
-    yield from (TakeAddress(source, one) for one in reversed(held.addresses) if one.identity in present)
+    yield from (TakeAddress(source, one) for one in reversed(_by_age(held)) if one.identity in present)
     yield from (TakeProxy(source, proxied) for proxied in held.proxies if proxied in at_source.proxies)
 
 
 def _given(held: Possessions, source: str, target: str, at_target: Possessions) -> Iterator[Operation]:
     present = {address.identity for address in at_target.addresses}
-    missing = [address for address in held.addresses if address.identity not in present]
+    missing = [address for address in _by_age(held) if address.identity not in present]
     yield from (GiveAddress(target, address) for address in missing)
     routes = {route.identity for route in at_target.routes}
     wanted = [route.through(source, target) for route in held.routes]
@@ -101,6 +101,12 @@ def _given(held: Possessions, source: str, target: str, at_target: Possessions) 
     coming = [route for route in wanted if route.identity not in routes or (missing and not route.uses(target))]
     yield from (GiveRoute(route) for route in sorted(coming, key=_need))
     yield from (GiveProxy(target, proxied) for proxied in held.proxies if proxied not in at_target.proxies)
+
+
+def _by_age(held: Possessions) -> list[HeldAddress]:
+    """Addresses in the order they have to be given in to stand as they do: the kernel puts new IPv6 ones first."""
+    older = [one for one in held.addresses if one.address.version == 4]
+    return [*older, *(one for one in reversed(held.addresses) if one.address.version == 6)]
 
 
 def _need(route: HeldRoute) -> tuple[bool, bool, int]:

@@ -72,8 +72,8 @@ class HeldRoute:
 
     @property
     def identity(self) -> "HeldRoute":
-        """The route without what changes as time goes by."""
-        return replace(self, expires=0)
+        """The route without what changes as time goes by, and without saying whether its gateways are on the link."""
+        return replace(self, hops=tuple(replace(hop, onlink=False) for hop in self.hops), expires=0)
 
     def through(self, before: str, now: str) -> "HeldRoute":
         """The same route with every hop through device ``before`` through ``now`` instead."""
