@@ -143,6 +143,18 @@ async def test_who_is_not_root_gets_the_vlans_of_a_port_group_and_chooses_none_h
         assert vlans(host, port.device) == {PortVlan(50, pvid=True, untagged=True)}
 
 
+async def test_a_port_that_moves_to_another_port_group_is_in_that_ones_vlan_and_the_uplink_follows() -> None:
+    host = host_with_uplink()
+    groups = [{"name": name, "vlan": {"tags": [{"id": number}]}} for name, number in (("staff", 50), ("visitors", 51))]
+    async with running(host) as daemon:
+        await floor(daemon, portgroups=groups)
+        port = await attach(daemon, portgroup="staff")
+        await eventually(lambda: vlans(host, "eth0") == {DEFAULT, PortVlan(50)})
+        await daemon.services.ports.set_port_group(ROOT, port.uuid, "visitors")
+        assert vlans(host, port.device) == {PortVlan(51, pvid=True, untagged=True)}
+        await eventually(lambda: vlans(host, "eth0") == {DEFAULT, PortVlan(51)})
+
+
 async def test_a_switch_with_ports_is_not_stopped_under_them() -> None:
     host = host_with_uplink()
     async with running(host) as daemon:

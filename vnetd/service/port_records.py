@@ -3,7 +3,7 @@
 from uuid import uuid4
 
 from vnetd.model.errors import Denied, Exists, InUse, Invalid, NotFound, Unsupported
-from vnetd.model.network import PortGroup, Vlan
+from vnetd.model.network import Network, PortGroup, Vlan
 from vnetd.model.port import Lifetime, PortKind, PortRecord, PortSpec
 from vnetd.reconcile.loop import Loop
 from vnetd.service.naming import free_name, random_mac
@@ -57,7 +57,7 @@ class PortRecords:
                 "guest_device": spec.guest_device,
                 "lower": lower,
                 "portgroup": group.name if group else None,
-                "vlan": vlan,
+                "vlan": spec.vlan,
                 "lifetime": spec.lifetime,
                 "connection": _connection(caller, spec),
                 "bandwidth": spec.bandwidth,
@@ -144,12 +144,18 @@ def with_class(record: PortRecord, network: NetworkObject) -> PortRecord:
 
 def _vlan(caller: Caller, network: NetworkObject, spec: PortSpec, group: PortGroup | None) -> Vlan | None:
     """The port's own VLANs, the port group's, the network's, in this order; only an administrator chooses freely."""
-    assert network.live is not None
     if spec.vlan and not caller.administrator:
         raise Denied(
             f"only root may choose the VLANs of a port: name a port group of network {network.name} that has them"
         )
-    return spec.vlan or (group.vlan if group else None) or network.live.vlan
+    assert network.live is not None
+    return vlan_for(network.live, spec.vlan, group.name if group else None)
+
+
+def vlan_for(network: Network, own: Vlan | None, group: str | None) -> Vlan | None:
+    """VLANs of a port: its own, those of its port group, the network's."""
+    of_group = next((one.vlan for one in network.portgroups if one.name == group), None)
+    return own or of_group or network.vlan
 
 
 def port_group(network: NetworkObject, name: str | None) -> PortGroup | None:

@@ -1,8 +1,10 @@
 """What the host must hold for a port, from its record and its network as it runs."""
 
 from vnetd.model.errors import Unsupported
+from vnetd.model.network import Network
 from vnetd.model.network_ports import Bandwidth
 from vnetd.model.port import PortKind, PortRecord
+from vnetd.plan.kernel import PortVlan
 from vnetd.plan.rules import EMPTY, Fragment, port_owner
 from vnetd.plan.shaping import shaping_of
 from vnetd.plan.vlans import memberships
@@ -15,6 +17,7 @@ from vnetd.service.filters import FilterService
 from vnetd.service.naming import host_side_mac
 from vnetd.service.network_object import NetworkObject
 from vnetd.service.port_plugs import plug_of
+from vnetd.service.port_records import vlan_for
 from vnetd.service.site import site_of
 
 UNTAGGED = frozenset({PortKind.EXISTING, PortKind.HOSTDEV, PortKind.PASST})
@@ -46,7 +49,7 @@ class PortWishes:
             fleeting=record.kind is PortKind.TAP_FD,
             isolated=bool(isolated),
             fragment=self._fragment(record, network),
-            vlans=memberships(record.vlan) if record.vlan else None,
+            vlans=_vlans(record, network.live),
             shaping=shaping_of(str(record.uuid), record.limits),
             plug=plug_of(record, network.live),
             place=isolation_fragment(record.device) if isolated and not record.plug else EMPTY,
@@ -88,6 +91,12 @@ def _refuse_unrealised(record: PortRecord, isolated: bool) -> None:
     ):
         if wanted:
             raise Unsupported(f"port {record.device} cannot {what}: a {record.kind} is no port of a bridge")
+
+
+def _vlans(record: PortRecord, network: Network) -> frozenset[PortVlan] | None:
+    """Of a port of a bridge; others have them set on the device they lie on."""
+    vlan = None if record.plug else vlan_for(network, record.vlan, record.portgroup)
+    return memberships(vlan) if vlan else None
 
 
 def _bound(record: PortRecord, filter: str, network: NetworkObject) -> Bound:

@@ -157,7 +157,7 @@ class ServiceRoot:
         return frozenset(vlan.id for port in self._ports_on(bridge) for vlan in port.target.desired.vlans or ())
 
     def _ports_changed(self, notice: Notice) -> None:
-        if isinstance(notice, Added | Removed) and notice.kind == "port" and len(self.switches.objects):
+        if isinstance(notice, Added | Changed | Removed) and notice.kind == "port" and len(self.switches.objects):
             self._spawn(self.switches.follow_ports())
 
     def _leases_changed(self, uuid: str) -> None:
