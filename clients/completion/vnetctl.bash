@@ -93,6 +93,7 @@ _vnetctl_options() {
         "port limit") own="--inbound --outbound" ;;
         "status ") own="--capabilities" ;;
         "doctor ") own="--to --from --tcp --udp --icmp" ;;
+        "import-libvirt ") own="--dry-run" ;;
         "convert ") own="--to --lenient" ;;
         " ") own="--version" ;;
     esac
@@ -133,6 +134,7 @@ _vnetctl_argument() {
         "doctor  0") _vnetctl_offer < <(_vnetctl_names ports networks) ;;
         "port isolate 1") _vnetctl_words on off ;;
         "port move 1") _vnetctl_offer < <(_vnetctl_names networks) ;;
+        "import-libvirt  0") _vnetctl_files ;;
         "schema  0") _vnetctl_offer < <(_vnetctl_words network switch filter binding port) ;;
     esac
 }
@@ -194,7 +196,8 @@ _vnetctl() {
     elif [[ $cur == -* ]]; then
         _vnetctl_offer < <(_vnetctl_options)
     elif [[ -z $noun ]]; then
-        _vnetctl_offer < <(_vnetctl_words network switch filter port convert schema status monitor doctor reconcile)
+        _vnetctl_offer < <(_vnetctl_words network switch filter port convert schema status import-libvirt \
+            monitor doctor reconcile)
     elif [[ -z $verb && $noun == @(network|switch|filter|port) ]]; then
         _vnetctl_offer < <(_vnetctl_verbs)
     else

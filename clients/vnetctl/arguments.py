@@ -5,7 +5,7 @@ from argparse import SUPPRESS, Action, ArgumentParser, ArgumentTypeError, Namesp
 from collections.abc import Sequence
 from typing import Any, NoReturn
 
-from vnetctl import doctor, filters, monitor, networks, offline, overview, ports, switches
+from vnetctl import doctor, filters, libvirt_import, monitor, networks, offline, overview, ports, switches
 from vnetctl.errors import Exit
 from vnetctl.session import Command, Online, online
 from vnetctl.text import printable
@@ -290,6 +290,13 @@ def _others(nouns: Any, common: ArgumentParser) -> None:
     status = _command(nouns, "status", online(overview.status), "show the daemon and what it keeps at a glance", common)
     status.add_argument("--capabilities", action="store_true", help="show instead what this host can do, and why not")
     _doctor(_command(nouns, "doctor", online(doctor.doctor), "find what keeps packets of a guest from passing", common))
+    importing = _command(
+        nouns, "import-libvirt", online(libvirt_import.run), "take over networks, filters and leases of libvirt", common
+    )
+    importing.add_argument(
+        "directory", metavar="DIR", nargs="?", default="/", help="root of the system libvirt keeps its files on (/)"
+    )
+    importing.add_argument("--dry-run", action="store_true", help="say what would be taken, and take nothing")
     watch = online(monitor.monitor, until_interrupted=True)
     _command(nouns, "monitor", watch, "show what happens, as it happens", common)
     _command(nouns, "reconcile", online(overview.reconcile), "compare everything with the host now, and repair", common)

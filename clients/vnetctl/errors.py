@@ -17,11 +17,12 @@ class Exit(IntEnum):
 
 
 class CommandError(Exception):
-    """A reason for people, one sentence, and the exit code."""
+    """A reason for people, one sentence, and the exit code; ``wire`` is the name of the D-Bus error it came as."""
 
-    def __init__(self, message: str, code: Exit = Exit.FAILED) -> None:
+    def __init__(self, message: str, code: Exit = Exit.FAILED, wire: str = "") -> None:
         super().__init__(message)
         self.code = code
+        self.wire = wire
 
 
 class NoAnswer(CommandError):
@@ -47,4 +48,4 @@ def from_bus(name: str, text: str, bus: str) -> CommandError:
         return NoAnswer(f"vnetd does not run on the {bus} and could not be started: 'systemctl status vnetd' says why")
     if name in _SILENT:
         return NoAnswer("vnetd went away before it answered: look with 'vnetctl status' what has been done")
-    return CommandError(text or name, _CODES.get(name, Exit.FAILED))
+    return CommandError(text or name, _CODES.get(name, Exit.FAILED), name)

@@ -18,7 +18,7 @@ from vnetd.model.errors import Denied
 
 MEMBERS = [(interface, member) for interface, members in ACCESS.items() for member in members]
 RECONCILE = ["call", "org.vnetd1", "/org/vnetd1", "org.vnetd1.Manager", "Reconcile"]
-BUSCTL_DEFAULTS = {"s": "x", "b": "true", "v": "b true", "a{sv}": "0"}
+BUSCTL_DEFAULTS = {"aa{sv}": "0", "s": "x", "b": "true", "v": "b true", "a{sv}": "0"}
 
 
 def arguments(interface: str, member: str) -> list[str]:

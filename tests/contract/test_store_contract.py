@@ -130,3 +130,7 @@ async def test_what_json_cannot_hold_is_refused_and_changes_nothing(store: Store
         with pytest.raises((TypeError, ValueError)):
             await store.save("etc/networks", "lab", impossible)
     assert await store.load("etc/networks") == {"lab": DOCUMENT}
+
+
+async def test_a_file_that_was_not_installed_is_empty(store: Store) -> None:
+    assert await store.installed("default-network.xml") == ""

@@ -124,3 +124,15 @@ async def test_a_failed_write_leaves_the_old_document_and_nothing_else(store: Fi
     assert str(refusal.value) == "save etc/networks/lab: File too large"
     assert await store.load("etc/networks") == {"lab": {"a": 1}}
     assert os.listdir(networks) == ["lab.json"]
+
+
+async def test_the_administrators_file_stands_before_the_installed_one(tmp_path: Path) -> None:
+    store = FileStore(tmp_path)
+    for place, text in (("usr/share/vnetd", "installed"), ("etc/vnetd", "mine")):
+        (tmp_path / place).mkdir(parents=True)
+        (tmp_path / place / "example.xml").write_text(text)
+        assert await store.installed("example.xml") == text
+    (tmp_path / "etc/vnetd/example.xml").unlink()
+    (tmp_path / "etc/vnetd/example.xml").symlink_to("/dev/null")
+    assert await store.installed("example.xml") == ""
+    await store.close()

@@ -189,6 +189,9 @@ class FakeNetworks:
         self.world.record("describe", uuid, format, dict(options))
         return f"{format} of {self.get(str(uuid)).name}"
 
+    async def set_leases(self, caller: Caller, uuid: UUID, rows: Sequence[Options]) -> None:
+        self.world.record("set_leases", caller, uuid, rows)
+
     async def leases(self, uuid: UUID) -> tuple[LeaseView, ...]:
         self.world.record("leases", uuid)
         return (LeaseView("192.168.122.7", 24, "ipv4", "52:54:00:00:00:07", "web", "01:52", 1_700_000_000),)

@@ -73,6 +73,11 @@ class MemoryDnsmasq:
         if forget:
             self.kept.pop(network, None)
 
+    async def give_leases(self, network: str, text: str) -> None:
+        """Make it the lease file."""
+        assert network not in self.running
+        self.kept[network] = text
+
     async def leases(self, network: str) -> str | None:
         """The lease file."""
         return self.kept.get(network)

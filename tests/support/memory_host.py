@@ -267,6 +267,7 @@ class MemoryHost:
         """The machine starts anew: only what is on disk stays."""
         fresh = MemoryHost()
         fresh.files.files = {kind: texts for kind, texts in self.files.files.items() if not kind.startswith("run/")}
+        fresh.files.shipped = self.files.shipped
         fresh.processes.kept = self.processes.kept
         fresh.links.values[BOOT_ID] = f"{self.links.values[BOOT_ID]} and another"
         fresh.connect()

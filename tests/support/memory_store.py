@@ -17,6 +17,7 @@ class MemoryStore:
     def __init__(self) -> None:
         self.files: dict[str, dict[str, str]] = {}
         self.aside: dict[str, dict[str, str]] = {}
+        self.shipped: dict[str, str] = {}
         self.refuse = 0
 
     async def load(self, kind: str) -> Mapping[str, object]:
@@ -33,6 +34,10 @@ class MemoryStore:
     async def broken(self, kind: str) -> frozenset[str]:
         """Names of documents that were set aside and not written anew."""
         return frozenset(self.aside.get(kind, {}).keys() - self._kind(kind).keys())
+
+    async def installed(self, name: str) -> str:
+        """What a test put into ``shipped``."""
+        return self.shipped.get(name, "")
 
     async def save(self, kind: str, name: str, document: object) -> None:
         """Keep a document."""

@@ -50,7 +50,7 @@ def test_offers_the_verbs_of_this_version_and_no_others() -> None:
         "switch": crud | {"create", "start", "stop", "confirm", "autostart"},
         "filter": crud | {"bind", "unbind", "bindings"},
         "port": {"list", "show", "attach", "link", "move", "limit", "isolate", "detach"},
-        **{word: set() for word in ("convert", "schema", "status", "monitor", "doctor", "reconcile")},
+        **{word: set() for word in ("convert", "schema", "status", "import-libvirt", "monitor", "doctor", "reconcile")},
     }
 
 

@@ -66,6 +66,7 @@ ACCESS: Mapping[str, Mapping[str, Access]] = {
         "Update": _CHANGE,
         "Describe": _READ,
         "GetLeases": _READ,
+        "SetLeases": _CHANGE,
     },
     contracts.SWITCH: {
         "Start": _CHANGE,

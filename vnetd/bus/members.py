@@ -25,6 +25,7 @@ class NetworkMembers:
             "Update": self.update,
             "Describe": self.describe,
             "GetLeases": self.get_leases,
+            "SetLeases": self.set_leases,
         }
 
     async def start(self, call: Call) -> Reply:
@@ -52,6 +53,12 @@ class NetworkMembers:
     async def get_leases(self, call: Call) -> Reply:
         decode_options(call.values[0], NONE)
         return Reply([[lease_row(lease) for lease in await self._networks.leases(call.uuid)]])
+
+    async def set_leases(self, call: Call) -> Reply:
+        rows, options = call.values
+        decode_options(options, NONE)
+        await self._networks.set_leases(call.caller, call.uuid, [decode_spec(row) for row in rows])
+        return DONE
 
 
 class SwitchMembers:

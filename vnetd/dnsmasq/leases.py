@@ -104,3 +104,18 @@ def mac_of_duid(duid: str) -> str:
     if not start or hardware != _ETHERNET or len(octets) != start + 6:
         return ""
     return octets[start:].hex(":")
+
+
+def render(leases: Iterable[Lease]) -> str:
+    """A database with these leases, as ``parse`` reads it; the server's own DUID stands before those of IPv6."""
+    leases = tuple(leases)
+    lines = [_line(lease, lease.mac or "00:00:00:00:00:00") for lease in leases if lease.family == "ipv4"]
+    server = next((lease.server_duid for lease in leases if lease.server_duid), "")
+    if server:
+        lines.append(f"duid {server}")
+    lines += [_line(lease, lease.iaid or "0") for lease in leases if lease.family == "ipv6"]
+    return "".join(f"{line}\n" for line in lines)
+
+
+def _line(lease: Lease, second: str) -> str:
+    return f"{lease.expiry} {second} {lease.address} {lease.hostname or '*'} {lease.client_id or '*'}"

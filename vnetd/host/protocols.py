@@ -226,6 +226,10 @@ class Dnsmasq(Protocol):
         """End the process and remove its files but the leases; with ``forget`` those too. None is no error."""
         ...
 
+    async def give_leases(self, network: str, text: str) -> None:
+        """Make ``text`` the lease file of a network that nobody serves now."""
+        ...
+
     async def leases(self, network: str) -> str | None:
         """Text of the lease file once it is complete and stable; ``None`` if there is none."""
         ...
@@ -240,6 +244,10 @@ class Store(Protocol):
 
     async def broken(self, kind: str) -> frozenset[str]:
         """Names of documents that were set aside and not written anew: nothing they described may be torn down."""
+        ...
+
+    async def installed(self, name: str) -> str:
+        """Text of a file that was installed with vnetd, or of the administrator's in its place; "" if there is none."""
         ...
 
     async def save(self, kind: str, name: str, document: object) -> None:

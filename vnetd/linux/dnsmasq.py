@@ -135,6 +135,11 @@ class DnsmasqHost:
         self._watch.forget_network(network)
         await self._run("stop", paths, files.remove, paths, forget)
 
+    async def give_leases(self, network: str, text: str) -> None:
+        """Make ``text`` the lease file of a network that nobody serves now. Raises ``HostError``."""
+        paths = self._paths(network)
+        await self._run("give leases to", paths, files.give_leases, paths, text, self._account)
+
     async def leases(self, network: str) -> str | None:
         """Text of the lease file once it is complete and stable; ``None`` if there is none.
 

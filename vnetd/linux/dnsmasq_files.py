@@ -125,6 +125,12 @@ def write(paths: Paths, files: Mapping[str, str], account: Account, orphaned: st
     _ensure_lease_file(paths.leases, account.gid)
 
 
+def give_leases(paths: Paths, text: str, account: Account) -> None:
+    """Make ``text`` the lease file. Raises ``OSError``."""
+    _make_directory(paths, account)
+    replace(paths.leases, text, account.gid)
+
+
 def orphaned_leases(paths: Paths, pid: int) -> str | None:
     """What dnsmasq ``pid`` has in a lease file that somebody took away but it still has open; else ``None``."""
     if paths.leases.exists():

@@ -15,6 +15,7 @@ from vnetd.linux.threads import Worker
 from vnetd.model.errors import HostError, Invalid
 
 ROOTS = {"etc": "etc/vnetd", "run": "run/vnetd", "var": "var/lib/vnetd"}
+INSTALLED = ("etc/vnetd", "usr/share/vnetd")
 SUFFIX = ".json"
 BROKEN = ".broken"
 TEMPORARY = ".tmp"
@@ -59,6 +60,16 @@ class FileStore:
     async def broken(self, kind: str) -> frozenset[str]:
         """Names of documents that were set aside and not written anew: what they described is unknown."""
         return await self._worker.run(self._broken, kind)
+
+    async def installed(self, name: str) -> str:
+        """Text of ROOT/etc/vnetd/NAME, else of ROOT/usr/share/vnetd/NAME, else "". Raises ``HostError``."""
+        return await self._worker.run(self._installed, name)
+
+    def _installed(self, name: str) -> str:
+        for place in INSTALLED:
+            with _reporting("read", f"/{place}/{name}"), suppress(FileNotFoundError):
+                return (self._root / place / name).read_text(encoding="utf-8", errors="replace")
+        return ""
 
     def _load(self, kind: str) -> Mapping[str, object]:
         documents: dict[str, object] = {}

@@ -1,13 +1,16 @@
 """DHCP leases of networks: read on request, compared when dnsmasq wrote them."""
 
 import time
+from collections.abc import Sequence
 from ipaddress import ip_address
 from uuid import UUID
 
-from vnetd.dnsmasq.leases import Lease, changes, parse
+from vnetd.dnsmasq.leases import Lease, changes, parse, render
 from vnetd.host.protocols import Dnsmasq
 from vnetd.model.base import IPAddress
 from vnetd.model.network import Network
+from vnetd.service.api import Options
+from vnetd.service.lease_import import leases_of
 from vnetd.service.notices import Notices
 from vnetd.service.views import LeaseChange, LeaseView
 
@@ -30,6 +33,13 @@ class LeaseBook:
     async def current(self, network: Network, uuid: UUID, mac: str) -> tuple[IPAddress, ...]:
         """Addresses one guest has leased now."""
         return tuple(ip_address(one.address) for one in await self.read(network, uuid) if one.mac == mac)
+
+    async def give(self, network: Network, uuid: UUID, rows: Sequence[Options]) -> None:
+        """Add leases another server gave to those of a network nobody serves. Raises as ``leases_of`` does."""
+        given = leases_of(network, rows)
+        own = parse(await self._dnsmasq.leases(str(uuid)) or "") or ()
+        merged = {lease.address: lease for lease in (*given, *own)}
+        await self._dnsmasq.give_leases(str(uuid), render(merged.values()))
 
     async def refresh(self, network: Network, uuid: UUID, *, announce: bool = True) -> None:
         """Compare with the last look and announce what came and went."""

@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from uuid import UUID, uuid4
 
@@ -223,6 +223,17 @@ class NetworkService:
         if format == "json":
             return network_to_json(value)
         return network_to_xml(value, None if boolean(options, "inactive") else self.usage(network))
+
+    async def set_leases(self, caller: Caller, uuid: UUID, rows: Sequence[Options]) -> None:
+        """Give a network that is not active the leases another server gave, besides its own; its own go before.
+
+        Raises ``Invalid`` for leases that make no sense here, ``Busy`` while it is active.
+        """
+        async with self._held(uuid) as network:
+            if network.active or network.definition is None:
+                raise Busy(f"network {network.name} is active: leases can be given to it while it is stopped")
+            await self.leases_of.give(network.definition, uuid, rows)
+        log.info("network %s was given %d leases by uid %d", network.name, len(rows), caller.uid)
 
     async def leases(self, uuid: UUID) -> tuple[LeaseView, ...]:
         """Leases that have not expired; also of a network that is stopped."""

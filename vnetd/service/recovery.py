@@ -24,6 +24,7 @@ from vnetd.reconcile.loop import Loop
 from vnetd.reconcile.network import NetworkTarget
 from vnetd.service import filters as filter_service
 from vnetd.service.activation import need_of
+from vnetd.service.default_network import DefaultNetwork
 from vnetd.service.filters import FilterObject, FilterService, binding_owner, filter_uuid
 from vnetd.service.naming import host_side_mac
 from vnetd.service.network_object import DEFINITIONS, RUNNING, NetworkObject
@@ -84,6 +85,7 @@ class Recovery:
         await self._read_leases()
         await self._filters.learning.catch_up()
         await self._autostart()
+        await DefaultNetwork(self._loop, self._networks, DAEMON).put_in_place()
 
     async def _load_filters(self) -> None:
         for name, document in (await self._store.load(filter_service.DEFINITIONS)).items():

@@ -1,0 +1,165 @@
+"""vnetd's Debian package, and a bare Debian 13 to install it on.
+
+``python -m support.debian_package`` makes both where that was not done for these very files; ./test runs it first, for
+tests have no network to fetch anything from. Kept below ``.cache/packaging``.
+"""
+
+import hashlib
+import os
+import re
+import shutil
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+TOP = Path(__file__).resolve().parents[2]
+CACHE = TOP / ".cache" / "packaging"
+RELEASE = "trixie"
+INPUTS = ("packaging", "vnetd", "clients", "dbus", "systemd", "docs/man", "LICENSE", "MANIFEST.in")
+INPUTS += ("README.md", "CHANGELOG.md", "pyproject.toml", "setup.py")
+SYSTEM = ("systemd", "systemd-sysv", "dbus", "python3", "libnftables1", "dnsmasq-base", "udev", "kmod", "iproute2")
+SYSTEM += ("busybox", "procps")
+"""What the bare system has: what boots it, what the package depends on (tests have no archive), a guest's tools."""
+INSIDE = """
+root=$1; shift
+mkdir -p "$root/dev"
+for device in null zero urandom random; do
+    touch "$root/dev/$device" && mount --bind "/dev/$device" "$root/dev/$device" || exit 125
+done
+mkdir -p "$root/dev/net" && touch "$root/dev/net/tun" && mount --bind /dev/net/tun "$root/dev/net/tun"
+mount -t proc proc "$root/proc" && mount -t sysfs sysfs "$root/sys" && mount -t tmpfs tmpfs "$root/run" || exit 125
+exec chroot "$root" env -i HOME=/root PATH=/usr/sbin:/usr/bin:/sbin:/bin LC_ALL=C.UTF-8 \\
+    DEBIAN_FRONTEND=noninteractive "$@"
+"""
+
+
+class Unprepared(Exception):
+    """There is no package or no system; the message says why."""
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """Both, as files: the package, and an archive of the system."""
+
+    package: Path
+    system: Path
+
+
+@dataclass(frozen=True, slots=True)
+class System:
+    """A Debian system below ``root`` on which nothing runs."""
+
+    root: Path
+
+    def run(self, *command: str, check: bool = True, timeout: float = 300) -> str:
+        """What a command prints there, in namespaces of its own: without network, and all it starts ends with it."""
+        inside = [str(TOP / "scripts/isolated"), "sh", "-c", INSIDE, "inside", str(self.root), *command]
+        done = subprocess.run(inside, capture_output=True, text=True, timeout=timeout, check=False)
+        assert not check or done.returncode == 0, f"{' '.join(command)}: {done.stdout}{done.stderr}"
+        return done.stdout
+
+    def files(self, word: str = "vnet") -> set[str]:
+        """Every path with this word in its last part; what is below is not listed."""
+        found: set[str] = set()
+        for directory, below, names in os.walk(self.root):
+            here = f"/{Path(directory).relative_to(self.root)}".replace("/.", "")
+            found |= {f"{here}/{name}" for name in (*names, *below) if word in name}
+            below[:] = [name for name in below if word not in name and here + name not in {"proc", "sys", "dev"}]
+        return found
+
+
+def unpacked(archive: Path, directory: Path) -> System:
+    """The system in an archive, below a directory that is made."""
+    directory.mkdir()
+    command = ["tar", "--extract", "--file", str(archive), "--directory", str(directory), "--exclude", "./dev/*"]
+    subprocess.run(command, check=True, timeout=300)
+    return System(directory)
+
+
+def newer(package: Path, work: Path) -> Path:
+    """A later version of a package, in which one of the files is gone."""
+    tree, made = work / "tree", work / "newer.deb"
+    subprocess.run(["dpkg-deb", "--raw-extract", package, tree], check=True)
+    control = tree / "DEBIAN/control"
+    control.write_text(re.sub(r"^Version: (.*)$", r"Version: \1.1", control.read_text(), flags=re.MULTILINE))
+    (tree / "usr/share/bash-completion/completions/vnetctl").unlink()
+    subprocess.run(["dpkg-deb", "--root-owner-group", "-Znone", "--build", tree, made], check=True, capture_output=True)
+    return made
+
+
+def prepared() -> Prepared:
+    """What was prepared for these files. Raises ``Unprepared``."""
+    package, system = _package(), _system()
+    reason = CACHE / "failed"
+    if package is None or not system.exists():
+        said = reason.read_text() if reason.exists() else "./test makes it, where packages can be downloaded"
+        raise Unprepared(f"no Debian package of these files, or no system to install it on: {said}")
+    return Prepared(package, system)
+
+
+def prepare() -> Prepared:
+    """Make what is missing. Needs root, mmdebstrap and the package archives. Raises ``Unprepared``."""
+    CACHE.mkdir(parents=True, exist_ok=True)
+    (CACHE / "failed").unlink(missing_ok=True)
+    try:
+        if not _system().exists():
+            made = _system().with_suffix(".new")
+            include = ",".join(SYSTEM)
+            _run(
+                "mmdebstrap", "--quiet", "--format=tar", "--variant=minbase", f"--include={include}", RELEASE, str(made)
+            )
+            made.rename(_system())
+        if _package() is None:
+            _forget_old()
+            output = CACHE / f"package-{_key()}"
+            _run(str(TOP / "packaging/deb/build"), "--release", RELEASE, "--output", str(output))
+    except Unprepared as error:
+        (CACHE / "failed").write_text(str(error))
+        raise
+    return prepared()
+
+
+def _forget_old() -> None:
+    """Packages of other states of the files, once no test of another checkout can be using them any more."""
+    for old in CACHE.glob("package-*"):
+        if old.stat().st_mtime < time.time() - 86400:
+            shutil.rmtree(old, ignore_errors=True)
+
+
+def _package() -> Path | None:
+    return next((CACHE / f"package-{_key()}").glob("vnetd_*.deb"), None)
+
+
+def _system() -> Path:
+    return CACHE / f"system-{RELEASE}-{_digest(' '.join(SYSTEM).encode())}.tar"
+
+
+def _key() -> str:
+    files = [path for name in INPUTS for path in ([TOP / name] if (TOP / name).is_file() else (TOP / name).rglob("*"))]
+    kept = sorted(path for path in files if path.is_file() and "__pycache__" not in path.parts)
+    modes = (f"{path.relative_to(TOP)} {path.stat().st_mode & 0o111}\n".encode() + path.read_bytes() for path in kept)
+    return _digest(b"".join(modes))
+
+
+def _digest(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()[:12]
+
+
+def _run(*command: str) -> None:
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=1200, check=False)
+    except FileNotFoundError:
+        raise Unprepared(f"there is no {command[0]} on this host") from None
+    except subprocess.TimeoutExpired:
+        raise Unprepared(f"{command[0]} did not end within twenty minutes") from None
+    if done.returncode:
+        raise Unprepared(f"{command[0]}: {' / '.join((done.stderr or done.stdout).strip().splitlines()[-5:])}")
+
+
+if __name__ == "__main__":
+    try:
+        print(f"{prepare().package.name} is built")
+    except Unprepared as error:
+        sys.exit(f"error: {error}")
