@@ -1,5 +1,6 @@
 """Switches on a host in memory: whole or not at all, kept as they should be, taken back if nobody confirms them."""
 
+import asyncio
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
@@ -17,6 +18,7 @@ from support.memory_host import (
     crash,
     difference,
     host_with_uplink,
+    lab,
     nth,
     running,
     verb,
@@ -358,6 +360,65 @@ async def test_autostart_starts_it_once_a_boot() -> None:
     host.boot()
     async with deaf(host) as daemon:
         assert view(daemon).state == "active"
+
+
+async def test_whenever_a_start_is_cancelled_everything_is_as_it_was() -> None:
+    for number, call in enumerate(await calls_of(starting)):
+        host = rich_host()
+        async with deaf(host) as daemon:
+            await define(daemon)
+            before = network_state(host)
+            start = asyncio.create_task(starting(daemon))
+            chosen = nth(number)
+
+            async def cancel(call: Call, chosen: Any = chosen, start: Any = start) -> None:
+                if chosen(call):
+                    start.cancel()
+                    await asyncio.sleep(0)
+
+            host.before = cancel
+            with pytest.raises(asyncio.CancelledError):
+                await start
+            assert not difference(before, network_state(host)), f"cancelled at {call}"
+            host.before = Refusal(lambda _: False)
+            await starting(daemon)
+
+
+async def test_after_a_change_a_bridge_that_is_deleted_still_comes_back_with_all_that_hung_on_it() -> None:
+    host = rich_host()
+    async with running(host) as daemon:
+        await start(daemon)
+        await redefine(daemon, priority=7)
+        host.perform(DeleteLink("br0", ""))
+        await eventually(lambda: addresses(host, "br0") == OWN)
+
+
+async def test_lifetimes_have_gone_on_when_things_come_back(clock: "Clock") -> None:
+    host = rich_host()
+    async with running(host) as daemon:
+        await start(daemon)
+        clock.now += 600
+        host.perform(DeleteLink("br0", ""))
+        await eventually(lambda: addresses(host, "br0") == OWN)
+    entry = host.links.find("br0")
+    assert entry and (entry.details[SECOND.address].valid, entry.details[SECOND.address].preferred) == (3000, 1200)
+
+
+async def test_networks_go_on_being_forwarded_through_the_bridge() -> None:
+    host = rich_host()
+    path = ("net", "ipv4", "conf", "{}", "forwarding")
+
+    def forwards(name: str) -> str | None:
+        return host.links.values.get((*path[:3], name, path[4]))
+
+    async with deaf(host) as daemon:
+        network = await daemon.services.networks.define(ROOT, lab(), {})
+        await daemon.services.networks.start(ROOT, network.uuid)
+        assert forwards("eth0") == "1"
+        switch = await start(daemon)
+        await eventually(lambda: (forwards("br0"), forwards("eth0")) == ("1", "0"))
+        await daemon.services.switches.stop(ROOT, switch.uuid)
+        await eventually(lambda: forwards("eth0") == "1")
 
 
 async def test_at_boot_an_uplink_may_come_later() -> None:

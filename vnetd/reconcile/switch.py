@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 
 from vnetd.model.errors import HostError, InUse, NotFound, Unsupported, VnetError
 from vnetd.plan.kernel import DeleteLink, Link, Operation, PortVlan, SetLink
-from vnetd.plan.migration import renamed
+from vnetd.plan.migration import aged, renamed, united
 from vnetd.plan.possessions import Possessions
 from vnetd.plan.steps import ForeignLink, KernelStep, Phase, Sysctl
 from vnetd.plan.switch import DesiredSwitch, DesiredUplink, ObservedSwitch, missing, plan_switch, plugs_in
@@ -38,10 +38,12 @@ class Memory:
     """What is remembered of the host as it was, over restarts of the daemon as well: ``save`` puts it on record.
 
     ``possessions`` are those of the migrating uplink from before the start, ``sysctls`` how it configured itself by
-    IPv6, ``move`` is one under way.
+    IPv6, ``move`` is one under way. ``since`` is when that was, by ``clock``.
     """
 
     save: Callable[[], Awaitable[None]]
+    clock: Callable[[], float]
+    since: float = 0.0
     sysctls: dict[str, str] = field(default_factory=dict)
     formers: dict[str, Former] = field(default_factory=dict)
     possessions: Possessions = field(default_factory=Possessions)
@@ -56,6 +58,7 @@ class SwitchTarget:
         self.lock = asyncio.Lock()
         self.desired = desired
         self.memory = memory
+        self._loop = loop
         self._kernel = loop.host.kernel
         self._devices = loop.devices
         self._bridge = OwnBridge(self._kernel)
@@ -152,10 +155,23 @@ class SwitchTarget:
         if not uplink.made:
             self.memory.formers.setdefault(uplink.port, Former(link.mtu, link.up))
         if uplink.migrate:
-            self.memory.possessions = await self._kernel.possessions(uplink.port) or Possessions()
+            self.memory.possessions = await self._all_of(uplink, link)
+            self.memory.since = self.memory.clock()
             paths = {key: ("net", "ipv6", "conf", uplink.port, key) for key in SELF_CONFIGURATION}
             found = await self._kernel.sysctls(list(paths.values()))
             self.memory.sysctls = {key: value for key, path in paths.items() if (value := found[path]) is not None}
+
+    async def _all_of(self, uplink: DesiredUplink, link: Link) -> Possessions:
+        """What hangs on an uplink, and on the bridge it is plugged into already."""
+        held = await self._kernel.possessions(uplink.port) or Possessions()
+        bridge = self.desired.bridge.name
+        if not await self._plugged(link):
+            return held
+        return united(held, renamed(await self._kernel.possessions(bridge) or Possessions(), bridge, uplink.port))
+
+    @property
+    def _former_possessions(self) -> Possessions:
+        return aged(self.memory.possessions, int(self.memory.clock() - self.memory.since))
 
     async def _change(self, desired: DesiredSwitch) -> None:
         before, kept = self.desired, {uplink.port for uplink in desired.uplinks}
@@ -184,7 +200,7 @@ class SwitchTarget:
         move = await self._prepare(uplink, steps, before) if uplink else None
         await self._apply([step for step in steps if step.phase == Phase.PORTS])
         if move:
-            await self._migration.carry_out(move)
+            await self._carry_out(move)
         return await self.observe()
 
     async def _remember_new(self, steps: Sequence[KernelStep], before: ObservedSwitch) -> None:
@@ -203,7 +219,7 @@ class SwitchTarget:
             return None
         lost = renamed(pending.held, pending.source, uplink.port) if pending else None
         if before.bridge is None and lost is None:  # it went, and with it what hung on it
-            lost = self.memory.possessions
+            lost = self._former_possessions
         return await self._migration.prepare(uplink.port, self.desired.bridge.name, lost)
 
     async def _move_back(self, restore: bool) -> None:
@@ -212,11 +228,19 @@ class SwitchTarget:
             return
         lost = renamed(pending.held, pending.source, name) if pending else Possessions()
         if restore and not pending:
-            lost = renamed(self.memory.possessions, uplink.port, name)
+            lost = renamed(self._former_possessions, uplink.port, name)
         if await self._kernel.link(uplink.port) is None:
             return  # unplugged: there is nothing to put anything back to
         move = await self._migration.prepare(name, uplink.port, lost)
-        await self._migration.carry_out(move)
+        await self._carry_out(move)
+
+    async def _carry_out(self, move: Move) -> None:
+        """Do it, and have forwarding follow: of what vnetd does itself there are no events."""
+        try:
+            await self._migration.carry_out(move)
+        finally:
+            self._loop.routes.changed()
+            self._loop.healer.touch(self._loop.forwarding.key)
 
     async def _unplug(self, uplink: DesiredUplink) -> HostError | None:
         """Make an uplink what it was before; one that vnetd made is deleted."""

@@ -10,6 +10,7 @@ from vnetd.reconcile.absent import Absent
 from vnetd.reconcile.desired_switch import desired_switch
 from vnetd.reconcile.loop import Loop
 from vnetd.reconcile.switch import Memory, SwitchTarget
+from vnetd.service.clock import boottime
 from vnetd.service.naming import random_mac
 from vnetd.service.switch_object import RUNNING, SwitchObject, SwitchRecord
 
@@ -53,7 +54,7 @@ class SwitchActivation:
         target = self._target(known, record.switch)
         memory = target.memory
         memory.formers, memory.possessions, memory.move = dict(record.formers), record.possessions, record.move
-        memory.sysctls = dict(record.sysctls)
+        memory.sysctls, memory.since = dict(record.sysctls), record.since
         known.state = "active"
         self._watch(target)
         self._loop.healer.add(target)
@@ -137,7 +138,7 @@ class SwitchActivation:
         async def save() -> None:
             await self.record(known)
 
-        known.target = SwitchTarget(self._loop, self._desired(switch), Memory(save))
+        known.target = SwitchTarget(self._loop, self._desired(switch), Memory(save, boottime))
         return known.target
 
     def _watch(self, target: SwitchTarget) -> None:

@@ -39,6 +39,7 @@ class SwitchRecord(Value):
     sysctls: dict[str, str] = Field(default_factory=dict)
     formers: dict[str, Former] = Field(default_factory=dict)
     possessions: Possessions = Possessions()
+    since: float = 0.0
     move: Move | None = None
     pending: Pending | None = None
 
@@ -112,6 +113,7 @@ class SwitchObject:
             sysctls=dict(memory.sysctls) if memory else {},
             formers=dict(memory.formers) if memory else {},
             possessions=memory.possessions if memory else Possessions(),
+            since=memory.since if memory else 0.0,
             move=memory.move if memory else None,
             pending=self.pending,
         )

@@ -85,7 +85,9 @@ class SwitchService:
             async with fresh.lock:
                 await self._start(fresh, switch, seconds)
         except BaseException:
-            if not fresh.active:
+            if fresh.active:  # something could not be undone: it stays, to be stopped
+                self._notices.tell(Added("switch", fresh.view()))
+            else:
                 self.objects.remove(fresh)
             raise
         self._notices.tell(Added("switch", fresh.view()))
