@@ -223,7 +223,8 @@ class FilterService:
         if given:
             return tuple(ip_address(one) for one in given)
         pupil = pupil_of(self.mapping(), bound)
-        return pupil.addresses(self.learning.addresses(bound.owner), version) if pupil else ()
+        learned = bool(pupil and version in pupil.families)
+        return pupil.addresses(self.learning.addresses(bound.owner), version) if pupil and learned else ()
 
     def compile(self, bound: Bound) -> Fragment:
         """The rules of a filter on a device. Raises ``Invalid`` or ``Unsupported`` saying what stands against it."""
