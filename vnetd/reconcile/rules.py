@@ -21,6 +21,8 @@ SHARED = "shared"
 LINGER = 60.0
 """Seconds the shared part stays when nobody uses it any more, so that stop and start do not make it anew; 0: none."""
 
+MANY, GATHERING = 100, 0.5
+"""Owners from which on listing what was written waits, and for how many seconds."""
 FEW = 8
 """Chains up to which listing them one by one is faster than listing their table."""
 FAMILIES: tuple[Family, ...] = ("inet", "bridge")
@@ -67,7 +69,7 @@ class RulesKeeper:
                 await self._nft.clear()
             self._part()
             if proposal.add.chains and self._learning is None:
-                self._learning = asyncio.get_running_loop().create_task(self._learn())
+                self._learning = asyncio.get_running_loop().create_task(self._learn_soon())
 
     async def adopt(self, fragments: Mapping[str, Fragment], *, all_known: bool = True) -> None:
         """Take over what an earlier run left in the kernel: only what differs from ``fragments`` is changed.
@@ -177,6 +179,12 @@ class RulesKeeper:
 
     async def _audit_tables(self) -> Drift:
         return merge(*[self._ledger.drift_table(family, await self._nft.table(family)) for family in FAMILIES])
+
+    async def _learn_soon(self) -> None:
+        """With many chains it pays to wait for more: each listing takes as long as there are chains."""
+        if len(self._ledger.owners()) > MANY:
+            await asyncio.sleep(GATHERING)
+        await self._learn()
 
     async def _learn(self) -> None:
         try:
