@@ -17,6 +17,7 @@ Kind = Callable[[str], str]
 
 _VARIABLE = re.compile(r"\$([A-Za-z0-9_]+)(?:\[(@?)([0-9]{1,4})\])?")
 _NUMBERS_AND_DOTS = re.compile(r"[0-9][0-9A-Fa-fxX]*(\.[0-9][0-9A-Fa-fxX]*){1,3}")
+_DECIMAL = re.compile(r"[0-9]{1,3}")
 MAX_ITERATOR = 1000
 PROTOCOL_NUMBERS = {
     "tcp": 6,
@@ -147,7 +148,7 @@ def ipv6(text: str) -> str:
 
 def ipv4_mask(text: str) -> str:
     """A prefix length, given as such or as a dotted mask."""
-    if text.isdigit() and int(text) <= 32:
+    if _DECIMAL.fullmatch(text) and int(text) <= 32:
         return str(int(text))
     if text.count(".") != 3 or "01" in f"{int(IPv4Address(text)):032b}":
         raise ValueError("a prefix length from 0 to 32 or a dotted netmask is needed")
@@ -156,7 +157,7 @@ def ipv4_mask(text: str) -> str:
 
 def ipv6_mask(text: str) -> str:
     """A prefix length, given as such or as a mask of IPv6 form."""
-    if text.isdigit() and int(text) <= 128:
+    if _DECIMAL.fullmatch(text) and int(text) <= 128:
         return str(int(text))
     bits = f"{int(IPv6Address(text)):0128b}" if ":" in text else "01"
     if "01" in bits:
