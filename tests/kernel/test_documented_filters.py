@@ -5,7 +5,8 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
-from support.filtering import HOST4, Bench, bridge, plug, wait_for_forwarding
+from support.filtering import HOST4, Bench, Tap, bridge, plug, wait_for_forwarding
+from support.frames import IPV4, TCP, Frame, ip
 from support.netns import Lab, Namespace
 
 from vnetd.linux.nft import LinuxNft
@@ -67,3 +68,20 @@ async def test_peers_only_opens_each_port_to_each_peer(bench: Bench) -> None:
     assert not bench.one.reaches(bench.two.address4, 81)
     assert not bench.one.reaches(HOST4, 22)
     assert not bench.one.pings(bench.two.address6)
+
+
+async def test_the_careful_server_takes_connections_that_begin_with_syn_and_begins_none(bench: Bench) -> None:
+    bench.serve(bench.one.namespace, "tcp:22", "tcp:80")
+    bench.serve(bench.two.namespace, "tcp:22")
+    await bench.bind(bench.one, "careful-server")
+    assert bench.two.reaches(bench.one.address4, 22)
+    assert not bench.two.reaches(bench.one.address4, 80)
+    assert not bench.one.reaches(bench.two.address4, 22)
+    fields = ip(bench.two.address4, bench.one.address4, TCP, sport=999, dport=22)
+    stray, first = (Frame(bench.two.mac, bench.one.mac, IPV4, fields | {"flags": flags}) for flags in (0x10, 0x02))
+    with Tap(bench.one, IPV4) as tap:
+        bench.two.send_frame(stray.encode())
+        bench.two.send_frame(first.encode())
+        assert tap.sees(first.encode())
+        bench.two.send_frame(stray.encode())
+        assert not tap.sees(stray.encode(), wait=0.5)
