@@ -77,8 +77,10 @@ async def test_the_careful_server_takes_connections_that_begin_with_syn_and_begi
     assert bench.two.reaches(bench.one.address4, 22)
     assert not bench.two.reaches(bench.one.address4, 80)
     assert not bench.one.reaches(bench.two.address4, 22)
-    fields = ip(bench.two.address4, bench.one.address4, TCP, sport=999, dport=22)
-    stray, first = (Frame(bench.two.mac, bench.one.mac, IPV4, fields | {"flags": flags}) for flags in (0x10, 0x02))
+    stray, first = (
+        Frame(bench.two.mac, bench.one.mac, IPV4, ip(bench.two.address4, bench.one.address4, TCP, dport=22, **more))
+        for more in ({"flags": 0x10, "sport": 998}, {"flags": 0x02, "sport": 999})
+    )
     with Tap(bench.one, IPV4) as tap:
         bench.two.send_frame(stray.encode())
         bench.two.send_frame(first.encode())
