@@ -22,7 +22,7 @@ from support.machine.errors import Unavailable
 TOP = Path(__file__).resolve().parents[2]
 MARKER = "stock_kernel"
 SUFFIX = "@stock-kernel"
-LIMIT = 1200.0
+LIMIT = 1800.0
 """Seconds for all tests of the machine together, its boot included."""
 REPORTS = "reports"
 ENVIRONMENT = {INSIDE: "1", "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1", "PYTHONPATH": "."}
