@@ -149,7 +149,7 @@ async def test_whenever_the_daemon_is_killed_the_next_run_has_the_port_whole_or_
             except VnetError:
                 attached = None
         async with running(made) as daemon:
-            if attached is not None and number > 40:
+            if attached is not None:  # it needed no call of that number
                 assert [port.uuid for port in daemon.services.ports.list()] == [attached.port.uuid]
                 break
             for port in daemon.services.ports.list():
@@ -159,7 +159,8 @@ async def test_whenever_the_daemon_is_killed_the_next_run_has_the_port_whole_or_
             for name in ("eth1", "eth2"):
                 link = made.link(name)
                 assert link and link.mac.startswith("00:1b:21"), f"killed at call {number}"
-        number += 1 if attached is None else 41
+        number += 1
+    assert number >= 3
 
 
 @pytest.mark.parametrize("kind", [kind for kind in KINDS if kind != "macvtap-fd"])
