@@ -151,8 +151,15 @@ async def test_a_plan_of_such_a_network_has_no_steps() -> None:
 @hastily
 async def test_a_virtual_port_is_refused_by_name() -> None:
     async with running(host_with_bridge()) as daemon:
-        with pytest.raises(Unsupported, match="virtual port of type openvswitch"):
-            await started(daemon, {**BRIDGED, "virtualport": {"type": "openvswitch"}})
+        document = {**BRIDGED, "virtualport": {"type": "openvswitch"}}
+        network = await daemon.services.networks.define(ROOT, json.dumps(document), {})
+        with pytest.raises(Unsupported, match=r"network lab: a virtual port \(<virtualport>\)"):
+            await daemon.services.networks.start(ROOT, network.uuid)
+        group = {"name": "g", "virtualport": {"profileid": "p"}}
+        document = {**BRIDGED, "uuid": str(network.uuid), "portgroups": [group]}
+        await daemon.services.networks.define(ROOT, json.dumps(document), {})
+        with pytest.raises(Unsupported, match="a virtual port"):
+            await daemon.services.networks.start(ROOT, network.uuid)
 
 
 @hastily

@@ -41,7 +41,7 @@ def refuse_unrealised(network: Network) -> None:
     for present, what in (
         (network.forwards and network.mode is not Mode.USER, "port forwards (forwards)"),
         (network.access, "access lists (access)"),
-        (network.virtualport, f"a virtual port of type {network.virtualport and network.virtualport.type}"),
+        (not network.mode.has_bridge and _virtual_ports(network), "a virtual port (<virtualport>)"),
         (
             network.bandwidth and not network.mode.has_bridge,
             "a limit without a bridge of its own (<bandwidth>)",
@@ -52,6 +52,10 @@ def refuse_unrealised(network: Network) -> None:
     ):
         if present:
             raise Unsupported(f"network {network.name}: {what} is not supported yet")
+
+
+def _virtual_ports(network: Network) -> bool:
+    return bool(network.virtualport) or any(group.virtualport for group in network.portgroups)
 
 
 def desired_network(network: Network, around: Surroundings, floors: Collection[Floor] = ()) -> DesiredNetwork:
