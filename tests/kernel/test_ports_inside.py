@@ -193,10 +193,8 @@ async def test_an_ipvlan_where_the_kernel_has_none_is_refused_by_name(admin: Adm
     await nothing_is_left(admin, network)
 
 
-@pytest.mark.stock_kernel
+@pytest.mark.stock_kernel("ipvlan")
 async def test_an_ipvlan_puts_its_guest_on_the_network_of_the_hosts_device(admin: Administrator) -> None:
-    if not await able(admin, "ipvlan"):
-        pytest.skip("this kernel has no ipvlan devices")
     network = await admin.raise_network(UPLINKED)
     guest = admin.vacant_guest()
     port = await admin.attach("lab", {"kind": "ipvlan", "netns": guest.name, **NEAR})
