@@ -86,7 +86,7 @@ _vnetctl_options() {
         "filter bind") own="--parameter" ;;
         "port list") own="--network --device --uuid" ;;
         "port show") own="--format" ;;
-        "port attach") own="--veth --tap --device --macvtap --hostdev --passt --forward --netns --guest-device --host-device --address --gateway --owner
+        "port attach") own="--veth --macvlan --ipvlan --lower --tap --device --macvtap --hostdev --passt --forward --netns --guest-device --host-device --address --gateway --owner
             --group --queues --mac --duplicate-mac --mtu --portgroup --vlan --isolated --unplugged --filter --parameter
             --inbound --outbound" ;;
         "port move") own="--portgroup" ;;

@@ -236,16 +236,21 @@ def _attach(attach: ArgumentParser) -> None:
     attach.add_argument("network", metavar="NETWORK", help="name or UUID")
     kind = attach.add_mutually_exclusive_group(required=True)
     kind.add_argument("--veth", action="store_true", help="a pair of devices, one end in the guest's network namespace")
+    kind.add_argument("--macvlan", action="store_true", help="a device in the guest's namespace on one of the host's")
+    kind.add_argument("--ipvlan", action="store_true", help="the same with the MAC address of the host's device")
     kind.add_argument("--tap", metavar="NAME", help="a tap that stays when nobody has it open")
     kind.add_argument("--device", metavar="DEV", help="a device that exists")
     kind.add_argument("--macvtap", metavar="NAME", help="a macvtap that stays when nobody has it open")
     kind.add_argument("--hostdev", action="store_true", help="a virtual function of a network card, handed out whole")
     kind.add_argument("--passt", action="store_true", help="a passt process with a socket for the guest")
-    attach.add_argument("--netns", metavar="NAME|PID|PATH", help="with --veth: the guest's network namespace")
-    attach.add_argument("--guest-device", metavar="NAME", help="with --veth: name of the guest's end (eth0)")
+    attach.add_argument(
+        "--netns", metavar="NAME|PID|PATH", help="the network namespace for --veth, --macvlan, --ipvlan"
+    )
+    attach.add_argument("--guest-device", metavar="NAME", help="with --netns: name of the guest's end (eth0)")
+    attach.add_argument("--lower", metavar="DEV", help="with --macvlan, --ipvlan: what it lies on (the uplink)")
     attach.add_argument("--host-device", metavar="NAME", help="with --veth: name of the host's end (chosen)")
-    attach.add_argument("--address", action="append", metavar="ADDRESS/PREFIX", help="with --veth: the guest's")
-    attach.add_argument("--gateway", action="append", metavar="ADDRESS", help="with --veth: the guest's default route")
+    attach.add_argument("--address", action="append", metavar="ADDRESS/PREFIX", help="with --netns: the guest's")
+    attach.add_argument("--gateway", action="append", metavar="ADDRESS", help="with --netns: its default route")
     attach.add_argument(
         "--owner", metavar="USER", help="with --tap, --macvtap: who may open it (you); with --passt: who runs it"
     )

@@ -128,6 +128,7 @@ def specification(arguments: Namespace) -> dict[str, Any]:
         "device": device,
         "netns": _netns(arguments.netns),
         "guest_device": arguments.guest_device,
+        "lower": arguments.lower,
         "addresses": arguments.address,
         "gateways": arguments.gateway,
         "mac": arguments.mac,
@@ -166,7 +167,7 @@ def _limits(arguments: Namespace) -> dict[str, int]:
 
 
 def _kind(arguments: Namespace) -> tuple[str, str | None]:
-    for kind in ("veth", "hostdev", "passt"):
+    for kind in ("veth", "macvlan", "ipvlan", "hostdev", "passt"):
         if getattr(arguments, kind):
             return kind, arguments.host_device
     for kind in ("tap", "macvtap"):
@@ -175,12 +176,14 @@ def _kind(arguments: Namespace) -> tuple[str, str | None]:
     return "existing", arguments.device
 
 
+INSIDE = ("veth", "macvlan", "ipvlan")
 GOES_WITH: Mapping[str, tuple[str, ...]] = {
-    "netns": ("veth",),
-    "guest_device": ("veth",),
+    "netns": INSIDE,
+    "guest_device": INSIDE,
     "host_device": ("veth",),
-    "address": ("veth",),
-    "gateway": ("veth",),
+    "lower": ("macvlan", "ipvlan"),
+    "address": INSIDE,
+    "gateway": INSIDE,
     "owner": ("tap", "macvtap", "passt"),
     "group": ("tap", "macvtap"),
     "queues": ("tap",),
@@ -195,8 +198,8 @@ def _refuse_stray(arguments: Namespace, kind: str) -> None:
         if kind not in kinds and getattr(arguments, name) is not None:
             others = " or ".join(f"--{one}" for one in kinds)
             raise CommandError(f"--{name.replace('_', '-')} can be given with {others} only", Exit.USAGE)
-    if kind == "veth" and arguments.netns is None:
-        raise CommandError("--veth needs --netns: the network namespace the guest's end goes to", Exit.USAGE)
+    if kind in INSIDE and arguments.netns is None:
+        raise CommandError(f"--{kind} needs --netns: the network namespace the guest's end goes to", Exit.USAGE)
     if arguments.parameters and arguments.filter is None:
         raise CommandError("--parameter needs --filter", Exit.USAGE)
 

@@ -59,7 +59,9 @@ async def test_root_and_members_of_the_group_are_denied_nothing(
     assert not [answer for answer in answers.values() if "membership of group" in answer]
     changes = {"define", "create", "define_filter", "attach", "open_tap", "bind", "plan", "reconcile", "start"}
     assert changes <= {call[0] for call in services.world.calls}
-    assert {call[1].uid for call in services.world.calls if call[0] in changes} == {uid}
+    callers = {call[1] for call in services.world.calls if call[0] in changes}
+    assert {caller.uid for caller in callers} == {uid}
+    assert {caller.administrator for caller in callers} == {uid == 0}, "members change only what is their own"
 
 
 async def test_other_groups_do_not_help(bus: PrivateBus, server: BusServer, group_id: int) -> None:

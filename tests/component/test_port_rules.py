@@ -1,6 +1,7 @@
 """What ports get from their network, what two of them may not share, and who may change them."""
 
 import asyncio
+import os
 from dataclasses import replace
 from typing import Any
 
@@ -9,7 +10,7 @@ from support.hasty_loop import hastily
 from support.memory_host import ROOT, Call, Refusal, Running, defined, difference, host_with_uplink, lab, running, verb
 from support.waiting import eventually
 
-from vnetd.model.errors import Denied, Exists, HostError, Invalid, NotFound
+from vnetd.model.errors import Denied, Exists, HostError, Invalid, NotFound, Unsupported
 from vnetd.plan.kernel import DeleteLink
 from vnetd.service.views import Attached, Caller
 
@@ -185,3 +186,26 @@ async def test_addresses_a_guest_cannot_have_are_refused(spec: dict[str, Any], w
         with pytest.raises(Invalid, match=words):
             await daemon.services.ports.attach(ROOT, "lab", spec)
         assert not difference(before, daemon.host.state())
+
+
+@pytest.mark.parametrize("kind", ["veth", "macvlan"])
+@hastily
+async def test_nobody_gets_devices_and_routes_into_a_namespace_of_somebody_else(kind: str) -> None:
+    async with running(host_with_uplink()) as daemon:
+        await raised(daemon)
+        owners, before = daemon.host.guests.owners, daemon.host.state()
+        spec: dict[str, Any] = {"kind": kind, "netns": "guest"}
+        spec |= {"lower": "eth0"} if kind == "macvlan" else {"filter": "no-mac-spoofing"}
+        for owner, caller, error, words in (
+            (0, ALICE, (Denied, Unsupported), r"belongs to uid 0: only that user|filter"),
+            (BOB.uid, ALICE, (Denied, Unsupported), r"belongs to uid 1001|filter"),
+            (None, ROOT, Invalid, "host's own network namespace"),
+        ):
+            owners[os.devnull] = owner
+            with pytest.raises(error, match=words):
+                await daemon.services.ports.attach(caller, "lab", spec)
+            assert not difference(before, daemon.host.state())
+        owners[os.devnull] = ALICE.uid
+        if kind == "veth":
+            await daemon.services.ports.attach(ALICE, "lab", spec)
+        await daemon.services.ports.attach(ROOT, "lab", {**spec, "guest_device": "lan1"})

@@ -1,6 +1,7 @@
 """VLANs of ports on a switch that filters: port, uplink and the host's own side together, in memory."""
 
 import json
+import os
 from typing import Any
 
 import pytest
@@ -137,6 +138,7 @@ async def test_who_is_not_root_gets_the_vlans_of_a_port_group_and_chooses_none_h
     host = host_with_uplink()
     async with running(host) as daemon:
         await floor(daemon, portgroups=[{"name": "staff", "vlan": {"tags": [{"id": 50}]}}])
+        host.guests.owners[os.devnull] = MEMBER.uid
         with pytest.raises(Denied, match="only root may choose"):
             await attach(daemon, MEMBER, vlan=30)
         port = await attach(daemon, MEMBER, portgroup="staff")

@@ -108,6 +108,15 @@ async def test_no_descriptor_of_a_namespace_stays_open(admin: Administrator, net
     await eventually(lambda: len(list(descriptors.iterdir())) <= before, "none is left open")
 
 
+async def test_the_hosts_own_namespace_is_no_guests(admin: Administrator, network: str) -> None:
+    host = admin.site.host
+    for reference in (host.name, host.path, str(admin.site.daemon.pid)):
+        for spec in ({"kind": "veth"}, {"kind": "macvlan", "lower": "uplink0"}):
+            with pytest.raises(Refused, match=r"Error\.Invalid: .*host's own network namespace"):
+                await admin.attach("lab", {"netns": reference, "guest_device": "lan0", **spec})
+    await nothing_is_left(admin, network)
+
+
 UPLINKED = {**LAB, "devices": {"interfaces": ["uplink0"]}}
 NEAR = {"addresses": ["203.0.113.77/24"], "gateways": ["203.0.113.1"]}
 

@@ -126,3 +126,18 @@ async def test_the_daemon_stays_where_it_is(namespaces: Namespaces, lab: Lab) ->
     assert os.readlink("/proc/thread-self/ns/net") == before
     assert {name for _, name in socket.if_nameindex()} == {"lo"}
     assert subprocess.run(["ip", "link", "show", "eth0"], capture_output=True, check=False).returncode != 0
+
+
+async def test_a_namespace_belongs_to_the_user_who_made_its_user_namespace(namespaces: Namespaces, lab: Lab) -> None:
+    guest = lab.namespace("guest")
+    alone = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", "unshare", "--user", "--net", "sleep", "60"]
+    process = subprocess.Popen(alone, cwd="/")
+    try:
+        wait_until(lambda: os.readlink(f"/proc/{process.pid}/ns/user") != os.readlink("/proc/self/ns/user"), "it is")
+        for reference, owner in ((guest.name, 0), (str(process.pid), 65534), (os.getpid(), None)):
+            fd = await namespaces.open(reference)
+            assert await namespaces.owner(fd) == owner
+            os.close(fd)
+    finally:
+        process.kill()
+        process.wait()

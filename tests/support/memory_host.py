@@ -78,6 +78,7 @@ class MemoryNamespaces:
         self._kernel = kernel
         self._announce = announce
         self.names = {"guest"}
+        self.owners: dict[str, int | None] = {os.devnull: 0}
         self.inside: dict[str, Link] = {}
         self.raised: list[str] = []
         self.configured: dict[str, list[str]] = {}
@@ -96,6 +97,10 @@ class MemoryNamespaces:
         os.fstat(netns)  # an error for one that was closed
         self.raised.append(name)
         self.configured[name] = [str(one) for one in (*addresses, *gateways)]
+
+    async def owner(self, netns: int) -> int | None:
+        """Whoever a test says: by name of the namespace."""
+        return self.owners[os.readlink(f"/proc/self/fd/{netns}")]
 
     async def number(self, netns: int) -> int:
         """There is one namespace."""

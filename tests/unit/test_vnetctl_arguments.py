@@ -169,6 +169,12 @@ def test_what_a_port_shall_be_like_is_sent_and_nothing_of_what_was_not_said() ->
     }
 
 
+def test_a_macvlan_says_what_it_lies_on() -> None:
+    spec = specification(attach(*["--macvlan", "--netns", "web", "--lower", "eth7", "--guest-device", "lan0"]))
+    assert spec == {"kind": "macvlan", "netns": "web", "lower": "eth7", "guest_device": "lan0"}
+    assert specification(attach(*["--ipvlan", "--netns", "web"])) == {"kind": "ipvlan", "netns": "web"}
+
+
 def test_an_existing_device_needs_nothing_else() -> None:
     assert specification(attach("--device", "dummy0")) == {"kind": "existing", "device": "dummy0"}
 
@@ -176,11 +182,13 @@ def test_an_existing_device_needs_nothing_else() -> None:
 @pytest.mark.parametrize(
     ("line", "reason"),
     [
-        ("--tap tap0 --netns web", "--netns can be given with --veth only"),
+        ("--tap tap0 --netns web", "--netns can be given with --veth or --macvlan or --ipvlan only"),
         ("--device eth7 --owner root", "--owner can be given with --tap or --macvtap or --passt only"),
         ("--veth --netns web --group 0", "--group can be given with --tap or --macvtap only"),
         ("--veth", "--veth needs --netns"),
-        ("--tap tap0 --address 192.0.2.7/24", "--address can be given with --veth only"),
+        ("--tap tap0 --address 192.0.2.7/24", "--address can be given with --veth or --macvlan or --ipvlan only"),
+        ("--ipvlan", "--ipvlan needs --netns"),
+        ("--veth --netns web --lower eth7", "--lower can be given with --macvlan or --ipvlan only"),
         ("--device eth7 --queues 2", "--queues can be given with --tap only"),
         ("--tap tap0 --parameter IP=192.0.2.1", "--parameter needs --filter"),
         ("--tap tap0 --owner nobody-of-that-name", "there is no user 'nobody-of-that-name'"),

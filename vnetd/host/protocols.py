@@ -178,6 +178,10 @@ class Namespaces(Protocol):
         """Address and raise the link ``name`` inside the namespace open at fd ``netns``, then add default routes."""
         ...
 
+    async def owner(self, netns: int) -> int | None:
+        """The uid to whom the namespace open at fd ``netns`` belongs, ``None`` if that is the host's own."""
+        ...
+
     async def number(self, netns: int) -> int:
         """What the namespace open at fd ``netns`` is known by here for as long as it exists."""
         ...

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 from vnetd.linux.direct import add_address, add_default_route, raise_link, rename_link
-from vnetd.linux.netlink import ReadSocket
+from vnetd.linux.netlink import U32, ReadSocket
 from vnetd.linux.netns_links import delete_inside, link_inside, move_link, number_of
 from vnetd.linux.operations import reporting
 from vnetd.linux.threads import Worker
@@ -19,7 +19,7 @@ from vnetd.model.errors import Invalid, NotFound
 from vnetd.plan.kernel import Link
 
 NAMED = "/run/netns"
-NS_GET_NSTYPE = 0xB703
+NS_GET_USERNS, NS_GET_NSTYPE, NS_GET_OWNER_UID = 0xB701, 0xB703, 0xB704
 CLONE_NEWNET = 0x40000000
 
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -60,6 +60,10 @@ class Namespaces:
             await visitor.run(_configure, netns, name, rename, up, tuple(addresses), tuple(gateways))
         finally:
             await visitor.close()
+
+    async def owner(self, netns: int) -> int | None:
+        """The uid whose user namespace owns the one open at fd ``netns``; ``None`` if that is ours. ``HostError``."""
+        return await self._opener.run(_owner, netns)
 
     async def number(self, netns: int) -> int:
         """What the namespace open at fd ``netns`` is known by here for as long as it exists. Raises ``HostError``."""
@@ -143,6 +147,19 @@ def _checked(handle: int) -> int:
         os.close(fd)
         raise
     return fd
+
+
+def _owner(netns: int) -> int | None:
+    if os.path.samestat(os.fstat(netns), os.stat("/proc/thread-self/ns/net")):
+        return None
+    with reporting("find owner of", "network namespace"):
+        users = fcntl.ioctl(netns, NS_GET_USERNS)
+        try:
+            answer = fcntl.ioctl(users, NS_GET_OWNER_UID, bytes(U32.size))
+        finally:
+            os.close(users)
+    uid: int = U32.unpack(answer)[0]
+    return uid
 
 
 def _configure(

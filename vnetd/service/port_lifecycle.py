@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Coroutine, Mapping, Sequence
 from contextlib import asynccontextmanager
 from uuid import UUID
 
-from vnetd.model.errors import VnetError
+from vnetd.model.errors import Denied, Invalid, VnetError
 from vnetd.model.port import PortKind, PortRecord, PortSpec
 from vnetd.plan.rules import EMPTY, port_owner
 from vnetd.reconcile.desired import alias_of
@@ -28,7 +28,7 @@ from vnetd.service.port_making import Made, Making
 from vnetd.service.port_object import PORTS, PortObject, PortTable
 from vnetd.service.port_plugs import plug_of
 from vnetd.service.port_wishes import UNTAGGED, PortWishes
-from vnetd.service.views import Changed, LifecycleEvent, Removed
+from vnetd.service.views import Caller, Changed, LifecycleEvent, Removed
 
 MOST_TAMPERING = 3
 """How often the holder of a tap may do what only a hostile one does before the port is detached."""
@@ -68,7 +68,7 @@ class PortLifecycle:
         target = TARGETS.get(record.kind, PortTarget)(self._loop, desired, self)
         return PortObject(record, network, target)
 
-    async def make(self, port: PortObject, spec: PortSpec) -> Made:
+    async def make(self, caller: Caller, port: PortObject, spec: PortSpec) -> Made:
         """Filter, device and its place in the bridge; on failure nothing is left, on success the port is kept."""
         self._ports.attaching.add(port)
         # From here on events of the device count: what happens to it meanwhile is looked at once this is done.
@@ -77,7 +77,7 @@ class PortLifecycle:
         async with port.target.lock:
             try:
                 await self._refuse_limits(port)
-                async with self._namespace(spec) as netns:
+                async with self._namespace(caller, spec) as netns:
                     await self._locate(port, netns)
                     await self.save(port.record)
                     await self._filter(port)
@@ -137,6 +137,16 @@ class PortLifecycle:
         """Tell that the ports of a network are others now."""
         self._notices.tell(Changed("network", network.view()))
 
+    async def _refuse_foreign(self, caller: Caller, reference: str, netns: int) -> None:
+        """Raise ``Denied`` to whoever wants devices, addresses and routes in the namespace of another user."""
+        owner = await self._loop.host.namespaces.owner(netns)
+        if owner is None:
+            raise Invalid(f"netns {reference!r} is the host's own network namespace: a guest needs one of its own")
+        if not caller.administrator and owner != caller.uid:
+            raise Denied(
+                f"network namespace {reference!r} belongs to uid {owner}: only that user and root may attach it"
+            )
+
     async def _locate(self, port: PortObject, netns: int) -> None:
         """Note where a port will be that is wholly in its guest's namespace."""
         if port.record.kind.inside:
@@ -158,13 +168,14 @@ class PortLifecycle:
         return Making(port.record, spec, port.target.desired, port.network.live, netns)
 
     @asynccontextmanager
-    async def _namespace(self, spec: PortSpec) -> AsyncIterator[int]:
+    async def _namespace(self, caller: Caller, spec: PortSpec) -> AsyncIterator[int]:
         """The guest's namespace, the same throughout whatever becomes of its name; -1 if there is none."""
         if not spec.netns:
             yield -1
             return
         netns = await self._loop.host.namespaces.open(spec.netns)
         try:
+            await self._refuse_foreign(caller, spec.netns, netns)
             yield netns
         finally:
             os.close(netns)

@@ -205,7 +205,7 @@ class PortService:
             assert network.live is not None
             spec = spec.model_copy(update={"kind": kind_for(spec.kind, network.live)})
             port = await self._allocate(caller, network, spec)
-            made = await self._lifecycle.make(port, spec)
+            made = await self._lifecycle.make(caller, port, spec)
         if port.record.connection and not caller.present():  # it left before the port was there to end with it
             self._lifecycle.expel(port, LEFT)
         log.info(
