@@ -209,3 +209,23 @@ async def test_nobody_gets_devices_and_routes_into_a_namespace_of_somebody_else(
         if kind == "veth":
             await daemon.services.ports.attach(ALICE, "lab", spec)
         await daemon.services.ports.attach(ROOT, "lab", {**spec, "guest_device": "lan1"})
+
+
+@hastily
+async def test_who_is_not_root_takes_no_others_mac_and_leaves_no_isolation() -> None:
+    async with running(host_with_uplink()) as daemon:
+        await raised(daemon, isolated_ports=True)
+        ports = daemon.services.ports
+        port = (await tap(daemon, caller=ALICE, mac=MAC)).port
+        before = daemon.host.state()
+        with pytest.raises(Denied, match=rf"{MAC} belongs to port {port.device} of another user"):
+            await tap(daemon, caller=BOB, mac=MAC, duplicate_mac=True)
+        with pytest.raises(Denied, match="lab are isolated, and only root"):
+            await tap(daemon, caller=ALICE, isolated=False)
+        with pytest.raises(Denied, match="lab are isolated, and only root"):
+            await ports.set_isolated(ALICE, port.uuid, False)
+        assert not difference(before, daemon.host.state())
+        assert (await tap(daemon, caller=ALICE, mac=MAC, duplicate_mac=True)).port.mac == MAC
+        await tap(daemon, mac=MAC, duplicate_mac=True)
+        await ports.set_isolated(ROOT, port.uuid, False)
+        assert not isolated(daemon, port.device)

@@ -4,13 +4,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from uuid import UUID
 
-from vnetd.model.errors import Exists, NotFound
+from vnetd.model.errors import Denied, Exists, NotFound
 from vnetd.model.port import PortRecord
 from vnetd.reconcile.port import PortTarget
 from vnetd.service.bandwidth import flat
 from vnetd.service.network_object import NetworkObject
 from vnetd.service.registry import Registry
-from vnetd.service.views import PortView
+from vnetd.service.views import Caller, PortView
 
 PORTS = "run/ports"
 
@@ -92,6 +92,13 @@ class PortTable:
                 f"MAC address {mac} belongs to port {other.name} of network {network.name} already: "
                 "choose another, or say duplicate_mac if two guests are really to share it"
             )
+
+    def refuse_theft(self, caller: Caller, network: NetworkObject, mac: str) -> None:
+        """Raise ``Denied`` to who is not root and wants the MAC address, and so the frames, of others' ports."""
+        for port in self:
+            shared = port.network is network and port.record.mac == mac
+            if shared and not caller.administrator and port.record.owner != caller.uid:
+                raise Denied(f"MAC address {mac} belongs to port {port.name} of another user: only root may share it")
 
     def refuse_gone(self, port: PortObject) -> None:
         """Raise ``NotFound`` if the port was detached since it was found."""

@@ -37,8 +37,11 @@ class PortRecords:
         lower = lower_device(network, spec)
         mac = await self._mac(network, spec, lower)
         device = await self._device_name(spec, template)
-        if not spec.duplicate_mac and spec.kind is not PortKind.IPVLAN:
+        if spec.duplicate_mac:
+            self._ports.refuse_theft(caller, network, mac)
+        elif spec.kind is not PortKind.IPVLAN:
             self._ports.refuse_duplicate(network, mac)
+        refuse_unisolated(caller, network, spec.isolated)
         uuid, vlan = uuid4(), _vlan(caller, network, spec, group)
         record = validated(
             PortRecord,
@@ -111,6 +114,12 @@ class PortRecords:
         if await self._loop.host.kernel.link(device) is None:
             raise NotFound(f"there is no network device {device!r}")
         return device
+
+
+def refuse_unisolated(caller: Caller, network: NetworkObject, isolated: bool | None) -> None:
+    """Raise ``Denied`` to who is not root and wants a port that is not isolated where the network's are."""
+    if isolated is False and not caller.administrator and network.live and network.live.isolated_ports:
+        raise Denied(f"ports of network {network.name} are isolated, and only root may have one that is not")
 
 
 def lower_device(network: NetworkObject, spec: PortSpec) -> str:

@@ -23,7 +23,7 @@ from vnetd.service.port_lifecycle import PortLifecycle
 from vnetd.service.port_moves import PortMoves
 from vnetd.service.port_object import PortObject, PortTable
 from vnetd.service.port_plugs import devices_of, kind_for
-from vnetd.service.port_records import PortRecords
+from vnetd.service.port_records import PortRecords, refuse_unisolated
 from vnetd.service.port_spec import refuse_no_filter, spec_of
 from vnetd.service.port_wishes import PortWishes
 from vnetd.service.registry import Registry
@@ -123,7 +123,9 @@ class PortService:
 
     async def set_isolated(self, caller: Caller, uuid: UUID, isolated: bool) -> None:
         """Whether the port shall reach no other isolated port, while its guest runs."""
-        await self._changes.change(caller, self._ports.find(uuid), isolated=isolated)
+        port = self._ports.find(uuid)
+        refuse_unisolated(caller, port.network, isolated)
+        await self._changes.change(caller, port, isolated=isolated)
 
     async def move(self, caller: Caller, uuid: UUID, network: str) -> None:
         """Plug a port into another network, named by name or UUID, while its guest runs. See ``PortMoves``."""
