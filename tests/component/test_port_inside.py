@@ -158,6 +158,7 @@ async def test_a_name_that_is_taken_inside_leaves_nothing_there() -> None:
         ({"filter": "no-mac-spoofing"}, Unsupported, "cannot be filtered: a macvlan is no port of a bridge"),
         ({"isolated": True}, Unsupported, "cannot be isolated"),
         ({"link": False}, Unsupported, "cannot be unplugged"),
+        ({"vlan": 42}, Unsupported, "cannot be in a VLAN"),
         ({"inbound.average": 100}, Unsupported, "cannot have limits of bandwidth"),
         ({"lower": "nowhere"}, VnetError, "nowhere"),
         ({"netns": ""}, Invalid, "netns is missing"),

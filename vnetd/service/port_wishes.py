@@ -37,7 +37,7 @@ class PortWishes:
             raise Unsupported(f"bandwidth of port {record.device} cannot be limited: it passes no bridge")
         isolated = network.live.isolated_ports if record.isolated is None else record.isolated
         if record.kind.inside:
-            _refuse_unrealised(record, bool(isolated))
+            _refuse_unrealised(record, network.live, bool(isolated))
         return DesiredPort(
             uuid=str(record.uuid),
             device=record.device,
@@ -81,13 +81,14 @@ class PortWishes:
         return self._filters.compile(_bound(record, record.filter, network)) if record.filter else EMPTY
 
 
-def _refuse_unrealised(record: PortRecord, isolated: bool) -> None:
+def _refuse_unrealised(record: PortRecord, network: Network, isolated: bool) -> None:
     """Raise ``Unsupported`` for what only a port of a bridge can have."""
     for wanted, what in (
         (record.filter, "be filtered"),
         (isolated, "be isolated"),
         (not record.link, "be unplugged"),
         (record.limits.inbound or record.limits.outbound, "have limits of bandwidth"),
+        (vlan_for(network, record.vlan, record.portgroup), "be in a VLAN"),
     ):
         if wanted:
             raise Unsupported(f"port {record.device} cannot {what}: a {record.kind} is no port of a bridge")
