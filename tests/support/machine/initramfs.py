@@ -15,7 +15,8 @@ from support.machine.errors import NoEmulator, NoKernel
 from support.machine.kernel import StockKernel
 
 SHARED = ("virtio_pci", "virtio_console", "9pnet_virtio", "9p", "overlay")
-DISK = ("virtio_blk", "ext4")
+DISK = ("virtio_blk", "crc32c_generic", "ext4")
+"""ext4 asks for checksums by name, which modules.dep does not tell (a softdep)."""
 DIRECTORY, PROGRAM, DATA = 0o040755, 0o100755, 0o100644
 
 
