@@ -129,7 +129,7 @@ _vnetctl_argument() {
         "filter bind 0") _vnetctl_offer < <(_vnetctl_names ports devices | sort -u) ;;
         "filter unbind "*) _vnetctl_offer < <(_vnetctl_names bindings ports) ;;
         "port attach 0") _vnetctl_offer < <(_vnetctl_names networks) ;;
-        "port show 0" | "port link 0" | "port move 0" | "port limit 0" | "port isolate 0" | "port detach "*) _vnetctl_offer < <(_vnetctl_names ports) ;;
+        "port show 0" | "port addresses 0" | "port link 0" | "port move 0" | "port limit 0" | "port isolate 0" | "port detach "*) _vnetctl_offer < <(_vnetctl_names ports) ;;
         "port link 1") _vnetctl_words up down ;;
         "doctor  0") _vnetctl_offer < <(_vnetctl_names ports networks) ;;
         "port isolate 1") _vnetctl_words on off ;;
@@ -144,7 +144,7 @@ _vnetctl_verbs() {
         network) _vnetctl_words list show define create plan start stop undefine edit update autostart leases ;;
         switch) _vnetctl_words list show define create start stop undefine confirm edit autostart ;;
         filter) _vnetctl_words list show define undefine edit bind unbind bindings ;;
-        port) _vnetctl_words list show attach link move limit isolate detach ;;
+        port) _vnetctl_words list show attach addresses link move limit isolate detach ;;
     esac
 }
 

@@ -218,6 +218,8 @@ def _port(verbs: Verbs) -> None:
     link = verbs.add("link", ports.link, "plug the guest's cable in or out")
     link.add_argument("port", metavar="PORT", help="UUID or device")
     link.add_argument("state", choices=("up", "down"), help="in or out")
+    addresses = verbs.add("addresses", ports.addresses, "list a guest's addresses, their source and age in seconds")
+    addresses.add_argument("port", metavar="PORT", help="UUID or device")
     move = verbs.add("move", ports.move, "plug a port into another network, or give it another port group")
     move.add_argument("port", metavar="PORT", help="UUID or device")
     move.add_argument("network", nargs="?", metavar="NETWORK", help="name or UUID (where it is)")

@@ -20,6 +20,7 @@ LIST = (
     ("Filter", "filter"),
     ("UUID", "uuid"),
 )
+ADDRESSES = (("Address", "address"), ("Family", "family"), ("Source", "source"), ("Age", "age"))
 SHOW = (
     *LIST,
     ("Port group", "port_group"),
@@ -69,6 +70,14 @@ async def link(session: Session, arguments: Namespace) -> None:
     await session.daemon.call(path, INTERFACE, "SetLink", "b", arguments.state == "up")
     port = await properties(session, path, INTERFACE)
     session.output.done(f"link of port {port['device']} set {arguments.state}", port)
+
+
+async def addresses(session: Session, arguments: Namespace) -> None:
+    """A guest's addresses."""
+    path = await session.daemon.manager("GetPort", "s", arguments.port)
+    session.output.listing(
+        ADDRESSES, await session.daemon.call(path, INTERFACE, "GetAddresses", "a{sv}", {}), only=None
+    )
 
 
 async def move(session: Session, arguments: Namespace) -> None:

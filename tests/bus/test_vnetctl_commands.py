@@ -421,3 +421,9 @@ async def test_a_port_is_moved_limited_and_isolated(vnetctl: Vnetctl, services: 
     assert ["Isolated:", "yes"] in shown and ["Port", "group:", "slow"] in shown
     for wrong in (("move", port.device), ("limit", port.device), ("limit", port.device, "--inbound", "fast")):
         assert (await vnetctl("port", *wrong)).code == 2
+
+
+async def test_addresses_of_a_port_are_listed(vnetctl: Vnetctl, services: FakeServices) -> None:
+    await one_of_each(services)
+    (port,) = services.ports.list()
+    assert ["192.168.122.7", "ipv4", "lease", "7"] in (await vnetctl.ok("port", "addresses", port.device)).lines

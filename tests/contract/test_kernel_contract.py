@@ -300,6 +300,11 @@ async def test_a_link_that_is_not_ours_is_not_deleted(kernel: Kernel) -> None:
     assert await kernel.link("virbr0") is not None
 
 
+async def test_neighbours_of_a_link_that_is_not_there_are_none(kernel: Kernel) -> None:
+    await kernel.apply([BRIDGE])
+    assert await kernel.neighbours("nosuch") == await kernel.neighbours("virbr0") == ()
+
+
 async def test_several_links_are_deleted_at_once_and_what_follows_waits_for_it(kernel: Kernel) -> None:
     bridges = [replace(BRIDGE, name=f"virbr{number}") for number in range(5)]
     await kernel.apply(bridges)

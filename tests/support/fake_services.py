@@ -14,6 +14,7 @@ from vnetd.model.errors import Busy, Exists, Invalid, NotFound
 from vnetd.service.api import Option, Options
 from vnetd.service.views import (
     Added,
+    AddressView,
     Attached,
     BindingView,
     Caller,
@@ -345,6 +346,10 @@ class FakePorts:
     async def set_bandwidth(self, caller: Caller, uuid: UUID, limits: Options) -> None:
         self.world.record("set_bandwidth", caller, uuid, dict(limits))
         self.world.change("port", uuid, bandwidth=dict(limits))
+
+    async def addresses(self, uuid: UUID) -> tuple[AddressView, ...]:
+        self.world.record("addresses", uuid)
+        return (AddressView("192.168.122.7", "ipv4", "lease", 7),)
 
     async def move(self, caller: Caller, uuid: UUID, network: str) -> None:
         self.world.record("move", caller, uuid, network)

@@ -38,7 +38,7 @@ from vnetd.service.views import Caller, NetworkView, Notice
 ROOT = Caller(0, name=":1.1", administrator=True)
 RUN, STATE = Path("/run/vnetd"), Path("/var/lib/vnetd")
 READING = {"view", "link", "links", "host_routes", "sysctls", "table", "chain", "set", "observe", "leases", "upstream"}
-READING |= {"traffic", "adopt", "load", "broken", "installed"}
+READING |= {"traffic", "neighbours", "adopt", "load", "broken", "installed"}
 READING |= {"possessions", "port_vlans"}
 READING |= {"held", "of", "at", "serves", "functions"}
 

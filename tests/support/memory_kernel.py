@@ -40,6 +40,7 @@ from vnetd.plan.kernel import (
     KernelRoute,
     Link,
     LinkView,
+    Neighbour,
     Operation,
     PortVlan,
     RenameLink,
@@ -116,6 +117,7 @@ class MemoryKernel:
         self.further_routes: list[HeldRoute] = []
         """Routes of which more is said than a ``KernelRoute`` can."""
         self.knows_vlans = True
+        self.neighbour_table: dict[str, tuple[Neighbour, ...]] = {}
         self.limits = memory_traffic.MemoryTraffic()
         self.cards: dict[str, dict[int, VfState]] = {}
         self._listeners: list[Callable[[HostEvent], None]] = []
@@ -159,6 +161,10 @@ class MemoryKernel:
     async def functions(self, pf: str) -> Mapping[int, VfState]:
         """What a card does for its functions."""
         return self.cards.get(pf, {})
+
+    async def neighbours(self, name: str) -> tuple[Neighbour, ...]:
+        """Whom a test has put there."""
+        return self.neighbour_table.get(name, ())
 
     async def host_routes(self) -> tuple[HostRoute, ...]:
         """Static routes, and those of the subnets of links that are up."""

@@ -1,9 +1,8 @@
 """The interfaces of networks, switches, filters, ports and bindings."""
 
 from vnetd.bus.calls import DONE, Call, Handlers, Reply
-from vnetd.bus.objects import lease_row
+from vnetd.bus.objects import address_row, lease_row
 from vnetd.bus.values import BOOLEAN, CONFIRM, INTEGER, NONE, decode_options, decode_parameters, decode_spec
-from vnetd.model.errors import Unsupported
 from vnetd.service.api import Filters, Networks, Ports, Switches
 
 UPDATE = {"live": BOOLEAN, "config": BOOLEAN, "parent_index": INTEGER}
@@ -171,8 +170,9 @@ class PortMembers:
         await self._ports.set_isolated(call.caller, call.uuid, call.values[0])
         return DONE
 
-    def get_addresses(self, _: Call) -> Reply:
-        raise Unsupported("this version of vnetd cannot tell a port's addresses; see the leases of its network")
+    async def get_addresses(self, call: Call) -> Reply:
+        decode_options(call.values[0], NONE)
+        return Reply([[address_row(address) for address in await self._ports.addresses(call.uuid)]])
 
 
 class BindingMembers:

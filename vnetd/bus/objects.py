@@ -14,7 +14,7 @@ from vnetd.bus.errors import ProtocolError
 from vnetd.bus.values import encode_plain
 from vnetd.model.errors import NotFound
 from vnetd.service.api import Services
-from vnetd.service.views import LeaseView, ObjectKind, View
+from vnetd.service.views import AddressView, LeaseView, ObjectKind, View
 
 ROOT = "/org/vnetd1"
 KINDS: tuple[ObjectKind, ...] = get_args(ObjectKind)
@@ -195,4 +195,14 @@ def lease_row(lease: LeaseView) -> dict[str, Variant]:
         "client_id": Variant("s", lease.client_id),
         "expiry": Variant("t", lease.expiry),
         "iaid": Variant("s", lease.iaid),
+    }
+
+
+def address_row(address: AddressView) -> dict[str, Variant]:
+    """An address as ``GetAddresses`` shows it."""
+    return {
+        "address": Variant("s", address.address),
+        "family": Variant("s", address.family),
+        "source": Variant("s", address.source),
+        "age": Variant("u", address.age),
     }

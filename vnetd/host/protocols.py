@@ -15,7 +15,7 @@ from vnetd.model.functions import VfState
 from vnetd.packets.sightings import Packet
 from vnetd.plan.dnsmasq import DnsmasqState, Instance
 from vnetd.plan.features import BridgeFeatures
-from vnetd.plan.kernel import HostRoute, Link, LinkView, Operation, PortVlan
+from vnetd.plan.kernel import HostRoute, Link, LinkView, Neighbour, Operation, PortVlan
 from vnetd.plan.possessions import Possessions
 from vnetd.plan.rules import Count, Element, Family, Fragment, Stranger, TableContents
 from vnetd.plan.traffic import Traffic
@@ -46,6 +46,10 @@ class Kernel(Protocol):
 
     async def functions(self, pf: str) -> Mapping[int, VfState]:
         """What the card ``pf`` does for each of its virtual functions, by number; none if there is no such card."""
+        ...
+
+    async def neighbours(self, name: str) -> tuple[Neighbour, ...]:
+        """Who has answered the host on the link ``name``, of both families; none if there is no such link."""
         ...
 
     async def host_routes(self) -> tuple[HostRoute, ...]:

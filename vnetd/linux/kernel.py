@@ -12,6 +12,7 @@ from vnetd.linux.deletion import Deletions
 from vnetd.linux.direct import execute_directly
 from vnetd.linux.functions import read_functions
 from vnetd.linux.links import read_link, read_link_at, read_links
+from vnetd.linux.neighbours import read_neighbours
 from vnetd.linux.netlink import DumpInterrupted, ReadSocket
 from vnetd.linux.operations import execute
 from vnetd.linux.possessions import execute_possession, read_possessions
@@ -21,7 +22,7 @@ from vnetd.linux.threads import Worker, ended
 from vnetd.linux.traffic import execute_traffic, read_traffic
 from vnetd.model.errors import HostError
 from vnetd.model.functions import VfState
-from vnetd.plan.kernel import DeleteLink, HostRoute, Link, LinkView, Operation, PortVlan
+from vnetd.plan.kernel import DeleteLink, HostRoute, Link, LinkView, Neighbour, Operation, PortVlan
 from vnetd.plan.possessions import Possessions
 from vnetd.plan.traffic import Traffic
 
@@ -103,6 +104,10 @@ class LinuxKernel:
     async def functions(self, pf: str) -> Mapping[int, VfState]:
         """What the card ``pf`` does for each of its virtual functions, by number; none if there is no such card."""
         return await self._read(f"functions of {pf}", lambda sock: read_functions(sock, pf))
+
+    async def neighbours(self, name: str) -> tuple[Neighbour, ...]:
+        """Who has answered the host on the link ``name``."""
+        return await self._read(f"neighbours on {name}", lambda sock: read_neighbours(sock, name))
 
     async def host_routes(self) -> tuple[HostRoute, ...]:
         """Unicast routes of both families and every table, one a next hop, without those of loopback."""

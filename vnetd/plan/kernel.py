@@ -104,6 +104,15 @@ class KernelRoute:
 
 
 @dataclass(frozen=True, slots=True)
+class Neighbour:
+    """Somebody on a link who has answered the host; ``age`` in seconds since the host last knew for sure."""
+
+    address: IPAddress
+    mac: str
+    age: int
+
+
+@dataclass(frozen=True, slots=True)
 class LinkView:
     """One link with all that hangs on it, read by requests the kernel filters (never full dumps)."""
 

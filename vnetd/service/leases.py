@@ -1,5 +1,6 @@
 """DHCP leases of networks: read on request, compared when dnsmasq wrote them."""
 
+import asyncio
 import time
 from collections.abc import Sequence
 from ipaddress import ip_address
@@ -22,6 +23,8 @@ class LeaseBook:
         self._dnsmasq = dnsmasq
         self._notices = notices
         self._known: dict[UUID, tuple[Lease, ...]] = {}
+        self._noticed: dict[UUID, dict[tuple[str, str], tuple[int, float]]] = {}
+        """By network, address and MAC: the expiry that was last noticed, and when by the monotonic clock."""
 
     async def read(self, network: Network, uuid: UUID) -> tuple[LeaseView, ...]:
         """Leases in force, by address as dnsmasq lists them."""
@@ -47,6 +50,7 @@ class LeaseBook:
         leases = parse(text) if text is not None else ()
         if leases is None:  # cut off in the middle of a write: the next event brings the rest
             return
+        self._note(uuid, leases)
         added, removed = changes(self._known.get(uuid, ()), leases)
         self._known[uuid] = leases
         if announce:
@@ -54,9 +58,25 @@ class LeaseBook:
                 for lease in some:
                     self._notices.tell(LeaseChange(uuid, network.name, came, _view(network, lease)))
 
+    def age(self, uuid: UUID, lease: LeaseView) -> int:
+        """Seconds since a lease was given or renewed, or since this run of the daemon first saw it."""
+        now = asyncio.get_running_loop().time()
+        _, noticed = self._noticed.get(uuid, {}).get((lease.address, lease.mac), (0, now))
+        return int(now - noticed)
+
+    def _note(self, uuid: UUID, leases: tuple[Lease, ...]) -> None:
+        before, now = self._noticed.get(uuid, {}), asyncio.get_running_loop().time()
+        current: dict[tuple[str, str], tuple[int, float]] = {}
+        for lease in leases:
+            key = (str(lease.address), lease.mac)
+            expiry, noticed = before.get(key, (lease.expiry, now))
+            current[key] = (lease.expiry, noticed if expiry == lease.expiry else now)
+        self._noticed[uuid] = current
+
     def forget(self, uuid: UUID) -> None:
         """The network is gone."""
         self._known.pop(uuid, None)
+        self._noticed.pop(uuid, None)
 
 
 def _view(network: Network, lease: Lease) -> LeaseView:

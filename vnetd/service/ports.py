@@ -14,8 +14,10 @@ from vnetd.reconcile.loop import Loop
 from vnetd.service.api import Options
 from vnetd.service.bandwidth import changed, refuse_unable
 from vnetd.service.filters import FilterService
+from vnetd.service.leases import LeaseBook
 from vnetd.service.network_object import NetworkObject
 from vnetd.service.notices import Notices
+from vnetd.service.port_addresses import PortAddresses
 from vnetd.service.port_changes import PortChanges, refuse_stranger
 from vnetd.service.port_document import describe_port
 from vnetd.service.port_introductions import Introductions
@@ -27,7 +29,7 @@ from vnetd.service.port_records import PortRecords, refuse_unisolated
 from vnetd.service.port_spec import refuse_no_filter, spec_of
 from vnetd.service.port_wishes import PortWishes
 from vnetd.service.registry import Registry
-from vnetd.service.views import Added, Attached, Caller, PortView
+from vnetd.service.views import Added, AddressView, Attached, Caller, PortView
 from vnetd.xmlcodec.documents import Usage
 
 LEFT = "the connection it was tied to is gone"
@@ -38,12 +40,20 @@ log = logging.getLogger(__name__)
 class PortService:
     """Ports. Implements ``service.api.Ports``."""
 
-    def __init__(self, loop: Loop, notices: Notices, networks: Registry[NetworkObject], filters: FilterService) -> None:
+    def __init__(
+        self,
+        loop: Loop,
+        notices: Notices,
+        networks: Registry[NetworkObject],
+        filters: FilterService,
+        leases: LeaseBook,
+    ) -> None:
         self._loop = loop
         self._notices = notices
         self._networks = networks
         self._ports = PortTable()
         self._records = PortRecords(loop, self._ports)
+        self._addresses = PortAddresses(loop.host.kernel, leases)
         self._naming = asyncio.Lock()
         wishes = PortWishes(filters)
         self._lifecycle = PortLifecycle(loop, notices, self._ports, filters, wishes)
@@ -138,6 +148,10 @@ class PortService:
     async def follow(self, network: NetworkObject) -> None:
         """The network was changed while it runs: so are its ports."""
         await self._changes.follow(network)
+
+    async def addresses(self, uuid: UUID) -> tuple[AddressView, ...]:
+        """Addresses the guest has, by source. Raises ``NotFound``."""
+        return await self._addresses.of(self._ports.find(uuid))
 
     async def detach_all(self, network: NetworkObject) -> tuple[str, ...]:
         """Take every port of a network out (it stops); called with the network's lock held.

@@ -38,7 +38,9 @@ class ServiceRoot:
         self._tasks: set[asyncio.Task[None]] = set()
         self.networks = NetworkService(self._loop, self._notices, around)
         self.filters = FilterService(self._loop, self._notices)
-        self.ports = PortService(self._loop, self._notices, self.networks.objects, self.filters)
+        self.ports = PortService(
+            self._loop, self._notices, self.networks.objects, self.filters, self.networks.leases_of
+        )
         self.switches = SwitchService(self._loop, self._notices)
         self.switches.bridges_of_networks = self.networks.bridges
         self.networks.bridges_of_switches = self.switches.bridges

@@ -109,6 +109,19 @@ View = NetworkView | SwitchView | FilterView | PortView | BindingView
 
 
 @dataclass(frozen=True, slots=True)
+class AddressView:
+    """An address of a port's guest. ``family``: ipv4, ipv6; ``source``: lease, neighbour.
+
+    ``age`` in seconds: since the lease was given or renewed, or since the host last knew its neighbour for sure.
+    """
+
+    address: str
+    family: str
+    source: str
+    age: int
+
+
+@dataclass(frozen=True, slots=True)
 class LeaseView:
     """A DHCP lease. ``expiry`` in seconds since the epoch, 0 for never; ``mac`` may be empty for DHCPv6."""
 
