@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from support.abilities import missing_feature
 from support.netns import run
 
 from vnetd.linux.nft import LinuxNft
@@ -152,11 +153,15 @@ async def test_after_a_restart_everything_is_found_and_can_be_changed(nft: Linux
         await again.close()
 
 
+async def test_tables_carry_flags_if_and_only_if_they_are_owned(nft: LinuxNft) -> None:
+    await nft.commit(EMPTY, CONTENTS)
+    assert any("flags" in one.get("table", {}) for one in objects("tables")) is nft.owned
+    assert nft.owned is (missing_feature("nft-owned-tables") == "")
+
+
+@pytest.mark.stock_kernel("nft-owned-tables")
 async def test_owned_tables_survive_a_foreign_flush_and_refuse_foreign_changes(nft: LinuxNft) -> None:
     await nft.commit(EMPTY, CONTENTS)
-    if not nft.owned:
-        assert all("flags" not in one.get("table", {}) for one in objects("tables"))
-        pytest.skip("libnftables before 1.1 or a kernel before 6.9 cannot own tables that persist")
     run("nft", "flush", "ruleset")
     assert run("nft", "flush chain inet vnetd input", check=False).returncode != 0
     listed = await nft.table("inet")
@@ -164,10 +169,9 @@ async def test_owned_tables_survive_a_foreign_flush_and_refuse_foreign_changes(n
     assert len(listed.chains["input"]) == 2
 
 
+@pytest.mark.stock_kernel("nft-owned-tables")
 async def test_owned_tables_outlive_their_owner(nft: LinuxNft) -> None:
     await nft.commit(EMPTY, CONTENTS)
-    if not nft.owned:
-        pytest.skip("libnftables before 1.1 or a kernel before 6.9 cannot own tables that persist")
     await nft.close()
     flags = [one["table"].get("flags") for one in objects("tables") if "table" in one]
     assert flags == ["persist", "persist"]
@@ -210,9 +214,8 @@ asyncio.run(main())
 """
 
 
+@pytest.mark.stock_kernel("nft-owned-tables")
 async def test_a_second_owner_is_told_and_takes_over_once_the_first_is_gone(nft: LinuxNft) -> None:
-    if not nft.owned:
-        pytest.skip("libnftables before 1.1 or a kernel before 6.9 cannot own tables that persist")
     pipe = asyncio.subprocess.PIPE
     top = str(Path(__file__).resolve().parents[2])
     other = await asyncio.create_subprocess_exec(
