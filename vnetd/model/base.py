@@ -1,6 +1,7 @@
 """What all model values share: frozen, no unknown fields, and the field types used throughout."""
 
 import re
+from functools import lru_cache
 from ipaddress import (
     IPv4Address,
     IPv4Interface,
@@ -79,6 +80,7 @@ def _interface_template(value: str) -> str:
     return value
 
 
+@lru_cache(maxsize=4096)
 def _mac(text: str) -> str:
     groups = text.split(":")
     if len(groups) != 6 or not all(re.fullmatch(r"[0-9A-Fa-f]{1,2}", group) for group in groups):

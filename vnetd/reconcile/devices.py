@@ -6,19 +6,23 @@ class Devices:
 
     def __init__(self) -> None:
         self._names: dict[str, str] = {}
+        self._claims: dict[str, set[str]] = {}
         self._indexes: dict[int, str] = {}
+        self._index_of: dict[str, int] = {}
         self._watchers: dict[str, set[str]] = {}
         self._watched: dict[str, int] = {}
 
     def claim(self, name: str, key: str) -> None:
         """The device ``name`` belongs to ``key`` from now on, whether it exists or not."""
+        self._disclaim(name)
         self._names[name] = key
+        self._claims.setdefault(key, set()).add(name)
 
     def seen(self, key: str, index: int) -> None:
         """The device of ``key`` was observed with this index (0: it is not there)."""
         if index and self._indexes.get(index) != key:
             self._forget_index(key)
-            self._indexes[index] = key
+            self._indexes[index], self._index_of[key] = key, index
 
     def watch(self, name: str, key: str) -> None:
         """What happens to the device ``name``, whoever it belongs to, concerns ``key`` too."""
@@ -40,7 +44,8 @@ class Devices:
             keys.discard(key)
             if not keys:
                 del self._watchers[name]
-        self._names = {name: owner for name, owner in self._names.items() if owner != key}
+        for name in self._claims.pop(key, ()):
+            del self._names[name]
         self._forget_index(key)
 
     def key(self, index: int, name: str = "") -> str | None:
@@ -51,5 +56,11 @@ class Devices:
         """Every claimed name."""
         return set(self._names)
 
+    def _disclaim(self, name: str) -> None:
+        if (before := self._names.pop(name, None)) is not None:
+            self._claims[before].discard(name)
+
     def _forget_index(self, key: str) -> None:
-        self._indexes = {index: owner for index, owner in self._indexes.items() if owner != key}
+        index = self._index_of.pop(key, 0)
+        if self._indexes.get(index) == key:
+            del self._indexes[index]

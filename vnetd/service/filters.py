@@ -49,6 +49,7 @@ class FilterService:
     def __init__(self, loop: Loop, notices: Notices) -> None:
         self.objects: Registry[FilterObject] = Registry("filter")
         self.users: dict[str, Bound] = {}
+        self._compiled: tuple[object, Fragment] | None = None  # the last, for a port is compiled twice in a row
         """Every use of a filter, by owner in the ruleset: ports and bindings."""
         self.changing = asyncio.Lock()
         """Held from reading filters until what was made of them is in force, or a filter that changes meanwhile
@@ -228,11 +229,14 @@ class FilterService:
 
     def compile(self, bound: Bound) -> Fragment:
         """The rules of a filter on a device. Raises ``Invalid`` or ``Unsupported`` saying what stands against it."""
-        return self._compile(self.mapping(), bound)
+        asked = (self.objects.version, bound, self.learning.known(bound))
+        if self._compiled is None or self._compiled[0] != asked:
+            self._compiled = asked, self._compile(self.mapping(), bound)
+        return self._compiled[1]
 
     def mapping(self) -> Mapping[str, Filter]:
         """All filters by name, as the compiler takes them."""
-        return {one.name: one.filter for one in self.objects}
+        return {one.name: one.filter for one in self.objects.unordered()}
 
     def _compile(self, filters: Mapping[str, Filter], bound: Bound) -> Fragment:
         if (problem := self._loop.host.packets.problem) and pupil_of(filters, bound):

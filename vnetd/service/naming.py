@@ -2,6 +2,7 @@
 
 import secrets
 from collections.abc import Awaitable, Callable, Container
+from itertools import count
 
 from vnetd.model.errors import Invalid
 
@@ -14,14 +15,15 @@ async def free_name(template: str, taken: Container[str], on_host: Callable[[str
 
     Raises ``Invalid`` if such a name is longer than an interface name may be (15 bytes).
     """
-    number = 0
-    while True:
-        name = template.replace("%d", str(number))
+    head, _, tail = template.partition("%d")
+    for number in count():
+        if (name := f"{head}{number}{tail}") in taken:
+            continue
         if len(name.encode()) > MAX_NAME:
             raise Invalid(f"name {template!r} leaves no free interface name of at most {MAX_NAME} bytes")
-        if name not in taken and not await on_host(name):
+        if not await on_host(name):
             return name
-        number += 1
+    raise AssertionError("numbers do not end")
 
 
 def random_mac() -> str:

@@ -33,7 +33,8 @@ class NetworkObject:
     remains: bool = False
     healed: int = 0
     target: NetworkTarget | BorrowedTarget | None = None
-    ports: tuple[UUID, ...] = ()
+    members: dict[UUID, None] = field(default_factory=dict)
+    """Its ports, in the order they came; a dictionary, for thousands come and go."""
     floors: dict[UUID, Floor] = field(default_factory=dict)
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
 
@@ -77,7 +78,7 @@ class NetworkObject:
             autostart=self.autostart,
             bridge=network.bridge.name or "",
             addresses=tuple(str(address.address) for address in network.addresses),
-            ports=self.ports,
+            ports=tuple(self.members),
             problems=problems,
             healed_count=self.healed,
         )

@@ -59,6 +59,7 @@ class PortChanges:
         """The guest's first packet came from ``mac``. Raises ``Exists`` if that is another guest's."""
         self._ports.refuse_duplicate(port.network, mac)
         await self._change(port, {"mac": mac, "made_for": port.record.mac, "unseen": False})
+        self._ports.note_mac(port)
 
     async def _change(self, port: PortObject, fields: Mapping[str, object]) -> bool:
         async with port.target.lock, self._filters.changing:

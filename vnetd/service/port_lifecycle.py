@@ -70,7 +70,7 @@ class PortLifecycle:
 
     async def make(self, caller: Caller, port: PortObject, spec: PortSpec) -> Made:
         """Filter, device and its place in the bridge; on failure nothing is left, on success the port is kept."""
-        self._ports.attaching.add(port)
+        self._ports.begin(port)
         # From here on events of the device count: what happens to it meanwhile is looked at once this is done.
         self._loop.healer.add(port.target)
         made = Made()

@@ -61,15 +61,16 @@ class PortObject:
 
 
 class PortTable:
-    """All ports: ``kept`` are whole and may be seen, ``attaching`` are being made. Iteration is over both."""
+    """All ports: ``kept`` are whole and may be seen, others are being made. Iteration is over both."""
 
     def __init__(self) -> None:
         self.kept: Registry[PortObject] = Registry("port")
-        self.attaching: set[PortObject] = set()
+        self._attaching: set[PortObject] = set()
+        self._by_mac: dict[str, set[PortObject]] = {}  # also under addresses they had before
 
     def __iter__(self) -> Iterator[PortObject]:
         yield from self.kept.unordered()
-        yield from self.attaching
+        yield from self._attaching
 
     def of(self, network: NetworkObject) -> tuple[PortObject, ...]:
         """The whole ports of a network, by device."""
@@ -83,7 +84,11 @@ class PortTable:
 
     def with_mac(self, network: NetworkObject, mac: str) -> PortObject | None:
         """A port of this network whose guest has this MAC address."""
-        return next((port for port in self if port.record.mac == mac and port.network is network), None)
+        return next(iter(self._sharing(network, mac)), None)
+
+    def _sharing(self, network: NetworkObject, mac: str) -> list[PortObject]:
+        known = self._by_mac.get(mac, ())
+        return [port for port in known if port.record.mac == mac and port.network is network]
 
     def refuse_duplicate(self, network: NetworkObject, mac: str) -> None:
         """Raise ``Exists`` naming the port of this network that has this MAC address already."""
@@ -95,9 +100,8 @@ class PortTable:
 
     def refuse_theft(self, caller: Caller, network: NetworkObject, mac: str) -> None:
         """Raise ``Denied`` to who is not root and wants the MAC address, and so the frames, of others' ports."""
-        for port in self:
-            shared = port.network is network and port.record.mac == mac
-            if shared and not caller.administrator and port.record.owner != caller.uid:
+        for port in self._sharing(network, mac):
+            if not caller.administrator and port.record.owner != caller.uid:
                 raise Denied(f"MAC address {mac} belongs to port {port.name} of another user: only root may share it")
 
     def refuse_gone(self, port: PortObject) -> None:
@@ -105,20 +109,35 @@ class PortTable:
         if self.kept.by_uuid(port.uuid) is not port:
             raise NotFound(f"port {port.name} was detached meanwhile")
 
+    def begin(self, port: PortObject) -> None:
+        """It is being made."""
+        self._attaching.add(port)
+        self.note_mac(port)
+
+    def note_mac(self, port: PortObject) -> None:
+        """It is found by the MAC address of its record from now on."""
+        self._by_mac.setdefault(port.record.mac, set()).add(port)
+
     def add(self, port: PortObject) -> None:
         """It is whole."""
-        self.attaching.discard(port)
+        self._attaching.discard(port)
         self.kept.add(port)
-        port.network.ports = (*port.network.ports, port.uuid)
+        self.note_mac(port)
+        port.network.members[port.uuid] = None
 
     def move(self, port: PortObject, network: NetworkObject) -> None:
         """It is in this network now."""
-        port.network.ports = tuple(uuid for uuid in port.network.ports if uuid != port.uuid)
+        port.network.members.pop(port.uuid, None)
         port.network = network
-        network.ports = (*network.ports, port.uuid)
+        network.members[port.uuid] = None
 
     def remove(self, port: PortObject) -> None:
         """It is no more."""
-        self.attaching.discard(port)
+        self._attaching.discard(port)
         self.kept.remove(port)
-        port.network.ports = tuple(uuid for uuid in port.network.ports if uuid != port.uuid)
+        port.network.members.pop(port.uuid, None)
+        for mac in {port.record.mac, port.record.made_for or port.record.mac}:
+            known = self._by_mac.get(mac, set())
+            known.discard(port)
+            if not known:
+                self._by_mac.pop(mac, None)

@@ -26,6 +26,8 @@ class Registry(Generic[N]):
         self._kind = kind
         self._by_uuid: dict[UUID, N] = {}
         self._by_name: dict[str, N] = {}
+        self.version = 0
+        """Another number whenever something came or went."""
 
     def __iter__(self) -> Iterator[N]:
         return iter(sorted(self._by_uuid.values(), key=lambda one: one.name.lower()))
@@ -39,11 +41,13 @@ class Registry(Generic[N]):
 
     def add(self, one: N) -> None:
         """Keep it; replaces what had its UUID."""
+        self.version += 1
         self._by_uuid[one.uuid] = one
         self._by_name[one.name] = one
 
     def remove(self, one: N) -> None:
         """Forget it."""
+        self.version += 1
         self._by_uuid.pop(one.uuid, None)
         if self._by_name.get(one.name) is one:
             del self._by_name[one.name]
