@@ -54,15 +54,17 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Everything below tests/kernel is a kernel test, and has a second try.
+    """Everything below tests/kernel is a kernel test. These and component tests have a second try.
 
-    Such tests wait for real clients and clocks on a machine that may be busy. What failed first is printed with its
+    The former wait for real clients and clocks on a machine that may be busy; the latter refuse the n-th call to the
+    host, and how many looks the loop takes meanwhile is a matter of time. What failed first is printed with its
     traceback and counted in the closing line; all other tests have one try.
     """
     for item in items:
-        if "kernel" in item.path.relative_to(TOP / "tests").parts:
+        folders = item.path.relative_to(TOP / "tests").parts
+        if "kernel" in folders:
             item.add_marker(pytest.mark.kernel)
-        if item.get_closest_marker("kernel"):
+        if item.get_closest_marker("kernel") or "component" in folders:
             item.add_marker(pytest.mark.flaky(reruns=1))
 
 
