@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 from support.abilities import INSIDE, missing_feature
-from support.machine import Machine, MachineError, prepared
+from support.machine import IN_INSTRUCTIONS, Machine, MachineError, prepared
 from support.machine.errors import Unavailable
 
 TOP = Path(__file__).resolve().parents[2]
@@ -113,9 +113,7 @@ def run_inside(tests: Sequence[str], share: Path) -> tuple[str, str]:
     (share / "tests").write_text("\n".join(tests))
     printed: list[bytes] = []
     try:
-        # Time in the machine is counted in instructions, a nanosecond each: the deadlines in tests then hold
-        # however slow the emulation, and however busy this machine.
-        machine = Machine(prepared(), environment=ENVIRONMENT, devices=("-icount", "shift=0"))
+        machine = Machine(prepared(), environment=ENVIRONMENT, devices=IN_INSTRUCTIONS)
         status = machine.run(_pytest(share), limit=LIMIT, share=share, directory=TOP, output=printed.append)
     except Unavailable as error:
         return "skipped", str(error)

@@ -6,22 +6,13 @@ from pathlib import Path
 
 import pytest
 from support.machine import Broken, Machine, NoEmulator, NoKernel, NoSpace, StockKernel, TimedOut, prepared, qemu
-from support.machine.errors import Unavailable
 from support.waiting import wait_until
 
 pytestmark = pytest.mark.timeout(900)
 
 
-@pytest.fixture(scope="module")
-def kernel() -> StockKernel:
-    try:
-        return prepared()
-    except Unavailable as error:
-        pytest.skip(str(error))
-
-
 @pytest.fixture
-def marked(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> str:
+def marked(tmp_path: Path) -> str:
     """An argument that processes of this test alone have on their command line."""
     return f"guest=test-{os.getpid()}-{tmp_path.name}"
 

@@ -10,9 +10,10 @@ inside, ``qemu`` runs it. Nothing here needs the network except ``kernel.prepare
 
 from support.machine.errors import Broken, MachineError, NoEmulator, NoKernel, NoSpace, TimedOut
 from support.machine.kernel import StockKernel, prepare, prepared
-from support.machine.qemu import Machine
+from support.machine.qemu import IN_INSTRUCTIONS, Machine
 
 __all__ = [
+    "IN_INSTRUCTIONS",
     "Broken",
     "Machine",
     "MachineError",

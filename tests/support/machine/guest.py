@@ -12,8 +12,17 @@ MASKED = (
     # What takes long, wants the network or a terminal, or would hide a checkout below /tmp.
     *("apt-daily.timer", "apt-daily-upgrade.timer", "man-db.timer", "e2scrub_all.timer", "e2scrub_reap.service"),
     *("fstrim.timer", "logrotate.timer", "dpkg-db-backup.timer", "systemd-timesyncd.service", "getty@tty1.service"),
-    *("serial-getty@ttyS0.service", "remote-fs.target", "systemd-pstore.service", "systemd-binfmt.service"),
+    *(
+        "console-getty.service",
+        "serial-getty@ttyS0.service",
+        "remote-fs.target",
+        "systemd-pstore.service",
+        "systemd-binfmt.service",
+    ),
     *("tmp.mount", "systemd-firstboot.service", "exim4.service", "cron.service", "ssh.service"),
+    *(f"modprobe@{name}.service" for name in ("configfs", "dm_mod", "drm", "efi_pstore", "fuse", "loop")),
+    *("dev-hugepages.mount", "dev-mqueue.mount", "sys-kernel-debug.mount", "sys-kernel-tracing.mount"),
+    *("proc-sys-fs-binfmt_misc.automount", "kmod-static-nodes.service", "systemd-modules-load.service"),
 )
 
 UNIT = f"""[Unit]
@@ -56,9 +65,11 @@ mkdir -p /etc/systemd/system /etc/tmpfiles.d
 for unit in {units}; do ln -sf /dev/null $unit; done
 # Clearing out /tmp would stall the boot, and a checkout may lie there.
 for name in tmp.conf x11.conf; do ln -sf /dev/null /etc/tmpfiles.d/$name; done
+# Nor is this a new system, whose caches would have to be made.
+touch /etc/.updated /var/.updated
 cp {SHARE}/unit /etc/systemd/system/machine-command.service
 systemd=/lib/systemd/systemd; [ -x $systemd ] || systemd=/usr/lib/systemd/systemd
-exec $systemd --unit=machine-command.service --log-target=kmsg --show-status=no
+exec $systemd --unit=machine-command.service --log-target=kmsg --show-status=yes
 """
     return f"""#!/bin/sh
 export PATH={PATH} HOME=/root LANG=C.UTF-8
