@@ -48,7 +48,7 @@ async def test_stranger_may_read_everything_and_change_nothing(
         denied = f"needs root or membership of group {GROUP}, and uid {NOBODY} has neither" in answer
         assert denied == (ACCESS[interface][member] is Access.CHANGE), (interface, member, answer)
     described = {f"describe_{kind}" for kind in ("switch", "filter", "port")}
-    assert {call[0] for call in services.world.calls} <= {"leases", "describe"} | described
+    assert {call[0] for call in services.world.calls} <= {"leases", "addresses", "describe"} | described
 
 
 @pytest.mark.parametrize("uid", [0, NOBODY])

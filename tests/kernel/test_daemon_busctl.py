@@ -17,6 +17,7 @@ GOLDEN = Path(__file__).parent.parent / "golden"
 DEFAULT = (GOLDEN / "network" / "default.xml").read_text()
 BLOCKICMP = (GOLDEN / "filter" / "documents" / "filter-blockicmp.xml").read_text()
 MANAGER = ("org.vnetd1", "/org/vnetd1", "org.vnetd1.Manager")
+SETS = """<filter name='sets'><rule action='drop' direction='in'><all ipset='bad' ipsetflags='src'/></rule></filter>"""
 
 
 class Failed(AssertionError):
@@ -201,8 +202,9 @@ def test_errors_are_named_and_say_what_to_do(busctl: Busctl, errors: Any, admin:
         ("Invalid", "colour", ("DefineNetwork", "sa{sv}", "<network><name>n</name><colour/></network>", "0")),
         ("Invalid", "frobnicate", ("ListNetworks", "a{sv}", "1", "frobnicate", "b", "true")),
         ("Busy", "start it first", ("Attach", "sa{sv}", "default", "1", "kind", "s", "tap")),
-        ("Unsupported", "witches", ("ListSwitches", "a{sv}", "0")),
+        ("Unsupported", "ipset", ("BindFilter", "ssa{sv}", "eth7", "sets", "0")),
     ]
+    busctl.manager("DefineFilter", "sa{sv}", SETS, "0")
     for name, sentence, arguments in cases:
         with pytest.raises(Failed, match=sentence):
             busctl.manager(*arguments)

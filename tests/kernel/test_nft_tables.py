@@ -21,8 +21,7 @@ from vnetd.ruleset.network import network_fragment
 ACCEPT: Any = {"accept": None}
 GUESTS = Set("inet", "guests", ("ifname",))
 USES_GUESTS = ({"match": {"op": "==", "left": {"meta": {"key": "iifname"}}, "right": "@guests"}}, ACCEPT)
-COUNTED = ({"counter": None}, ACCEPT)
-INPUT = Chain("inet", "input", (USES_GUESTS, COUNTED), Hook("filter", "input", 0))
+INPUT = Chain("inet", "input", (USES_GUESTS, (ACCEPT,)), Hook("filter", "input", 0), counted=True)
 CONTENTS = Fragment(
     (INPUT, Chain("bridge", "ports", ((ACCEPT,),))), (GUESTS,), frozenset({Element("inet", "guests", ("virbr0",))})
 )
@@ -64,7 +63,7 @@ def nat_network(number: int) -> Fragment:
 async def test_a_refilled_chain_stays_the_same_chain(nft: LinuxNft) -> None:
     await nft.commit(EMPTY, CONTENTS)
     before = handles()
-    await nft.commit(Fragment(chains=(INPUT,)), Fragment(chains=(Chain("inet", "input", (COUNTED,), INPUT.hook),)))
+    await nft.commit(Fragment(chains=(INPUT,)), Fragment(chains=(Chain("inet", "input", ((ACCEPT,),), INPUT.hook),)))
     assert handles() == before
     listed = await nft.chain("inet", "input")
     assert listed is not None
@@ -83,7 +82,7 @@ async def test_packets_that_are_counted_are_no_drift(nft: LinuxNft) -> None:
         for statement in one.get("rule", {}).get("expr", ())
         if "counter" in statement
     ]
-    assert counters and counters[0] > 0
+    assert sum(counters) > 0
     assert not ledger.drift_chain("inet", "input", await nft.chain("inet", "input"))
 
 

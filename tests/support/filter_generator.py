@@ -200,6 +200,8 @@ class Generator:
         source = some.choices(world.macs, (6, 1, 1))[0]
         vlan = some.choice((5, 6)) if some.random() < 0.12 else None
         kind = some.choices((f.IPV4, f.IPV6, f.ARP, f.RARP, 0x88B5), (8, 4, 3, 1, 1))[0]
+        if world.tracked and kind in (f.IPV4, f.IPV6):
+            vlan = None  # the kernel tracks no connections of tagged frames on bridges
         fields = {f.IPV4: self._packet, f.IPV6: self._packet, f.ARP: self._message, f.RARP: self._message}
         made = fields[kind](kind) if kind in fields else {}
         return Frame(source, some.choices(world.macs, (1, 6, 1))[0], kind, made, vlan)
@@ -207,7 +209,9 @@ class Generator:
     def _packet(self, kind: int) -> dict[str, object]:
         some, world = self._random, self._world
         ips = world.ipv4 if kind == f.IPV4 else world.ipv6
-        known = [one for one in NUMBERS.values() if not (world.tracked and one == f.SCTP)]
+        # A made-up AH is a broken extension header of IPv6, and made-up SCTP begins no association: both are INVALID.
+        broken = {f.SCTP, f.AH} if kind == f.IPV6 else {f.SCTP}
+        known = [one for one in NUMBERS.values() if not (world.tracked and one in broken)]
         icmp = f.ICMP if kind == f.IPV4 else f.ICMPV6
         protocol = some.choice([*known, f.TCP, f.UDP, f.TCP, f.UDP, icmp, icmp])
         found = ip(some.choice(ips), some.choice(ips), protocol, dscp=some.choice((0, 0, 10)))

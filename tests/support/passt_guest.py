@@ -4,6 +4,7 @@ import socket
 import struct
 import time
 from collections.abc import Callable, Iterator
+from itertools import count
 from typing import TypeVar
 
 MAC = bytes.fromhex("525400007701")
@@ -33,9 +34,14 @@ class PasstGuest:
 
     def connects(self, source: str, gateway: str, target: str, port: int, wait: float = 10) -> bool:
         """Whether a TCP connection to a host beyond is accepted."""
-        self.announce(source, gateway)
-        syn = _tcp(source, target, 40000, port, SYN)
-        return bool(self._exchange(lambda: self._send(_frame(BROADCAST, IPV4, syn)), _accepted, wait))
+        ports = count(40000)
+
+        def call() -> None:
+            """Anew each time, for passt may have known nobody yet when it heard the last."""
+            self.announce(source, gateway)
+            self._send(_frame(BROADCAST, IPV4, _tcp(source, target, next(ports), port, SYN)))
+
+        return bool(self._exchange(call, _accepted, wait))
 
     def announce(self, source: str, gateway: str) -> None:
         """Ask for the gateway, from which passt learns who we are."""

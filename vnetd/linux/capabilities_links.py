@@ -21,23 +21,23 @@ from vnetd.model.errors import HostError
 IFLA_LINK = 5
 IFLA_VLAN_ID, IFLA_VXLAN_ID, IFLA_VXLAN_PORT, IFLA_MACVLAN_MODE, VETH_INFO_PEER = 1, 1, 15, 1, 1
 MACVLAN_MODE_BRIDGE = 4
-BASE = "vnetd-bridge"
-"""A bridge: what lies on top of another device is tried on it."""
+BASE, OTHER_BASE = "vnetd-bridge", "vnetd-lower"
+"""Bridges: what lies on top of another device is tried on one. A device bears macvlans or ipvlans, not both."""
 
 _VLAN = encode(IFLA_VLAN_ID, (2).to_bytes(2, sys.byteorder))
 _PEER = encode(VETH_INFO_PEER, netlink.LINK.pack(0, 0, 0, 0, 0) + encode(IFLA_IFNAME, b"vnetd-peer\0"))
 _VXLAN = encode(IFLA_VXLAN_ID, U32.pack(1)) + encode(IFLA_VXLAN_PORT, socket.htons(4789).to_bytes(2, sys.byteorder))
 _MODE = encode(IFLA_MACVLAN_MODE, U32.pack(MACVLAN_MODE_BRIDGE))
 KINDS = {
-    "vlan": (_VLAN, True),
-    "macvlan": (_MODE, True),
-    "macvtap": (_MODE, True),
-    "ipvlan": (b"", True),
-    "veth": (_PEER, False),
-    "vxlan": (_VXLAN, False),
-    "ifb": (b"", False),
+    "vlan": (_VLAN, BASE),
+    "macvlan": (_MODE, BASE),
+    "macvtap": (_MODE, BASE),
+    "ipvlan": (b"", OTHER_BASE),
+    "veth": (_PEER, ""),
+    "vxlan": (_VXLAN, ""),
+    "ifb": (b"", ""),
 }
-"""Data of the request, and whether the device lies on top of another one."""
+"""Data of the request, and which device such a one lies on top of."""
 MAKES_DEVICES_WHEN_LOADED = {"ifb"}
 """In the machine's own namespace; so its module is looked for, not loaded."""
 
@@ -49,12 +49,12 @@ def probe_links() -> Iterator[Capability]:
         yield _tried("bridge", _refusal(sock, "bridge", BASE, b""))
         filtering = encode(IFLA_BR_VLAN_FILTERING, b"\1")
         yield _tried("bridge-vlan-filtering", _refusal(sock, "bridge", "vnetd-filtering", filtering))
-        base = _index(BASE)
-        for kind, (data, on_top) in KINDS.items():
+        _refusal(sock, "bridge", OTHER_BASE, b"")
+        for kind, (data, lower) in KINDS.items():
             if kind in MAKES_DEVICES_WHEN_LOADED and _waits_as_module(kind):
                 yield Capability(kind, True, f"kernel module {kind}, not loaded yet")
             else:
-                yield _tried(kind, _refusal(sock, kind, f"vnetd-{kind}", data, base if on_top else 0), kind)
+                yield _tried(kind, _refusal(sock, kind, f"vnetd-{kind}", data, _index(lower) if lower else 0), kind)
     finally:
         sock.close()
     for name, queues in (("tap", 1), ("tap-multiqueue", 2)):
