@@ -452,9 +452,43 @@ async def test_passt_is_started_anew_when_it_dies_and_missing_is_named_with_its_
         daemon.host.passts.die(instance.port)
         await eventually(lambda: daemon.host.passts.running.get(instance.port) == instance)
         daemon.host.passts.missing = True
-        with pytest.raises(Unsupported, match="install package passt"):
+        with pytest.raises(Unsupported, match=r"needs the program passt.*install it \(package passt\)"):
             await plug(daemon, "passt", forwards=[])
         assert len(daemon.services.ports.list()) == 1
+
+
+LACKING = {
+    "macvtap": ("macvtap", "a port of network lab needs macvtap devices, which this host has not: not here"),
+    "macvtap-fd": ("macvtap", "a port of network lab needs macvtap devices, which this host has not: not here"),
+    "passt": ("passt", "a port of network lab needs the program passt, which this host has not: not here"),
+}
+
+
+@hastily
+@pytest.mark.parametrize("kind", LACKING)
+async def test_what_this_host_cannot_do_for_a_port_is_said_with_the_reason_before_anything_is_made(kind: str) -> None:
+    ability, sentence = LACKING[kind]
+    async with running(host()) as daemon:
+        await raised(daemon, KINDS[kind][0])
+        before = daemon.host.state()
+        daemon.host.capabilities.lacking[ability] = "not here"
+        with pytest.raises(Unsupported, match=f"^{sentence}$"):
+            await plug(daemon, kind)
+        assert daemon.host.state() == before
+        del daemon.host.capabilities.lacking[ability]
+        assert (await plug(daemon, kind)).port.kind == kind
+
+
+@hastily
+async def test_a_device_of_the_hosts_own_beside_macvtap_guests_needs_macvlans() -> None:
+    made = host()
+    made.capabilities.lacking["macvlan"] = "not here"
+    async with running(made) as daemon:
+        before = made.state()
+        with pytest.raises(Unsupported, match=r"^network lab with host_access needs macvlan.*: not here; leave host_a"):
+            await raised(daemon, "bridge", host_access=True)
+        assert made.devices() == {"eth0", "eth1", "eth2"}
+        assert not {key for key in difference(before, made.state()) if key.startswith("link")}
 
 
 @hastily

@@ -133,7 +133,9 @@ async def test_a_missing_dnsmasq_is_said_as_what_it_is() -> None:
                 raise Unsupported("dnsmasq is not installed")
 
         host.before = missing
-        with pytest.raises(Unsupported, match="dnsmasq is not installed"):
+        host.capabilities.lacking["dnsmasq"] = "it is not installed: install it"
+        words = "^network lab needs the program dnsmasq, which this host has not: it is not installed: install it$"
+        with pytest.raises(Unsupported, match=words):
             await daemon.services.networks.start(ROOT, network.uuid)
         assert not difference(before, host.state())
 

@@ -616,11 +616,29 @@ async def test_a_switch_that_filters_has_its_vlans_on_uplink_and_bridge_and_heal
 async def test_a_kernel_without_vlan_filtering_is_named_and_nothing_is_left() -> None:
     host = rich_host()
     host.links.knows_vlans = False
+    host.capabilities.lacking |= {"bridge-vlan-filtering": "not compiled in", "vlan": "no module"}
     before = network_state(host)
+    filtering = "switch office needs VLAN filtering on bridges, which this host has not: not compiled in; leave vlan_"
+    tagged = "switch tagged: uplink eth1.30 needs 802.1Q devices, which this host has not: no module"
     async with deaf(host) as daemon:
-        with pytest.raises(Unsupported, match="VLAN"):
+        calls = len(host.calls)
+        with pytest.raises(Unsupported, match=f"^{filtering}"):
             await start(daemon, office(**VLANS))
+        with pytest.raises(Unsupported, match=f"^{tagged}$"):
+            await start(daemon, office(name="tagged", bridge="br1", uplinks=[{"device": "eth1", "vlan": 30}]))
+        assert not [call for call in host.calls[calls:] if call.verb.startswith("kernel.")]
     assert not difference(before, network_state(host))
+
+
+async def test_a_switch_that_runs_is_not_changed_to_what_the_kernel_lacks() -> None:
+    host = rich_host()
+    async with running(host) as daemon:
+        switch = await start(daemon, office())
+        before = network_state(host)
+        host.capabilities.lacking["bridge-vlan-filtering"] = "not compiled in"
+        with pytest.raises(Unsupported, match="not compiled in"):
+            await daemon.services.switches.define(ROOT, office(uuid=str(switch.uuid), **VLANS), {})
+        assert not difference(before, network_state(host))
 
 
 async def test_a_vlans_part_of_a_device_is_made_plugged_in_healed_and_taken_away() -> None:

@@ -11,7 +11,7 @@ import pytest
 from support.memory_host import MemoryCapabilities
 
 from vnetd.host.protocols import Capabilities
-from vnetd.host.requirements import able, require
+from vnetd.host.requirements import able, explained, require
 from vnetd.linux import capabilities as probes
 from vnetd.linux.capabilities import LinuxCapabilities
 from vnetd.linux.nft import LinuxNft
@@ -54,6 +54,30 @@ async def test_what_the_host_lacks_is_refused_with_its_reason() -> None:
     with pytest.raises(Unsupported, match=r"^switch trunk needs VLAN filtering on bridges, .* this kernel says: no$"):
         await require(host, "switch trunk", "bridge", "bridge-vlan-filtering")
     assert not await able(host, "bridge-vlan-filtering")
+
+
+async def test_a_no_is_asked_for_anew_before_it_counts() -> None:
+    host = MemoryCapabilities()
+    host.lacking["passt"] = "it is not installed: install it (package passt)"
+    with pytest.raises(Unsupported, match=r"^a port needs the program passt.*\(package passt\); use another mode$"):
+        await require(host, "a port", "passt", instead="use another mode")
+    del host.lacking["passt"]
+    await require(host, "a port", "passt")
+
+
+async def test_a_refusal_is_explained_by_what_lacks_and_else_left_as_it_is() -> None:
+    host = MemoryCapabilities()
+    with pytest.raises(Unsupported, match=r"^no such program$"):
+        async with explained(host, "network lab", "dnsmasq"):
+            raise Unsupported("no such program")
+    host.lacking["dnsmasq"] = "it is not installed"
+    host.forget()
+    refused = Unsupported("no such program")
+    refused.add_note("and cleaning up failed")
+    with pytest.raises(Unsupported, match=r"^network lab needs the program dnsmasq.*: it is not installed") as told:
+        async with explained(host, "network lab", "dnsmasq"):
+            raise refused
+    assert told.value.__notes__ == ["and cleaning up failed"]
 
 
 @pytest.mark.kernel

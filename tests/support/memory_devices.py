@@ -7,6 +7,7 @@ from support.memory_kernel import MemoryKernel
 from support.memory_taps import MemoryTaps
 
 from vnetd.host.events import HostEvent, PasstEvent
+from vnetd.model.capability import refusal
 from vnetd.model.errors import HostError, NotFound, Unsupported
 from vnetd.plan.functions import Function
 from vnetd.plan.passt import PasstInstance
@@ -79,7 +80,7 @@ class MemoryPasst:
     async def start(self, instance: PasstInstance) -> None:
         """Start one."""
         if self.missing:
-            raise Unsupported("this port needs the program passt, and it is not installed: install package passt")
+            raise refusal("this port", "passt", "it is not installed: install it (package passt)")
         self.running[instance.port] = instance
 
     async def serves(self, instance: PasstInstance) -> bool:

@@ -19,6 +19,8 @@ from vnetd.linux.capabilities_nft import probe_nft
 from vnetd.linux.capabilities_tc import probe_tc
 from vnetd.linux.dnsmasq_process import NOT_INSTALLED
 from vnetd.linux.netns import CLONE_NEWNET
+from vnetd.linux.packet_log import probe_packet_log
+from vnetd.linux.passt import NOT_INSTALLED as PASST_NOT_INSTALLED
 from vnetd.linux.processes import SEARCH
 from vnetd.linux.threads import Worker
 from vnetd.model.capability import ABILITIES, Capability
@@ -68,8 +70,8 @@ class LinuxCapabilities:
 
 
 def probe_kernel() -> list[Capability]:
-    """Links and traffic control."""
-    return _in_scratch_namespace([probe_links, probe_tc])
+    """Links, traffic control, the log of packets."""
+    return _in_scratch_namespace([probe_links, probe_tc, probe_packet_log])
 
 
 def probe_rules() -> list[Capability]:
@@ -121,7 +123,7 @@ def _dnsmasq() -> list[Capability]:
 def _passt() -> Capability:
     path = shutil.which("passt", path=SEARCH)
     if path is None:
-        return Capability("passt", False, "it is not installed: install it (package passt)")
+        return Capability("passt", False, PASST_NOT_INSTALLED)
     return Capability("passt", True, path)
 
 

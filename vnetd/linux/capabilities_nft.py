@@ -36,8 +36,8 @@ def probe_nft() -> Iterator[Capability]:
     library = Nftables()
     library.set_json_output(True)
     yield _library(library)
-    for name, (family, expressions) in RULES.items():
-        yield _tried(library, name, family, [_chain(family, _HOOK), _rule(family, expressions)])
+    for name in RULES:
+        yield _rule_tried(library, name)
     nat = {"hook": "postrouting", "type": "nat", "prio": 100, "policy": "accept"}
     masquerade = [_chain("inet", nat), _rule("inet", [{"masquerade": None}])]
     yield _tried(library, "nft-masquerade", "inet", masquerade)
@@ -48,12 +48,13 @@ def probe_nft() -> Iterator[Capability]:
 
 def bridge_features(library: Nftables) -> BridgeFeatures:
     """What rules of bridges can do, in the network namespace the library is open in; nothing is left behind there."""
-    return BridgeFeatures(tracking=_rule_is_taken(library, TRACKING), reject=_rule_is_taken(library, REJECTING))
+    tracking, rejecting = (_rule_tried(library, name) for name in (TRACKING, REJECTING))
+    return BridgeFeatures(tracking=tracking.ok, reject=rejecting.ok, untracked=tracking.reason)
 
 
-def _rule_is_taken(library: Nftables, name: str) -> bool:
+def _rule_tried(library: Nftables, name: str) -> Capability:
     family, expressions = RULES[name]
-    return _tried(library, name, family, [_chain(family, _HOOK), _rule(family, expressions)]).ok
+    return _tried(library, name, family, [_chain(family, _HOOK), _rule(family, expressions)])
 
 
 def _library(library: Nftables) -> Capability:

@@ -8,15 +8,17 @@ import asyncio
 import errno
 import logging
 import os
+import platform
 import socket
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 
 from vnetd.linux.netlink import HEADER as MESSAGE
 from vnetd.linux.netlink import NLM_F_ACK, NLM_F_REQUEST, NLMSG_ERROR, S32, attributes, encode, messages
 from vnetd.linux.nft_events import NETLINK_NETFILTER, SO_RCVBUFFORCE
 from vnetd.linux.rtnl_events import name_of
+from vnetd.model.capability import Capability
 from vnetd.packets.sightings import Packet
 from vnetd.ruleset.learning import GROUP
 from vnetd.ruleset.learning import SNAP as LONGEST
@@ -91,6 +93,20 @@ class PacketLog:
             for packet in parse(data):
                 for listener in self._listeners:
                     listener(packet)
+
+
+def probe_packet_log() -> Iterator[Capability]:
+    """Whether the kernel shows logged packets, found out in the network namespace of the calling thread."""
+    with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, NETLINK_NETFILTER) as sock:
+        sock.settimeout(5)
+        try:
+            sock.bind((0, 0))
+            _configure(sock, COMMAND, struct.pack("=B", BIND))
+        except OSError as error:
+            why = f"this kernel ({platform.release()}) says: {os.strerror(error.errno or errno.EIO)}"
+            yield Capability("packet-log", False, why)
+        else:
+            yield Capability("packet-log", True)
 
 
 def parse(data: bytes) -> list[Packet]:

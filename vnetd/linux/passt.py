@@ -18,10 +18,12 @@ from pathlib import Path
 from vnetd.host.events import HostEvent, PasstEvent
 from vnetd.linux.processes import IGNORED_BY_PYTHON, SEARCH, command_line, effective_uid, is_alive
 from vnetd.linux.threads import Worker
-from vnetd.model.errors import HostError, Unsupported
+from vnetd.model.capability import refusal
+from vnetd.model.errors import HostError
 from vnetd.plan.passt import PasstInstance, passt_arguments
 
 PROGRAM = "passt"
+NOT_INSTALLED = "it is not installed: install it (package passt)"
 START_TIMEOUT = 10.0
 """Seconds passt has to listen; it takes milliseconds unless the machine is swamped."""
 STOP_TIMEOUT = 2.0
@@ -113,10 +115,7 @@ class PasstHost:
     def _launch(self, instance: PasstInstance) -> Live:
         binary = shutil.which(self._binary, path=SEARCH)
         if binary is None:
-            raise Unsupported(
-                f"this port needs the program {self._binary}, and it is not installed on this host: "
-                "install package passt"
-            )
+            raise refusal("this port", "passt", NOT_INSTALLED)
         directory, socket = self._directory / instance.port, self.socket(instance.port)
         try:
             _prepare(directory, socket, instance)

@@ -3,6 +3,8 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from vnetd.model.errors import Unsupported
+
 ABILITIES: Mapping[str, str] = {
     "bridge": "bridges",
     "bridge-vlan-filtering": "VLAN filtering on bridges",
@@ -14,13 +16,14 @@ ABILITIES: Mapping[str, str] = {
     "libnftables": "the library libnftables",
     "macvlan": "macvlan devices",
     "macvtap": "macvtap devices",
-    "nft-bridge-conntrack": "connection tracking on bridges",
+    "nft-bridge-conntrack": "connection tracking on bridges (module nf_conntrack_bridge)",
     "nft-bridge-meta": "rules that ask for a packet's bridge",
     "nft-bridge-reject": "rules that reject on bridges",
     "nft-flowtable": "flow tables",
     "nft-inet-conntrack": "connection tracking",
     "nft-masquerade": "address translation",
     "nft-owned-tables": "tables that others cannot change",
+    "packet-log": "packets that rules log (module nfnetlink_log)",
     "passt": "the program passt",
     "sr-iov": "network cards with virtual functions",
     "tap": "tap devices",
@@ -47,3 +50,12 @@ class Capability:
     name: str
     ok: bool
     reason: str = ""
+
+
+def refusal(what: str, name: str, reason: str, instead: str = "") -> Unsupported:
+    """What is told of ``what`` (the subject of a sentence) where the ability ``name`` lacks for ``reason``.
+
+    ``instead``: what its reader can do other than give the host that ability, as an order.
+    """
+    way_out = f"; {instead}" if instead else ""
+    return Unsupported(f"{what} needs {ABILITIES[name]}, which this host has not: {reason}{way_out}")

@@ -5,10 +5,14 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class BridgeFeatures:
-    """``tracking``: rules can ask for connection state (module nf_conntrack_bridge). ``reject``: they can answer."""
+    """``tracking``: rules can ask for connection state (module nf_conntrack_bridge). ``reject``: they can answer.
+
+    ``untracked``: why connections cannot be asked for, in the host's words.
+    """
 
     tracking: bool = False
     reject: bool = False
+    untracked: str = "it was not tried"
 
 
 PLAIN = BridgeFeatures()

@@ -1,11 +1,10 @@
 """One switch on the host: brought up as a transaction, kept as it should be, taken away with everything put back."""
 
 import asyncio
-import errno
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field, replace
 
-from vnetd.model.errors import HostError, InUse, NotFound, Unsupported, VnetError
+from vnetd.model.errors import HostError, InUse, NotFound, VnetError
 from vnetd.plan.kernel import DeleteLink, Link, Operation, PortVlan, SetLink
 from vnetd.plan.migration import aged, renamed, united
 from vnetd.plan.possessions import Possessions
@@ -267,14 +266,8 @@ class SwitchTarget:
         return []
 
     async def _apply(self, steps: Sequence[KernelStep]) -> None:
-        if not steps:
-            return
-        try:
+        if steps:
             await self._kernel.apply([step.operation for step in steps])
-        except HostError as error:
-            if error.errno == errno.EOPNOTSUPP and self.desired.own_vlans is not None:
-                raise Unsupported(f"switch bridge {self.desired.bridge.name} is to filter by VLAN: {error}") from None
-            raise
 
     async def _vlans(self, links: dict[str, Link]) -> dict[str, frozenset[PortVlan]]:
         ports = {uplink.port for uplink in self.desired.uplinks} | {self.desired.bridge.name}

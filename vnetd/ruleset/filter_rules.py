@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
+from vnetd.model.capability import refusal
 from vnetd.model.errors import Unsupported
 from vnetd.model.filter import Action, Attribute, Direction, Match
 from vnetd.model.filter_values import integer
@@ -179,10 +180,7 @@ def _refuse_unrealised(bound: Bound, features: BridgeFeatures) -> None:
         if name in values:
             raise Unsupported(f"{where} {name} of <{match_ and match_.protocol}>: nftables cannot use kernel ip sets")
     if "connlimit-above" in values and not features.tracking:
-        raise Unsupported(
-            f"{where} connlimit-above needs connection tracking for bridges, which this kernel does not have "
-            "(module nf_conntrack_bridge)"
-        )
+        raise refusal(f"{where} connlimit-above", "nft-bridge-conntrack", features.untracked)
     for name in ("state", "connlimit-above", "option", "flags"):
         if name in values and values[name].value.startswith("$"):
             raise Unsupported(f"{where} {name} cannot be a variable")

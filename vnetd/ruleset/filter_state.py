@@ -12,7 +12,7 @@ ICMP messages that neither ask nor answer belong to no connection: rules without
 from collections.abc import Iterator, Sequence
 from typing import Protocol
 
-from vnetd.model.errors import Unsupported
+from vnetd.model.capability import refusal
 from vnetd.plan.features import BridgeFeatures
 from vnetd.plan.rules import Json
 from vnetd.ruleset import filter_symbols as names
@@ -53,7 +53,10 @@ class State(Protocol):
 
 
 class Remembered:
-    """By flows alone."""
+    """By flows alone. ``untracked``: why not by connection tracking."""
+
+    def __init__(self, untracked: str = "") -> None:
+        self._untracked = untracked
 
     def originals(self, side: Side, number: int | None, verdict: Json, uses: Uses) -> list[Statements]:
         """See ``State``."""
@@ -71,10 +74,7 @@ class Remembered:
         """See ``State``."""
         beyond = sorted(words & {"RELATED", "INVALID"})
         if beyond:
-            raise Unsupported(
-                f"state {' and '.join(beyond)} needs connection tracking for bridges, which this kernel does not have "
-                "(module nf_conntrack_bridge)"
-            )
+            raise refusal(f"state {' and '.join(beyond)}", "nft-bridge-conntrack", self._untracked)
         then = verdict if "ESTABLISHED" in words else RETURN
         kinds = flows(side.version, number)
         rules = [(*found(flow, side, uses), then) for found in (replies, answered) for flow in kinds]
@@ -120,7 +120,7 @@ class Tracked:
 
 def way(features: BridgeFeatures) -> State:
     """The way for a kernel."""
-    return Tracked() if features.tracking else Remembered()
+    return Tracked() if features.tracking else Remembered(features.untracked)
 
 
 def _of_udplite(side: Side, rules: Sequence[Statements]) -> Iterator[Statements]:

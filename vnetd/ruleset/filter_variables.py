@@ -55,7 +55,7 @@ def missing(needed: Mapping[str, str], available: Mapping[str, object]) -> None:
         return
     if set(absent) == {"IP"} and available.get("CTRL_IP_LEARNING") != ("none",):
         raise Unsupported(
-            f"filter {absent['IP']} needs variable IP: learning a guest's address is not supported yet, so give it"
+            f"filter {absent['IP']} needs variable IP, and nothing was learned of its guest's address here: give it"
         )
     what = ", ".join(f"{name} (in filter {origin})" for name, origin in sorted(absent.items()))
     raise Invalid(f"unresolvable variables: {what}; give them as parameters of the binding")

@@ -2,6 +2,7 @@
 
 import logging
 
+from vnetd.host.requirements import explained, require
 from vnetd.model.base import IPNetwork
 from vnetd.model.errors import Busy, InUse, NotFound, VnetError
 from vnetd.model.network import Mode, Network
@@ -36,7 +37,7 @@ class Activation:
     async def start(self, known: NetworkObject, network: Network) -> None:
         """Realise ``network`` as the live form of ``known``; on failure nothing is left and the error is raised."""
         refuse_unrealised(network)
-        await refuse_unable(self._loop.host.capabilities, f"network {network.name}", network.bandwidth)
+        await self._refuse_unable(network)
         await self.refuse_clash(network)
         target = self._target(network)
         target.remains = known.remains
@@ -45,7 +46,8 @@ class Activation:
             await self.record(known)
             self._claim(target)
             await self._need(target, network)
-            async with target.lock:
+            serving = explained(self._loop.host.capabilities, f"network {network.name}", "dnsmasq")
+            async with target.lock, serving:
                 await target.bring_up()
         except BaseException as failure:
             await self._give_up(known, target, failure)
@@ -83,7 +85,7 @@ class Activation:
         refuse_unrealised(network)
         await self.refuse_missing_uplink(network)
         refuse_overcommitted(network, tuple(known.floors.values()))
-        await refuse_unable(self._loop.host.capabilities, f"network {network.name}", network.bandwidth)
+        await self._refuse_unable(network)
         await self.refuse_clash(network, apart_from=known)
         self.check(network)
         known.live = network
@@ -123,6 +125,13 @@ class Activation:
         """Write down what is, or is to be, active."""
         document = known.running_document(stopping=known.state == "stopping")
         await self._loop.host.store.save(RUNNING, str(known.uuid), document)
+
+    async def _refuse_unable(self, network: Network) -> None:
+        """Raise ``Unsupported`` naming what of this host's kernel is missing for what not every network asks for."""
+        able, subject = self._loop.host.capabilities, f"network {network.name}"
+        await refuse_unable(able, subject, network.bandwidth)
+        if network.mode is Mode.MACVTAP and network.host_access:
+            await require(able, f"{subject} with host_access", "macvlan", instead="leave host_access out")
 
     async def refuse_missing_uplink(self, network: Network) -> None:
         """Raise ``NotFound`` naming a device of the host's the network needs, if there is none of that name."""

@@ -9,6 +9,7 @@ from uuid import UUID, uuid4
 
 from pydantic import ValidationError
 
+from vnetd.model.capability import refusal
 from vnetd.model.errors import Exists, InUse, Invalid, NotFound, Unsupported
 from vnetd.model.filter import Filter
 from vnetd.model.port import BindingRecord
@@ -240,7 +241,8 @@ class FilterService:
 
     def _compile(self, filters: Mapping[str, Filter], bound: Bound) -> Fragment:
         if (problem := self._loop.host.packets.problem) and pupil_of(filters, bound):
-            raise Unsupported(f"filter {bound.filter} needs addresses, which cannot be learned on this host: {problem}")
+            what = f"filter {bound.filter} without its guest's addresses"
+            raise refusal(what, "packet-log", problem, "give them as parameters (IP, IPV6)")
         return compile_use(filters, bound, self.learning.known(bound), self._loop.host.nft.features)
 
     async def _relearned(self, owner: str) -> None:

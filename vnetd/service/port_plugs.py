@@ -6,6 +6,7 @@ The order of what a port gets is libvirt's: its own, else its port group's, else
 from collections.abc import Iterator, Mapping
 from uuid import UUID
 
+from vnetd.host.requirements import require
 from vnetd.model.base import IfName
 from vnetd.model.errors import Denied, Invalid, Unsupported
 from vnetd.model.functions import FunctionUse
@@ -35,6 +36,9 @@ KINDS: Mapping[Mode, frozenset[PortKind]] = {
     Mode.USER: frozenset({PortKind.PASST}),
 }
 
+NEEDED = {PortKind.MACVTAP: "macvtap", PortKind.MACVTAP_FD: "macvtap", PortKind.PASST: "passt"}
+"""What a host must be able to do for these kinds."""
+
 
 def kind_for(kind: PortKind, network: Network) -> PortKind:
     """The kind of port meant: what is opened in a network without a bridge is a macvtap.
@@ -62,9 +66,11 @@ class PortPlugs:
     ) -> Plugged:
         """What the record of a new port holds of its plug; nothing for one that joins a bridge.
 
-        Raises ``InUse`` for an exhausted pool, ``Denied`` for a forward the caller may not have.
+        Raises ``InUse`` for an exhausted pool, ``Denied`` for a forward the caller may not have, ``Unsupported``
+        naming what this host lacks.
         """
         assert network.live is not None
+        await self._refuse_unable(network, spec.kind)
         match spec.kind:
             case PortKind.MACVTAP | PortKind.MACVTAP_FD:
                 return await self._direct(network.live, spec, mac)
@@ -73,6 +79,10 @@ class PortPlugs:
             case PortKind.PASST:
                 return self._user(caller, network.live, spec, uuid, mac)
         return {}
+
+    async def _refuse_unable(self, network: NetworkObject, kind: PortKind) -> None:
+        if needed := NEEDED.get(kind):
+            await require(self._host.capabilities, f"a port of network {network.name}", needed)
 
     async def _direct(self, network: Network, spec: PortSpec, mac: str) -> Plugged:
         mode = network.macvtap_mode

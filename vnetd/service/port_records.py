@@ -2,7 +2,8 @@
 
 from uuid import uuid4
 
-from vnetd.model.errors import Denied, Exists, InUse, Invalid, NotFound, Unsupported
+from vnetd.model.capability import refusal
+from vnetd.model.errors import Denied, Exists, InUse, Invalid, NotFound
 from vnetd.model.network import Network, PortGroup, Vlan
 from vnetd.model.port import Lifetime, PortKind, PortRecord, PortSpec
 from vnetd.reconcile.loop import Loop
@@ -77,7 +78,7 @@ class PortRecords:
         if spec.learn_mac and spec.mac:
             raise Invalid(f"port learn_mac: its MAC address is given as {spec.mac}, there is nothing to learn")
         if spec.learn_mac and (problem := self._loop.host.packets.problem):
-            raise Unsupported(f"the guest's MAC address cannot be learned on this host ({problem}): give it as mac")
+            raise refusal("a port that learns its guest's MAC address", "packet-log", problem, "give it as mac")
 
     async def _mac(self, network: NetworkObject, spec: PortSpec, lower: str) -> str:
         if spec.kind is not PortKind.IPVLAN:

@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Callable
 
+from vnetd.host.requirements import require
 from vnetd.model.errors import VnetError
 from vnetd.model.switch import Switch
 from vnetd.plan.switch import DesiredSwitch
@@ -32,6 +33,7 @@ class SwitchActivation:
 
         ``early``: the host is starting, and uplinks that are not there yet are waited for.
         """
+        await self._refuse_unable(switch)
         known.live = switch = await self._resolved(switch)
         known.state, known.problem = "starting", ""
         target = self._target(known, switch)
@@ -63,6 +65,7 @@ class SwitchActivation:
         """Turn the running switch into this form; raises and stays as it was if that fails."""
         target, before = known.target, known.live
         assert target is not None and before is not None
+        await self._refuse_unable(switch)
         known.live = await self._resolved(switch, before)
         try:
             async with target.lock:
@@ -119,6 +122,15 @@ class SwitchActivation:
     async def record(self, known: SwitchObject) -> None:
         """Write down what is, or is to be, active."""
         await self._loop.host.store.save(RUNNING, str(known.uuid), known.running_document())
+
+    async def _refuse_unable(self, switch: Switch) -> None:
+        """Raise ``Unsupported`` naming what this host's kernel lacks, before anything is touched."""
+        able, subject = self._loop.host.capabilities, f"switch {switch.name}"
+        if switch.vlan_filtering:
+            await require(able, subject, "bridge-vlan-filtering", instead="leave vlan_filtering out")
+        for uplink in switch.uplinks:
+            if uplink.vlan is not None:
+                await require(able, f"{subject}: uplink {uplink.port}", "vlan")
 
     async def _resolved(self, switch: Switch, before: Switch | None = None) -> Switch:
         """With MAC address and MTU: those of the uplink whose addresses move, so that its neighbours notice nothing."""
