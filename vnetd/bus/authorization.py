@@ -1,7 +1,7 @@
 """The one place where callers are authorised.
 
 Every member is listed in ``ACCESS``; what is not listed is refused. Who calls is asked of the bus, never of the
-caller. Everybody may read; who may change something is for an ``Authority`` to say, of which polkit will be another.
+caller. Everybody may read; who may change something is for an ``Authority`` to say.
 """
 
 import asyncio

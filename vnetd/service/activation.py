@@ -30,7 +30,7 @@ class Activation:
         self._objects = objects
 
     def check(self, network: Network) -> None:
-        """Raise what realising ``network`` would raise for its document alone; modes of later versions pass."""
+        """Raise what realising ``network`` would raise for its document alone; what has no bridge of vnetd's passes."""
         if network.mode.has_bridge:
             desired_network(network, self.around)
 
