@@ -625,8 +625,11 @@ async def test_a_kernel_without_vlan_filtering_is_named_and_nothing_is_left() ->
         with pytest.raises(Unsupported, match=f"^{filtering}"):
             await start(daemon, office(**VLANS))
         with pytest.raises(Unsupported, match=f"^{tagged}$"):
-            await start(daemon, office(name="tagged", bridge="br1", uplinks=[{"device": "eth1", "vlan": 30}]))
-        assert not [call for call in host.calls[calls:] if call.verb.startswith("kernel.")]
+            document = office(name="tagged", bridge="br1", uplinks=[{"device": "eth1", "vlan": 30}])
+            await daemon.services.switches.create(ROOT, document, {"confirm": 60})
+        assert not [call for call in host.calls[calls:] if call.verb.startswith("kernel.") and call.changes]
+        (left,) = daemon.services.switches.list()
+        assert (left.name, left.active, left.unconfirmed) == ("office", False, False)
     assert not difference(before, network_state(host))
 
 

@@ -33,11 +33,11 @@ class SwitchActivation:
 
         ``early``: the host is starting, and uplinks that are not there yet are waited for.
         """
-        await self._refuse_unable(switch)
         known.live = switch = await self._resolved(switch)
         known.state, known.problem = "starting", ""
         target = self._target(known, switch)
         try:
+            await self._refuse_unable(switch)
             async with target.lock:
                 await target.remember(early=early)
                 self._watch(target)

@@ -13,7 +13,7 @@ from xml.parsers import expat
 from vnetd.model.errors import Invalid
 
 MAX_BYTES: Final = 1024 * 1024
-"""Size of a document as UTF-8, the bound of DESIGN.md."""
+"""Bytes of a document as UTF-8; the contracts in dbus/ say the same."""
 MAX_DEPTH: Final = 32
 XML_NAMESPACE: Final = "http://www.w3.org/XML/1998/namespace"
 SPACE: Final = " \t\r\n"
