@@ -16,7 +16,17 @@ from support.waiting import eventually
 from vnetd.bus import contracts
 from vnetd.bus.objects import object_path
 from vnetd.bus.server import BusServer
-from vnetd.service.views import Caller, Changed, Healed, LeaseChange, LeaseView, LifecycleEvent, Notice
+from vnetd.service.views import (
+    AddressesChanged,
+    AddressView,
+    Caller,
+    Changed,
+    Healed,
+    LeaseChange,
+    LeaseView,
+    LifecycleEvent,
+    Notice,
+)
 
 LAB = object_path("network", network_view("lab").uuid)
 Signal = tuple[str, str, list[Any]]
@@ -155,6 +165,35 @@ async def test_leases_and_healing_are_signals_of_the_network(services: FakeServi
         "org.vnetd1.Network.Healed",
         ["address 192.168.122.1/24", {"cause": "ip", "pid": 7}],
     )
+
+
+async def test_other_addresses_are_a_signal_of_the_port_and_an_event(
+    services: FakeServices, signals: list[Signal]
+) -> None:
+    services.world.add("network", network_view("lab"))
+    await one(signals)
+    port = (await services.ports.attach(Caller(0), "lab", {"device": "eth7"})).port
+    await one(signals)
+    found = (
+        AddressView("192.168.122.7", "ipv4", "lease", 7),
+        AddressView("192.168.122.7", "ipv4", "neighbour", 1),
+        AddressView("fd77::7", "ipv6", "neighbour", 90),
+    )
+    path = object_path("port", port.uuid)
+    tell(services, AddressesChanged(port.uuid, "eth7", found))
+    await eventually(lambda: len(signals) == 2, "both are sent")
+    (where, member, (shown,)), event = signals
+    assert (where, member) == (path, "org.vnetd1.Port.AddressesChanged")
+    assert shown[0] == {"address": "192.168.122.7", "family": "ipv4", "source": "lease", "age": 7}
+    assert [(row["address"], row["source"], row["age"]) for row in shown[1:]] == [
+        ("192.168.122.7", "neighbour", 1), ("fd77::7", "neighbour", 90),
+    ]  # fmt: skip
+    details = {"addresses": "192.168.122.7 fd77::7"}
+    assert event == ("/org/vnetd1", "org.vnetd1.Manager.Event", ["addresses", path, "eth7", details])
+    signals.clear()
+    tell(services, AddressesChanged(port.uuid, "eth7", ()))
+    await eventually(lambda: len(signals) == 2, "none is told, too")
+    assert [body for _, _, body in signals] == [[[]], ["addresses", path, "eth7", {"addresses": ""}]]
 
 
 async def test_what_has_no_signal_of_its_own_is_an_event(services: FakeServices, signals: list[Signal]) -> None:

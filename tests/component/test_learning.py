@@ -1,21 +1,18 @@
 """Guests whose addresses are learned, on a host in memory: who must be filtered, and what packets change."""
 
-import struct
 import time
-from ipaddress import IPv4Address
 from typing import Any
 
 import pytest
+from support.dhcp_packets import MAC, SERVER, dhcp
 from support.hasty_loop import hastily
 from support.memory_host import ROOT, MemoryHost, Running, defined, host_with_uplink, lab, running
 from support.waiting import eventually
 
 from vnetd.model.errors import Denied, Invalid, Unsupported
-from vnetd.packets.sightings import Packet
 from vnetd.service.views import Attached, Caller
 
 USER = Caller(1000, name=":1.2")
-MAC, SERVER = "52:54:00:00:00:61", "192.168.77.1"
 ONE, TWO = "192.168.77.50", "192.168.77.51"
 TAP: dict[str, Any] = {"kind": "tap", "mac": MAC, "duplicate_mac": True}
 DHCP = {"filter": "clean-traffic", "parameter.CTRL_IP_LEARNING": "dhcp"}
@@ -27,21 +24,6 @@ async def plug(daemon: Running, caller: Caller = ROOT, **spec: Any) -> Attached:
         network = await defined(daemon, lab())
         await daemon.services.networks.start(ROOT, network.uuid)
     return await daemon.services.ports.attach(caller, "lab", {**TAP, **spec})
-
-
-def dhcp(device: str, kind: int, address: str, *, ingress: str = "", seconds: int = 3600, mac: str = MAC) -> Packet:
-    """An acknowledgement (5) towards the guest, or a release (7) from it."""
-    packed, towards_guest = IPv4Address(address).packed, kind == 5
-    options = bytes([53, 1, kind, 51, 4]) + struct.pack("!I", seconds) + b"\xff"
-    addresses = bytes(4) + packed if towards_guest else packed + bytes(4)
-    client = bytes.fromhex(mac.replace(":", "")) + bytes(202)
-    message = bytes([2 if towards_guest else 1, 1, 6, 0]) + bytes(8) + addresses + bytes(8) + client
-    content = message + bytes.fromhex("63825363") + options
-    ports = (67, 68) if towards_guest else (68, 67)
-    body = struct.pack("!HHHH", *ports, 8 + len(content), 0) + content
-    head = struct.pack("!BBHHHBBH", 0x45, 0, 20 + len(body), 0, 0, 64, 17, 0)
-    ends = [IPv4Address(SERVER).packed, packed] if towards_guest else [packed, IPv4Address(SERVER).packed]
-    return Packet(device, towards_guest, ingress, "" if towards_guest else mac, 0x800, head + b"".join(ends) + body)
 
 
 def admitted(host: MemoryHost, device: str) -> set[str]:

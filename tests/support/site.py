@@ -53,7 +53,10 @@ class Site:
         return {str(link["ifname"]) for link in self.host.ip("link", "show")} - self.bare
 
     def ruleset(self) -> dict[str, Any]:
-        """What nftables holds, by kind and name: rules in order, elements of sets sorted, no handles or counts."""
+        """What nftables holds, by kind and name: rules in order, elements of sets sorted, no handles or counts.
+
+        Nor what guests have spent of their budgets of packets that are shown: that changes with each packet.
+        """
         found: dict[str, Any] = {}
         for entry in self.host.nft():
             ((kind, one),) = entry.items()
@@ -61,12 +64,12 @@ class Site:
                 found[f"chain {one['family']} {one['table']} {one['chain']}"]["rules"].append(_stable(one["expr"]))
             else:
                 extra: dict[str, Any] = {"rules": []} if kind == "chain" else {}
-                found[f"{kind} {one['family']} {one.get('table', '')} {one['name']}"] = _stable(one) | extra
+                found[f"{kind} {one['family']} {one.get('table', '')} {one['name']}"] = _stable(_lasting(one)) | extra
         return found
 
     def elements(self) -> list[Any]:
         """What stands in vnetd's sets and maps: all that makes its rules apply to a network or port."""
-        return [element for one in self.host.nft() for kind in one for element in one[kind].get("elem", [])]
+        return [element for one in self.host.nft() for kind in one for element in _lasting(one[kind]).get("elem", [])]
 
     def owns_its_tables(self) -> bool:
         """Whether the kernel keeps others off vnetd's tables here (nftables 1.1 and kernel 6.9)."""
@@ -111,6 +114,18 @@ def _name(pid: int) -> str:
         return Path(f"/proc/{pid}/comm").read_text().strip()
     except OSError:
         return ""
+
+
+def _lasting(one: dict[str, Any]) -> dict[str, Any]:
+    """An object of nftables without elements that are budgets: packets make them, and they go by themselves."""
+    elements = [element for element in one.get("elem", ()) if not _is_budget(element)]
+    rest = {key: value for key, value in one.items() if key != "elem"}
+    return rest | {"elem": elements} if elements else rest
+
+
+def _is_budget(element: Any) -> bool:
+    value = element.get("elem", {}) if isinstance(element, dict) else {}
+    return any("limit" in part for part in (value, *value.get("stmt", ())))
 
 
 def _stable(value: Any, unordered: bool = False) -> Any:

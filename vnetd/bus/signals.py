@@ -1,17 +1,19 @@
 """What services announce, as D-Bus signals."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 from uuid import UUID
 
 from dbus_next.signature import Variant
 
 from vnetd.bus.capabilities import CapabilityListing
-from vnetd.bus.contracts import MANAGER, NETWORK, OBJECT_MANAGER, PROPERTIES, Contract
-from vnetd.bus.objects import INTERFACES, KINDS, ROOT, Objects, lease_row, object_path
+from vnetd.bus.contracts import MANAGER, NETWORK, OBJECT_MANAGER, PORT, PROPERTIES, Contract
+from vnetd.bus.objects import INTERFACES, KINDS, ROOT, Objects, address_row, lease_row, object_path
 from vnetd.bus.values import encode_plain
 from vnetd.service.views import (
     Added,
+    AddressesChanged,
+    AddressView,
     Changed,
     Healed,
     LeaseChange,
@@ -54,6 +56,10 @@ class Signals:
             case LeaseChange(network, _, added, lease):
                 member = "LeaseAdded" if added else "LeaseRemoved"
                 self._signal(object_path("network", network), NETWORK, member, [lease_row(lease)])
+            case AddressesChanged(port, name, addresses):
+                path = object_path("port", port)
+                self._signal(path, PORT, "AddressesChanged", [[address_row(one) for one in addresses]])
+                self._event("addresses", path, name, {"addresses": _named(addresses)})
             case Healed("network" | "switch" as kind, uuid, _, what, details):
                 self._signal(object_path(kind, uuid), INTERFACES[kind], "Healed", [what, encode_plain(details)])
             case Healed(kind, uuid, name, what, details):
@@ -95,3 +101,8 @@ class Signals:
 
     def _signal(self, path: str, interface: str, member: str, values: Sequence[Any]) -> None:
         self._send(path, interface, member, self._contracts[interface].signals[member], values)
+
+
+def _named(addresses: Iterable[AddressView]) -> str:
+    """Each once, however many sources tell it."""
+    return " ".join(dict.fromkeys(one.address for one in addresses))

@@ -22,12 +22,13 @@ from vnetd.model.capability import Capability
 from vnetd.packets.sightings import Packet
 from vnetd.ruleset.learning import GROUP
 from vnetd.ruleset.learning import SNAP as LONGEST
+from vnetd.ruleset.snooping import PREFIX as SNOOPED
 
 SUBSYSTEM_LOG = 4
 CONFIGURE, PACKET = SUBSYSTEM_LOG << 8 | 1, SUBSYSTEM_LOG << 8
 COMMAND, MODE, THRESHOLD = 1, 2, 5
 BIND, COPY_PACKET = 1, 2
-HEADER, INDEV, OUTDEV, PHYSINDEV, PHYSOUTDEV, PAYLOAD, LINK_HEADER = 1, 4, 5, 6, 7, 9, 16
+HEADER, INDEV, OUTDEV, PHYSINDEV, PHYSOUTDEV, PAYLOAD, PREFIX, LINK_HEADER = 1, 4, 5, 6, 7, 9, 10, 16
 GENERIC = 4
 POSTROUTING = 4
 RECEIVE_BUFFER = 2 << 20
@@ -131,6 +132,7 @@ def _packet(fields: dict[int, bytes]) -> Packet:
         source=link[6:12].hex(":") if len(link) >= 14 else "",
         ethertype=ethertype,
         payload=fields.get(PAYLOAD, b""),
+        snooped=fields.get(PREFIX, b"").rstrip(b"\0") == SNOOPED.encode(),
     )
 
 

@@ -24,7 +24,7 @@ class Packet:
     """A packet as a hook saw it. ``payload`` begins with the network header.
 
     ``device`` is the guest's; ``ingress`` is where it came in, "" for packets of the host itself; ``source`` is the
-    sender's MAC address, "" where it is not known yet.
+    sender's MAC address, "" where it is not known yet. ``snooped``: shown to tell people, and decides nothing.
     """
 
     device: str
@@ -33,6 +33,7 @@ class Packet:
     source: str
     ethertype: int
     payload: bytes
+    snooped: bool = False
 
 
 @dataclass(frozen=True, slots=True)

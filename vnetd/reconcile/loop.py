@@ -29,6 +29,7 @@ from vnetd.reconcile.rules import RulesKeeper
 from vnetd.reconcile.surroundings import HostRoutes
 from vnetd.ruleset import filter as filter_rules
 from vnetd.ruleset import network as network_rules
+from vnetd.ruleset import snooping
 
 LEASES = "leases"
 
@@ -45,7 +46,7 @@ class Loop:
     ) -> None:
         self.host = host
         self.devices = Devices()
-        self.rules = RulesKeeper(host.nft, (network_rules.BASE, filter_rules.BASE))
+        self.rules = RulesKeeper(host.nft, (network_rules.BASE, filter_rules.BASE, snooping.BASE))
         self.routes = HostRoutes(host.kernel, self.devices.names)
         self.forwarding = ForwardingKeeper(host.kernel, host.store, self.routes)
         self.healer = Healer(reporter)

@@ -17,7 +17,7 @@ from vnetd.plan.rules import EMPTY, Chain, Family, Fragment
 log = logging.getLogger(__name__)
 
 SHARED = "shared"
-"""Owner of what all networks or filters share."""
+"""Owner of what all networks, filters or ports share."""
 LINGER = 60.0
 """Seconds the shared part stays when nobody uses it any more, so that stop and start do not make it anew; 0: none."""
 
@@ -36,7 +36,7 @@ class RulesKeeper:
     key = "rules"
 
     def __init__(self, nft: Nft, bases: Sequence[Fragment] = ()) -> None:
-        """``bases`` are what all networks or all filters share: kept for a while after the last of them is gone."""
+        """``bases`` are what all networks, filters or ports share: kept for a while after the last of them is gone."""
         self._bases = bases
         self._farewell: asyncio.TimerHandle | None = None
         self._releasing: asyncio.Task[None] | None = None

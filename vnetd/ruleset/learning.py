@@ -21,6 +21,7 @@ RATE, BURST = 10, 50
 """Packets a second of one guest and direction; as libvirt's nwfilter page has them for DHCP."""
 ALL_NODES = "ff02::1"
 JSON_MAX = 2**63 - 1
+Rule = tuple[Json, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,11 +66,11 @@ def _budget(name: str) -> Set:
     return Set("bridge", name, ("ifname",), flags=("dynamic",), size=65536, timeout=60)
 
 
-def shown(device: str, budget: Set, *matches: Json) -> tuple[Json, ...]:
-    """Show what matches, as long as the sender has budget left."""
-    limit = {"limit": {"rate": RATE, "burst": BURST, "per": "second"}}
+def shown(device: str, budget: Set, *matches: Json, rate: int = RATE, burst: int = BURST, **how: Json) -> Rule:
+    """Show what matches, as long as the sender has budget left. ``how``: more of the statement ``log``."""
+    limit = {"limit": {"rate": rate, "burst": burst, "per": "second"}}
     spend = {"set": {"op": "update", "elem": meta(device), "set": f"@{budget.name}", "stmt": [limit]}}
-    return (*matches, spend, {"log": {"group": GROUP, "snaplen": SNAP}})
+    return (*matches, spend, {"log": {"group": GROUP, "snaplen": SNAP, **how}})
 
 
 def _ports(source: int, destination: int) -> tuple[Json, ...]:

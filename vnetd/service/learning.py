@@ -39,9 +39,16 @@ class _State:
     learned: Learned = ()
     traffic: bool = True
     refused: bool = False
+    since: dict[Address, float] = field(default_factory=dict)
+    """When each was learned, or first seen by this run of the daemon, by the monotonic clock."""
     waiting: list[Sighting] = field(default_factory=list)
     work: asyncio.Task[None] | None = None
     timers: dict[str, asyncio.TimerHandle] = field(default_factory=dict)
+
+    def note(self) -> None:
+        """Remember when addresses were learned that were not known before."""
+        now = asyncio.get_running_loop().time()
+        self.since = {one.address: self.since.get(one.address, now) for one in self.learned}
 
     def cancel(self) -> None:
         for timer in self.timers.values():
@@ -53,10 +60,12 @@ class AddressLearning:
     """Who has which addresses. ``relearned`` is told an owner whose addresses have changed and puts them in force.
 
     ``leases`` says what a network's own DHCP server has given a guest, for what happened while nobody looked.
+    ``changed`` is told an owner whose addresses are others now, once they are in force as far as that can be.
     """
 
     def __init__(self, loop: Loop, relearned: Callable[[str], Awaitable[None]]) -> None:
         self.leases: Callable[[Bound], Awaitable[Iterable[LearnedAddress]]] = _no_leases
+        self.changed: Callable[[str], None] = lambda _: None
         self._host = loop.host
         self._relearned = relearned
         self._states: dict[str, _State] = {}
@@ -85,6 +94,11 @@ class AddressLearning:
         state = self._states.get(owner)
         return state.learned if state else ()
 
+    def ages(self, owner: str) -> dict[Address, int]:
+        """What was learned of an owner's guest, with the seconds since, as far as this run of the daemon knows."""
+        state, now = self._states.get(owner), asyncio.get_running_loop().time()
+        return {address: int(now - since) for address, since in state.since.items()} if state else {}
+
     def watch(self, bound: Bound, pupil: Pupil | None) -> None:
         """Learn for this use from now on, or no more if there is nothing to be learned."""
         if pupil is None:
@@ -93,7 +107,9 @@ class AddressLearning:
         known, old = self.known(bound), self._states.get(bound.owner)
         if old:
             old.cancel()
-        state = _State(bound, pupil, known.learned, known.traffic, known.refused)
+        since = dict(old.since) if old else {}
+        state = _State(bound, pupil, known.learned, known.traffic, known.refused, since)
+        state.note()
         self._states[bound.owner] = state
         self._devices[bound.device] = bound.owner
         self._schedule(state)
@@ -104,6 +120,8 @@ class AddressLearning:
         if state:
             state.cancel()
             self._devices.pop(state.bound.device, None)
+            if state.learned:
+                self.changed(owner)
         if state or self._records.pop(owner, None):
             self._spawn(self._erase(owner))
 
@@ -134,6 +152,8 @@ class AddressLearning:
             await asyncio.gather(*self._tasks, return_exceptions=True)
 
     def _seen(self, packet: Packet) -> None:
+        if packet.snooped:
+            return
         state = self._states.get(self._devices.get(packet.device, ""))
         if state is None or not self._honest(packet, state):
             return
@@ -184,11 +204,13 @@ class AddressLearning:
         before, state.learned = state.learned, new
         if 4 not in _versions(new):
             state.traffic = True
+        state.note()
         self._schedule(state)
         await self._save(state)
         if {one.address for one in before} != {one.address for one in new}:
             log.info("addresses of %s: %s", state.bound.device, ", ".join(str(one.address) for one in new) or "none")
             await self._apply(state)
+            self.changed(state.bound.owner)
 
     async def _apply(self, state: _State) -> None:
         try:

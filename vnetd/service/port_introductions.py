@@ -29,6 +29,8 @@ class Introductions:
         await asyncio.gather(*self._tasks.values(), return_exceptions=True)
 
     def _seen(self, packet: Packet) -> None:
+        if packet.snooped:
+            return
         port = self._ports.kept.by_name(packet.device)
         if port is None or not port.record.unseen or packet.towards_guest or port in self._tasks:
             return

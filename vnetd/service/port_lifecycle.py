@@ -160,7 +160,8 @@ class PortLifecycle:
             return
         async with self._filters.changing:
             port.target.desired = self._wishes.desired(port.record, port.network)
-            await self._loop.rules.put({port.target.key: port.target.desired.fragment})
+            desired = port.target.desired
+            await self._loop.rules.put({port.target.key: desired.fragment, port.target.place_key: desired.place})
             self._wishes.note_use(port.record, port.network)
 
     def _making(self, port: PortObject, spec: PortSpec, netns: int) -> Making:

@@ -84,9 +84,10 @@ class PortTable:
 
     def with_mac(self, network: NetworkObject, mac: str) -> PortObject | None:
         """A port of this network whose guest has this MAC address."""
-        return next(iter(self._sharing(network, mac)), None)
+        return next(iter(self.sharing(network, mac)), None)
 
-    def _sharing(self, network: NetworkObject, mac: str) -> list[PortObject]:
+    def sharing(self, network: NetworkObject, mac: str) -> list[PortObject]:
+        """All ports of this network whose guests have this MAC address."""
         known = self._by_mac.get(mac, ())
         return [port for port in known if port.record.mac == mac and port.network is network]
 
@@ -100,7 +101,7 @@ class PortTable:
 
     def refuse_theft(self, caller: Caller, network: NetworkObject, mac: str) -> None:
         """Raise ``Denied`` to who is not root and wants the MAC address, and so the frames, of others' ports."""
-        for port in self._sharing(network, mac):
+        for port in self.sharing(network, mac):
             if not caller.administrator and port.record.owner != caller.uid:
                 raise Denied(f"MAC address {mac} belongs to port {port.name} of another user: only root may share it")
 

@@ -1,9 +1,11 @@
 """What the host must hold for a port, from its record and its network as it runs."""
 
+from vnetd.host.protocols import Packets
 from vnetd.model.errors import Unsupported
-from vnetd.model.network import Network
+from vnetd.model.network import Mode, Network
 from vnetd.model.network_ports import Bandwidth
 from vnetd.model.port import PortKind, PortRecord
+from vnetd.plan.drift import union
 from vnetd.plan.kernel import PortVlan
 from vnetd.plan.rules import EMPTY, Fragment, port_owner
 from vnetd.plan.shaping import shaping_of
@@ -12,6 +14,7 @@ from vnetd.reconcile.desired import alias_of
 from vnetd.reconcile.port import DesiredPort
 from vnetd.ruleset.introduction import introducing
 from vnetd.ruleset.isolation import isolation_fragment
+from vnetd.ruleset.snooping import snooping
 from vnetd.service.filter_uses import Bound
 from vnetd.service.filters import FilterService
 from vnetd.service.naming import host_side_mac
@@ -27,8 +30,9 @@ UNTAGGED = frozenset({PortKind.EXISTING, PortKind.HOSTDEV, PortKind.PASST})
 class PortWishes:
     """Turns records into desired ports, and tells filters who uses them."""
 
-    def __init__(self, filters: FilterService) -> None:
+    def __init__(self, filters: FilterService, packets: Packets) -> None:
         self._filters = filters
+        self._packets = packets
 
     def desired(self, record: PortRecord, network: NetworkObject) -> DesiredPort:
         """The port in kernel terms, its filter compiled. Raises ``Invalid`` or ``Unsupported`` for the filter."""
@@ -52,7 +56,7 @@ class PortWishes:
             vlans=_vlans(record, network.live),
             shaping=shaping_of(str(record.uuid), record.limits),
             plug=plug_of(record, network.live),
-            place=isolation_fragment(record.device) if isolated and not record.plug else EMPTY,
+            place=EMPTY if record.plug else self._place(record.device, network.live.mode, bool(isolated)),
         )
 
     def note_use(self, record: PortRecord, network: NetworkObject) -> None:
@@ -65,6 +69,14 @@ class PortWishes:
     def forget_use(self, record: PortRecord) -> None:
         """The port uses no filter any more."""
         self._filters.unuse(port_owner(str(record.uuid)))
+
+    def _place(self, device: str, mode: Mode, isolated: bool) -> Fragment:
+        """Rules of a bridge's port, whatever its filter. No packet is shown if nobody can look, nor in an open network.
+
+        Those who chose ``open`` want no rule there that they did not ask for.
+        """
+        seen = EMPTY if self._packets.problem or mode is Mode.OPEN else snooping(device)
+        return union((isolation_fragment(device), seen)) if isolated else seen
 
     def _fragment(self, record: PortRecord, network: NetworkObject) -> Fragment:
         if record.filter and record.plug:

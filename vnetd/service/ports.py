@@ -11,6 +11,7 @@ from vnetd.model.errors import Busy, Invalid
 from vnetd.model.port import PortKind, PortRecord, PortSpec
 from vnetd.plan.rules import EMPTY
 from vnetd.reconcile.loop import Loop
+from vnetd.service.address_news import AddressNews
 from vnetd.service.api import Options
 from vnetd.service.bandwidth import changed, refuse_unable
 from vnetd.service.filters import FilterService
@@ -29,6 +30,7 @@ from vnetd.service.port_records import PortRecords, refuse_unisolated
 from vnetd.service.port_spec import refuse_no_filter, spec_of
 from vnetd.service.port_wishes import PortWishes
 from vnetd.service.registry import Registry
+from vnetd.service.snooping import Snooping
 from vnetd.service.views import Added, AddressView, Attached, Caller, PortView
 from vnetd.xmlcodec.documents import Usage
 
@@ -53,9 +55,12 @@ class PortService:
         self._networks = networks
         self._ports = PortTable()
         self._records = PortRecords(loop, self._ports)
-        self._addresses = PortAddresses(loop.host.kernel, leases)
+        self._snooping = Snooping(loop.host.packets, notices, self._ports, lambda port: self._news.changed(port))
+        self._addresses = PortAddresses(loop.host.kernel, leases, filters.learning, self._snooping)
+        self._news = AddressNews(notices, networks, self._ports, self._addresses)
+        filters.learning.changed = self._relearned
         self._naming = asyncio.Lock()
-        wishes = PortWishes(filters)
+        wishes = PortWishes(filters, loop.host.packets)
         self._lifecycle = PortLifecycle(loop, notices, self._ports, filters, wishes)
         self._changes = PortChanges(notices, loop.healer, self._ports, filters, wishes, self._lifecycle)
         self._moves = PortMoves(notices, self._ports, self._changes)
@@ -200,7 +205,15 @@ class PortService:
     async def close(self) -> None:
         """Wait for ports that are being forgotten, or get to know their guests."""
         await self._introductions.close()
+        self._snooping.close()
+        await self._news.close()
         await self._lifecycle.close()
+
+    def _relearned(self, owner: str) -> None:
+        """What is known of a filter's user has changed; it may be a binding's, which is no port."""
+        kind, _, uuid = owner.partition(":")
+        if kind == "port" and (port := self.objects.by_uuid(UUID(uuid))):
+            self._news.changed(port)
 
     @asynccontextmanager
     async def _settled(self, port: PortObject) -> AsyncIterator[None]:

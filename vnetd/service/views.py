@@ -110,9 +110,10 @@ View = NetworkView | SwitchView | FilterView | PortView | BindingView
 
 @dataclass(frozen=True, slots=True)
 class AddressView:
-    """An address of a port's guest. ``family``: ipv4, ipv6; ``source``: lease, neighbour.
+    """An address of a port's guest. ``family``: ipv4, ipv6; ``source``: lease, learned, neighbour, snooped.
 
-    ``age`` in seconds: since the lease was given or renewed, or since the host last knew its neighbour for sure.
+    ``age`` in seconds: since the lease was given or renewed, since the address was learned (as far as this run of the
+    daemon knows), since the host last knew its neighbour for sure, or since it was last seen to use it.
     """
 
     address: str
@@ -215,6 +216,15 @@ class LeaseChange:
 
 
 @dataclass(frozen=True, slots=True)
+class AddressesChanged:
+    """A port's guest has others now; ``addresses`` are all of them, as ``Ports.addresses`` tells."""
+
+    port: UUID
+    name: str
+    addresses: tuple[AddressView, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class LifecycleEvent:
     """Something happened that has no object signal of its own: ``defined started stopped undefined failed …``."""
 
@@ -225,4 +235,4 @@ class LifecycleEvent:
     details: Mapping[str, str | int] = field(default_factory=dict)
 
 
-Notice = Added | Changed | Removed | Healed | LeaseChange | LifecycleEvent
+Notice = Added | Changed | Removed | Healed | LeaseChange | AddressesChanged | LifecycleEvent
