@@ -11,13 +11,14 @@ from support.netns import Lab
 
 from bench import libvirt_peer
 from bench.figures import Figure, against_the_kernel, loop_lag, milliseconds, own_figures
+from bench.forwarding import Rates, forwarding_figures, vnetd_rates
 from bench.job import Job, Measured
 from bench.ports import port_figures
 from bench.report import draw, save
 from bench.vnetd_peer import measure, running
 
 
-async def _vnetd(job: Job, lab: Lab) -> tuple[Measured, list[Figure]]:
+async def _vnetd(job: Job, lab: Lab, peer: Rates) -> tuple[Measured, list[Figure]]:
     async with running(lab) as run:
         measured, deletions = await measure(job, run)
         figures = against_the_kernel(deletions)
@@ -28,6 +29,7 @@ async def _vnetd(job: Job, lab: Lab) -> tuple[Measured, list[Figure]]:
         for document in job.filters:
             await run.client.define_filter(document)
         figures += await port_figures(run, lab, job.port_rounds)
+        figures += forwarding_figures(await vnetd_rates(run, lab), peer)
     figures.append(await loop_lag(job, lab))
     return measured, figures
 
@@ -45,10 +47,10 @@ def main() -> int:
     try:
         with Lab() as lab:
             console.print("libvirt …")
-            libvirt = libvirt_peer.measure(job, options.libvirt_root, lab)
+            libvirt, rates = libvirt_peer.measure(job, options.libvirt_root, lab)
         with Lab() as lab:
             console.print("vnetd …")
-            vnetd, figures = asyncio.run(_vnetd(job, lab))
+            vnetd, figures = asyncio.run(_vnetd(job, lab, rates))
     except Exception:  # whatever it was: a comparison with nothing is none
         traceback.print_exc()
         print("error: both must run for a comparison", file=sys.stderr)

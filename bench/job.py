@@ -34,16 +34,21 @@ class Job:
         return [path.read_text() for path in sorted(DOCUMENTS.glob("filter-*.xml"))]
 
 
-BINDING = f"""<filterbinding>
+def binding(device: str, mac: str, address: str) -> str:
+    """The document that binds the job's filter to a device."""
+    return f"""<filterbinding>
   <owner><name>bench</name><uuid>0c5cd8a6-6f3e-4b0e-9b7d-3a5d0a6f7c11</uuid></owner>
-  <portdev name='{DEVICE}'/>
-  <mac address='{MAC}'/>
+  <portdev name='{device}'/>
+  <mac address='{mac}'/>
   <filterref filter='{FILTER}'>
-    <parameter name='MAC' value='{MAC}'/>
-    <parameter name='IP' value='{ADDRESS}'/>
+    <parameter name='MAC' value='{mac}'/>
+    <parameter name='IP' value='{address}'/>
   </filterref>
 </filterbinding>
 """
+
+
+BINDING = binding(DEVICE, MAC, ADDRESS)
 
 
 @dataclass(frozen=True, slots=True)

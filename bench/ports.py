@@ -83,7 +83,7 @@ def _allow_descriptors(number: int) -> None:
 
 
 @asynccontextmanager
-async def opening(address: str) -> AsyncIterator[Callable[[str], Awaitable[Opened]]]:
+async def opening(address: str, network: str = NETWORK) -> AsyncIterator[Callable[[str], Awaitable[Opened]]]:
     """A client that asks for taps with the bench's filter; guests are told apart by their MAC address."""
     bus = await MessageBus(address, negotiate_unix_fd=True).connect()
 
@@ -92,7 +92,7 @@ async def opening(address: str) -> AsyncIterator[Callable[[str], Awaitable[Opene
         reply = await bus.call(
             Message(
                 destination=NAME, path=ROOT, interface=MANAGER, member="OpenTap", signature="sa{sv}",
-                body=[NETWORK, spec],
+                body=[network, spec],
             )
         )  # fmt: skip
         assert reply is not None and reply.unix_fds, reply and reply.body
