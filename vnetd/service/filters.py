@@ -94,7 +94,7 @@ class FilterService:
     async def undefine(self, caller: Caller, uuid: UUID) -> None:
         """Drop a filter. Raises ``InUse`` naming the devices and filters that need it."""
         async with self.changing:
-            one = self._find(uuid)
+            one = self.objects.find(uuid)
             await self._undefine(one)
         self._tell(caller, "undefined", one)
 
@@ -127,7 +127,7 @@ class FilterService:
     def describe(self, uuid: UUID, format: str, options: Options) -> str:
         """The document of a filter as ``xml`` or ``json``."""
         refuse_unknown(options)
-        filter = self._find(uuid).filter
+        filter = self.objects.find(uuid).filter
         if format not in {"xml", "json"}:
             raise Invalid(f"format {format!r} is not known: xml and json are")
         return filter_to_xml(filter) if format == "xml" else filter_to_json(filter)
@@ -283,11 +283,6 @@ class FilterService:
         if by_name and not by_name.builtin and filter.uuid is None:
             raise Exists(f"filter {filter.name} exists already: give its uuid {by_name.uuid} to change it")
         return by_name
-
-    def _find(self, uuid: UUID) -> FilterObject:
-        if one := self.objects.by_uuid(uuid):
-            return one
-        raise NotFound(f"there is no filter {uuid}")
 
     def _view(self, one: FilterObject) -> FilterView:
         return FilterView(one.uuid, one.name, tuple(sorted(bound.device for bound in self._users_of(one.name))))

@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from uuid import UUID, uuid4
 
-from vnetd.model.errors import Busy, HostError, InUse, Invalid, NotFound, VnetError
+from vnetd.model.errors import Busy, HostError, InUse, Invalid, VnetError
 from vnetd.model.network import Network
 from vnetd.reconcile.borrowed import desired_borrowed
 from vnetd.reconcile.desired import Surroundings, desired_network, refuse_unrealised
@@ -90,7 +90,7 @@ class NetworkService:
                 self.objects.add(fresh)
         try:
             async with fresh.lock:
-                self._refuse_gone(fresh)
+                self.objects.refuse_gone(fresh)
                 await self.activation.refuse_missing_uplink(network)
                 await self.activation.start(fresh, network)
         except BaseException:
@@ -214,7 +214,7 @@ class NetworkService:
     def describe(self, uuid: UUID, format: str, options: Options) -> str:
         """The document of a network as ``xml`` or ``json``: of what runs, or with ``inactive`` of what is kept."""
         refuse_unknown(options, "inactive")
-        network = self._find(uuid)
+        network = self.objects.find(uuid)
         value = network.definition if boolean(options, "inactive") else network.current
         if value is None:
             raise Busy(f"network {network.name} is transient: it has no definition")
@@ -237,24 +237,15 @@ class NetworkService:
 
     async def leases(self, uuid: UUID) -> tuple[LeaseView, ...]:
         """Leases that have not expired; also of a network that is stopped."""
-        return await self.leases_of.read(self._find(uuid).current, uuid)
-
-    def _find(self, uuid: UUID) -> NetworkObject:
-        if network := self.objects.by_uuid(uuid):
-            return network
-        raise NotFound(f"there is no network {uuid}")
+        return await self.leases_of.read(self.objects.find(uuid).current, uuid)
 
     @asynccontextmanager
     async def _held(self, uuid: UUID) -> AsyncIterator[NetworkObject]:
         """The network with its lock held. Raises ``NotFound``, also if it went while its lock was waited for."""
-        network = self._find(uuid)
+        network = self.objects.find(uuid)
         async with network.lock:
-            self._refuse_gone(network)
+            self.objects.refuse_gone(network)
             yield network
-
-    def _refuse_gone(self, network: NetworkObject) -> None:
-        if self.objects.by_uuid(network.uuid) is not network:
-            raise NotFound(f"network {network.name} was removed meanwhile")
 
     async def _complete(self, network: Network, known: NetworkObject | None) -> Network:
         """With everything that was left open: uuid, MAC, bridge name; kept from the object's earlier form."""
@@ -288,7 +279,7 @@ class NetworkService:
 
     async def _redefine(self, known: NetworkObject, network: Network) -> None:
         async with known.lock:
-            self._refuse_gone(known)
+            self.objects.refuse_gone(known)
             await self._commit_update(known, network if known.live else None, network)
 
     async def _commit_update(self, known: NetworkObject, live: Network | None, config: Network | None) -> None:

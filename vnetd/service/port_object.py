@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from uuid import UUID
 
-from vnetd.model.errors import Denied, Exists, NotFound
+from vnetd.model.errors import Denied, Exists
 from vnetd.model.port import PortRecord
 from vnetd.reconcile.port import PortTarget
 from vnetd.service.bandwidth import flat
@@ -78,9 +78,7 @@ class PortTable:
 
     def find(self, uuid: UUID) -> PortObject:
         """Raises ``NotFound``."""
-        if port := self.kept.by_uuid(uuid):
-            return port
-        raise NotFound(f"there is no port {uuid}")
+        return self.kept.find(uuid)
 
     def with_mac(self, network: NetworkObject, mac: str) -> PortObject | None:
         """A port of this network whose guest has this MAC address."""
@@ -107,8 +105,7 @@ class PortTable:
 
     def refuse_gone(self, port: PortObject) -> None:
         """Raise ``NotFound`` if the port was detached since it was found."""
-        if self.kept.by_uuid(port.uuid) is not port:
-            raise NotFound(f"port {port.name} was detached meanwhile")
+        self.kept.refuse_gone(port, how="detached")
 
     def begin(self, port: PortObject) -> None:
         """It is being made."""

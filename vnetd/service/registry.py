@@ -73,6 +73,17 @@ class Registry(Generic[N]):
             raise Exists(f"{self._kind} {name} exists already with uuid {named.uuid}: give that uuid to change it")
         return named
 
+    def find(self, uuid: UUID) -> N:
+        """The one with this UUID. Raises ``NotFound``."""
+        if found := self._by_uuid.get(uuid):
+            return found
+        raise NotFound(f"there is no {self._kind} {uuid}")
+
+    def refuse_gone(self, one: N, *, how: str = "removed") -> None:
+        """Raise ``NotFound`` if ``one`` has gone since it was found, or another has taken its place."""
+        if self._by_uuid.get(one.uuid) is not one:
+            raise NotFound(f"{self._kind} {one.name} was {how} meanwhile")
+
     def by_uuid(self, uuid: UUID) -> N | None:
         """The one with this UUID."""
         return self._by_uuid.get(uuid)

@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from uuid import UUID, uuid4
 
-from vnetd.model.errors import Busy, InUse, Invalid, NotConfirmed, NotFound, VnetError
+from vnetd.model.errors import Busy, InUse, Invalid, NotConfirmed, VnetError
 from vnetd.model.switch import Switch
 from vnetd.reconcile.desired_switch import desired_switch
 from vnetd.reconcile.loop import Loop
@@ -65,7 +65,7 @@ class SwitchService:
                 known = await self._define_new(switch, seconds)
             else:
                 async with known.lock:
-                    self._refuse_gone(known)
+                    self.objects.refuse_gone(known)
                     await self._redefine(known, switch, seconds)
         self._tell(caller, "defined", known)
         return known.view()
@@ -179,7 +179,7 @@ class SwitchService:
     def describe(self, uuid: UUID, format: str, options: Options) -> str:
         """The document of a switch as ``json``: of what runs, or with ``inactive`` of what is kept."""
         refuse_unknown(options, "inactive")
-        switch = self._find(uuid)
+        switch = self.objects.find(uuid)
         value = switch.definition if boolean(options, "inactive") else switch.current
         if value is None:
             raise Busy(f"switch {switch.name} is transient: it has no definition")
@@ -340,22 +340,13 @@ class SwitchService:
         desired_switch(complete)
         return complete
 
-    def _find(self, uuid: UUID) -> SwitchObject:
-        if switch := self.objects.by_uuid(uuid):
-            return switch
-        raise NotFound(f"there is no switch {uuid}")
-
     @asynccontextmanager
     async def _held(self, uuid: UUID) -> AsyncIterator[SwitchObject]:
         """The switch with its lock held. Raises ``NotFound``, also if it went while its lock was waited for."""
-        switch = self._find(uuid)
+        switch = self.objects.find(uuid)
         async with switch.lock:
-            self._refuse_gone(switch)
+            self.objects.refuse_gone(switch)
             yield switch
-
-    def _refuse_gone(self, switch: SwitchObject) -> None:
-        if self.objects.by_uuid(switch.uuid) is not switch:
-            raise NotFound(f"switch {switch.name} was removed meanwhile")
 
     async def _save(self, switch: SwitchObject) -> None:
         await self._store.save(DEFINITIONS, switch.name, switch.definition_document())
