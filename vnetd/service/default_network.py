@@ -91,7 +91,7 @@ class DefaultNetwork:
 
     async def _bridge_of_its_own(self, network: Network) -> Network:
         name = network.bridge.name
-        ours = {*self._networks.bridges(), *self._networks.bridges_of_switches()}
+        ours = {*self._networks.bridges(), *self._networks.bridges_elsewhere()}
         if name not in ours and (not name or await self._loop.host.kernel.link(name) is None):
             return network
         log.warning("network %s gets another bridge than %s, which exists already", network.name, name)

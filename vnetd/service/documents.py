@@ -3,7 +3,8 @@
 import asyncio
 import logging
 from collections.abc import Callable
-from typing import TypeVar
+from typing import Protocol, TypeVar
+from uuid import UUID
 
 from vnetd.model.errors import Invalid
 from vnetd.service.api import Options
@@ -42,3 +43,22 @@ def refuse_unknown(options: Options, *known: str) -> None:
     for name in options:
         if name not in known:
             raise Invalid(f"unknown option {name!r}: {', '.join(known) or 'none'} can be given here")
+
+
+def refuse_format(format: str, *known: str) -> None:
+    """Raise ``Invalid`` naming the formats such a document can be told in."""
+    if format not in known:
+        raise Invalid(f"format {format!r} is not known here: {' and '.join(known)} {'are' if known[1:] else 'is'}")
+
+
+class Identified(Protocol):
+    """A document with a UUID, once it is complete."""
+
+    @property
+    def uuid(self) -> UUID | None: ...
+
+
+def uuid_of(document: Identified) -> UUID:
+    """The UUID of a completed document."""
+    assert document.uuid is not None
+    return document.uuid

@@ -18,7 +18,7 @@ from vnetd.plan.rules import Fragment
 from vnetd.reconcile.loop import Loop
 from vnetd.ruleset.filter import check_definition, references
 from vnetd.service.api import Options
-from vnetd.service.documents import parse, refuse_unknown
+from vnetd.service.documents import parse, refuse_format, refuse_unknown, uuid_of
 from vnetd.service.filter_uses import Bound, compile_use, pupil_of
 from vnetd.service.learning import AddressLearning
 from vnetd.service.notices import Notices
@@ -63,7 +63,7 @@ class FilterService:
         self._loop = loop
         self._notices = notices
         for name, filter in builtin_filters().items():
-            self.objects.add(FilterObject(filter_uuid(filter), name, filter, builtin=True))
+            self.objects.add(FilterObject(uuid_of(filter), name, filter, builtin=True))
 
     def list(self) -> tuple[FilterView, ...]:
         """All filters, by name."""
@@ -85,7 +85,7 @@ class FilterService:
             known = self._same_identity(filter)
             if filter.uuid is None:
                 filter = filter.model_copy(update={"uuid": uuid4()})
-            fresh = FilterObject(filter_uuid(filter), filter.name, filter)
+            fresh = FilterObject(uuid_of(filter), filter.name, filter)
             await self._change(known, fresh)
         self._notices.tell(Changed("filter", self._view(fresh)) if known else Added("filter", self._view(fresh)))
         self._tell(caller, "defined", fresh)
@@ -106,7 +106,7 @@ class FilterService:
         last = self._view(one)
         self.objects.remove(one)
         if builtin := builtin_filters().get(one.name):
-            self.objects.add(FilterObject(filter_uuid(builtin), builtin.name, builtin, builtin=True))
+            self.objects.add(FilterObject(uuid_of(builtin), builtin.name, builtin, builtin=True))
         self._notices.tell(Removed("filter", last))
 
     async def _change(self, known: FilterObject | None, fresh: FilterObject) -> None:
@@ -128,8 +128,7 @@ class FilterService:
         """The document of a filter as ``xml`` or ``json``."""
         refuse_unknown(options)
         filter = self.objects.find(uuid).filter
-        if format not in {"xml", "json"}:
-            raise Invalid(f"format {format!r} is not known: xml and json are")
+        refuse_format(format, "xml", "json")
         return filter_to_xml(filter) if format == "xml" else filter_to_json(filter)
 
     def bindings(self) -> tuple[BindingView, ...]:
@@ -299,12 +298,6 @@ def binding_owner(uuid: UUID) -> str:
 
 def _bound(record: BindingRecord) -> Bound:
     return Bound(binding_owner(record.uuid), record.device, record.filter, record.mac or "", record.parameters)
-
-
-def filter_uuid(filter: Filter) -> UUID:
-    """The UUID of a completed filter."""
-    assert filter.uuid is not None
-    return filter.uuid
 
 
 def _binding_record(device: str, filter: str, parameters: Mapping[str, Sequence[str]]) -> BindingRecord:

@@ -1,8 +1,8 @@
 """One network with everything the daemon knows of it, and its documents in the store."""
 
-import asyncio
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import ClassVar, Literal
 from uuid import UUID
 
 from vnetd.model.network import Network
@@ -10,45 +10,25 @@ from vnetd.plan.shaping import Floor
 from vnetd.reconcile.borrowed import BorrowedTarget
 from vnetd.reconcile.desired import DEFAULT_MTU
 from vnetd.reconcile.network import NetworkTarget
+from vnetd.service.definitions import DefinedObject
 from vnetd.service.views import NetworkView
 
 DEFINITIONS, RUNNING = "etc/networks", "run/networks"
 
 
 @dataclass(eq=False, slots=True)
-class NetworkObject:
-    """``definition`` is what the user keeps, ``live`` what is realised now; at least one of them is there.
+class NetworkObject(DefinedObject[Network]):
+    """``remains``: a start failed and could not be undone whole."""
 
-    ``lock`` serialises the use cases on this network. ``remains``: a start failed and could not be undone whole.
-    """
+    kind: ClassVar[Literal["network"]] = "network"
+    folder: ClassVar[str] = DEFINITIONS
 
-    uuid: UUID
-    name: str
-    definition: Network | None = None
-    live: Network | None = None
-    autostart: bool = False
-    state: str = "inactive"
-    problem: str = ""
     rules_problem: str = ""
     remains: bool = False
-    healed: int = 0
     target: NetworkTarget | BorrowedTarget | None = None
     members: dict[UUID, None] = field(default_factory=dict)
     """Its ports, in the order they came; a dictionary, for thousands come and go."""
     floors: dict[UUID, Floor] = field(default_factory=dict)
-    lock: asyncio.Lock = field(default_factory=asyncio.Lock)
-
-    @property
-    def current(self) -> Network:
-        """The live network if active, else the definition."""
-        network = self.live or self.definition
-        assert network is not None, f"network {self.name} has neither definition nor live state"
-        return network
-
-    @property
-    def active(self) -> bool:
-        """Whether it is, or is to be, realised."""
-        return self.live is not None
 
     @property
     def bridge(self) -> str:
@@ -63,6 +43,11 @@ class NetworkObject:
         if isinstance(self.target, BorrowedTarget):
             return self.target.mtu
         return self.target.desired.bridge.mtu if self.target else DEFAULT_MTU
+
+    @staticmethod
+    def made_bridge(form: Network) -> str | None:
+        """None in a mode without a bridge of vnetd's."""
+        return form.bridge.name if form.mode.has_bridge else None
 
     def view(self) -> NetworkView:
         """As callers see it."""

@@ -1,47 +1,41 @@
 """Use cases of networks: define, start, stop, change, describe."""
 
-import asyncio
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Awaitable, Callable, Sequence
 from uuid import UUID, uuid4
 
-from vnetd.model.errors import Busy, HostError, InUse, Invalid, VnetError
+from vnetd.model.errors import Busy, HostError, Invalid, VnetError
 from vnetd.model.network import Network
 from vnetd.reconcile.borrowed import desired_borrowed
 from vnetd.reconcile.desired import Surroundings, desired_network, refuse_unrealised
 from vnetd.reconcile.loop import Loop
 from vnetd.service.activation import Activation
 from vnetd.service.api import Options
-from vnetd.service.documents import boolean, parse, refuse_unknown
+from vnetd.service.definitions import DefinitionService
+from vnetd.service.documents import boolean, parse, refuse_format, refuse_unknown, uuid_of
 from vnetd.service.leases import LeaseBook
-from vnetd.service.naming import BRIDGE_TEMPLATE, free_name, random_mac
-from vnetd.service.network_object import DEFINITIONS, NetworkObject
+from vnetd.service.naming import BRIDGE_TEMPLATE, random_mac
+from vnetd.service.network_object import NetworkObject
 from vnetd.service.notices import Notices
 from vnetd.service.preview import preview, preview_borrowed
-from vnetd.service.registry import Registry
-from vnetd.service.views import Added, Caller, Changed, LeaseView, LifecycleEvent, NetworkView, Removed
+from vnetd.service.views import Added, Caller, LeaseView, NetworkView, SwitchView
 from vnetd.xmlcodec.documents import Usage, network_to_json, network_to_xml, parse_network
 from vnetd.xmlcodec.update import apply_update
 
 log = logging.getLogger(__name__)
 
 
-class NetworkService:
+class NetworkService(DefinitionService[NetworkObject]):
     """Networks. Implements ``service.api.Networks``."""
 
     def __init__(self, loop: Loop, notices: Notices, around: Surroundings) -> None:
-        self.objects: Registry[NetworkObject] = Registry("network")
+        super().__init__(NetworkObject, loop.host, notices)
         self.leases_of = LeaseBook(loop.host.dnsmasq, notices)
         self.activation = Activation(loop, self.objects, around)
-        self.bridges_of_switches: Callable[[], dict[str, str]] = dict
         self.usage: Callable[[NetworkObject], Usage]
         self.detach_ports: Callable[[NetworkObject], Awaitable[tuple[str, ...]]]
         self.follow_ports: Callable[[NetworkObject], Awaitable[None]]
         self._loop = loop
-        self._store = loop.host.store
-        self._notices = notices
-        self._naming = asyncio.Lock()
 
     def list(self) -> tuple[NetworkView, ...]:
         """All networks, by name."""
@@ -63,10 +57,8 @@ class NetworkService:
             network = await self._complete(network, known)
             self.activation.check(network)
             if known is None:
-                known = NetworkObject(network_uuid(network), network.name, definition=network)
-                await self._save(known)
-                self.objects.add(known)
-                self._notices.tell(Added("network", known.view()))
+                known = NetworkObject(uuid_of(network), network.name, definition=network)
+                await self._add(known)
             else:
                 await self._redefine(known, network)
         self._tell(caller, "defined", known)
@@ -85,7 +77,7 @@ class NetworkService:
                 raise Busy(f"network {known.name} is active already")
             network = await self._complete(network, known)
             self.activation.check(network)
-            fresh = known or NetworkObject(network_uuid(network), network.name, live=network)
+            fresh = known or NetworkObject(uuid_of(network), network.name, live=network)
             if known is None:
                 self.objects.add(fresh)
         try:
@@ -99,7 +91,7 @@ class NetworkService:
             raise
         finally:
             if known is not None:
-                self._notices.tell(Changed("network", known.view()))
+                self._changed(known)
         if known is None:
             self._notices.tell(Added("network", fresh.view()))
         self._tell(caller, "started", fresh)
@@ -111,14 +103,13 @@ class NetworkService:
         Raises ``NotFound`` for an uplink that is not there, except at ``boot``, when it may come later.
         """
         async with self._held(uuid) as network:
-            if network.active or network.definition is None:
-                raise Busy(f"network {network.name} is active already")
+            definition = network.startable()
             try:
                 if not boot:
-                    await self.activation.refuse_missing_uplink(network.definition)
-                await self.activation.start(network, network.definition)
+                    await self.activation.refuse_missing_uplink(definition)
+                await self.activation.start(network, definition)
             finally:
-                self._notices.tell(Changed("network", network.view()))
+                self._changed(network)
         self._tell(caller, "started", network)
 
     async def stop(self, caller: Caller, uuid: UUID) -> None:
@@ -127,47 +118,11 @@ class NetworkService:
             if not network.active:
                 raise Busy(f"network {network.name} is not active")
             failures = await self.detach_ports(network)
-            last = network.view()
-            try:
+            with self._going_down(network):
                 await self.activation.stop(network, forget=network.definition is None)
-            finally:
-                if network.active or network.definition:
-                    self._notices.tell(Changed("network", network.view()))
-            if network.definition is None:
-                self._forget(network, last)
         self._tell(caller, "stopped", network)
         if failures:
             raise HostError("stop", network.name, "; ".join(failures))
-
-    async def undefine(self, caller: Caller, uuid: UUID) -> None:
-        """Drop a network's document; while it is active it goes on as a transient one. ``Busy`` if it is transient."""
-        async with self._held(uuid) as network:
-            if network.definition is None:
-                raise Busy(f"network {network.name} is transient: it has no definition to drop")
-            last = network.view()
-            await self._store.delete(DEFINITIONS, network.name)
-            network.autostart = False
-            if network.active:
-                network.definition = None
-                self._notices.tell(Changed("network", network.view()))
-            else:
-                await self._forget_leases(network)
-                self._forget(network, last)
-        self._tell(caller, "undefined", network)
-
-    async def set_autostart(self, caller: Caller, uuid: UUID, enabled: bool) -> None:
-        """Whether the network starts with the host. Raises ``Busy`` for a transient one."""
-        async with self._held(uuid) as network:
-            if network.definition is None:
-                raise Busy(f"network {network.name} is transient: only a defined one can start with the host")
-            network.autostart, before = enabled, network.autostart
-            try:
-                await self._save(network)
-            except VnetError:
-                network.autostart = before
-                raise
-        self._notices.tell(Changed("network", network.view()))
-        log.info("autostart of network %s set to %s by uid %d", network.name, enabled, caller.uid)
 
     async def update(
         self, caller: Caller, uuid: UUID, command: str, section: str, document: str, options: Options
@@ -215,14 +170,12 @@ class NetworkService:
         """The document of a network as ``xml`` or ``json``: of what runs, or with ``inactive`` of what is kept."""
         refuse_unknown(options, "inactive")
         network = self.objects.find(uuid)
-        value = network.definition if boolean(options, "inactive") else network.current
-        if value is None:
-            raise Busy(f"network {network.name} is transient: it has no definition")
-        if format not in {"xml", "json"}:
-            raise Invalid(f"format {format!r} is not known: xml and json are")
+        inactive = boolean(options, "inactive")
+        form = network.form(inactive=inactive)
+        refuse_format(format, "xml", "json")
         if format == "json":
-            return network_to_json(value)
-        return network_to_xml(value, None if boolean(options, "inactive") else self.usage(network))
+            return network_to_json(form)
+        return network_to_xml(form, None if inactive else self.usage(network))
 
     async def set_leases(self, caller: Caller, uuid: UUID, rows: Sequence[Options]) -> None:
         """Give a network that is not active the leases another server gave, besides its own; its own go before.
@@ -239,14 +192,6 @@ class NetworkService:
         """Leases that have not expired; also of a network that is stopped."""
         return await self.leases_of.read(self.objects.find(uuid).current, uuid)
 
-    @asynccontextmanager
-    async def _held(self, uuid: UUID) -> AsyncIterator[NetworkObject]:
-        """The network with its lock held. Raises ``NotFound``, also if it went while its lock was waited for."""
-        network = self.objects.find(uuid)
-        async with network.lock:
-            self.objects.refuse_gone(network)
-            yield network
-
     async def _complete(self, network: Network, known: NetworkObject | None) -> Network:
         """With everything that was left open: uuid, MAC, bridge name; kept from the object's earlier form."""
         updates: dict[str, object] = {} if network.uuid else {"uuid": uuid4()}
@@ -255,27 +200,9 @@ class NetworkService:
         before = known.current if known else None
         if network.mac is None:
             updates["mac"] = before.mac if before and before.mac else random_mac()
-        name = network.bridge.name
-        taken = {bridge: f"network {owner}" for bridge, owner in self.bridges(known).items()}
-        taken |= {bridge: f"switch {owner}" for bridge, owner in self.bridges_of_switches().items()}
-        if name is None or "%d" in name:
-            name = before.bridge.name if before and before.bridge.name and name is None else None
-            template = network.bridge.name or BRIDGE_TEMPLATE
-            name = name or await free_name(template, taken, self._loop.host.kernel.link)
-            updates["bridge"] = network.bridge.model_copy(update={"name": name})
-        elif owner := taken.get(name):
-            raise InUse(f"bridge {name} belongs to {owner} already: choose another bridge name")
+        name = await self._bridge_name(network.bridge.name, known, BRIDGE_TEMPLATE)
+        updates["bridge"] = network.bridge.model_copy(update={"name": name})
         return network.model_copy(update=updates)
-
-    def bridges(self, apart_from: NetworkObject | None = None) -> dict[str, str]:
-        """Names of networks by the bridges they have made, or make once started."""
-        return {
-            form.bridge.name: other.name
-            for other in self.objects
-            if other is not apart_from
-            for form in (other.live, other.definition)
-            if form and form.mode.has_bridge and form.bridge.name
-        }
 
     async def _redefine(self, known: NetworkObject, network: Network) -> None:
         async with known.lock:
@@ -296,46 +223,14 @@ class NetworkService:
                     await self._take_back(known, before, failure)
                 raise
             await self.follow_ports(known)
-        self._notices.tell(Changed("network", known.view()))
+        self._changed(known)
 
-    async def _keep(self, known: NetworkObject, definition: Network) -> None:
-        before, known.definition = known.definition, definition
-        try:
-            await self._save(known)
-        except BaseException:
-            known.definition = before
-            raise
-
-    async def _take_back(self, known: NetworkObject, before: Network | None, failure: BaseException) -> None:
-        known.definition = before
-        try:
-            if before:
-                await self._save(known)
-            else:
-                await self._store.delete(DEFINITIONS, known.name)
-        except VnetError as error:
-            failure.add_note(f"and taking back the definition failed: {error}")
-
-    async def _save(self, network: NetworkObject) -> None:
-        await self._store.save(DEFINITIONS, network.name, network.definition_document())
-
-    async def _forget_leases(self, network: NetworkObject) -> None:
+    async def _clear_away(self, network: NetworkObject) -> None:
         try:
             await self._loop.host.dnsmasq.stop(str(network.uuid), forget=True)
         except VnetError as error:  # the network is gone all the same
             log.warning("leases of network %s could not be removed: %s", network.name, error)
 
-    def _forget(self, network: NetworkObject, last: NetworkView) -> None:
-        self.objects.remove(network)
+    def _forget(self, network: NetworkObject, last: NetworkView | SwitchView) -> None:
         self.leases_of.forget(network.uuid)
-        self._notices.tell(Removed("network", last))
-
-    def _tell(self, caller: Caller, kind: str, network: NetworkObject) -> None:
-        log.info("network %s %s by uid %d (pid %d)", network.name, kind, caller.uid, caller.pid)
-        self._notices.tell(LifecycleEvent(kind, "network", network.uuid, network.name))
-
-
-def network_uuid(network: Network) -> UUID:
-    """The UUID of a completed network."""
-    assert network.uuid is not None
-    return network.uuid
+        super()._forget(network, last)

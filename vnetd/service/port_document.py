@@ -9,6 +9,7 @@ from vnetd.model.network import MacvtapMode, Mode, Network, PortGroup
 from vnetd.model.network_ports import Bandwidth, VirtualPort
 from vnetd.model.networkport import BridgePlug, DirectPlug, NetworkPlug, NetworkPort, Plug
 from vnetd.model.port import PortRecord
+from vnetd.service.documents import refuse_format
 from vnetd.xmlcodec.documents import port_to_json, port_to_xml
 
 
@@ -16,8 +17,7 @@ def describe_port(record: PortRecord, network: Network, format: str) -> str:
     """The document as ``xml`` or ``json``. Raises ``Invalid`` for another format, ``Unsupported`` for what libvirt's
     XML has no word for.
     """
-    if format not in {"xml", "json"}:
-        raise Invalid(f"format {format!r} is not known: xml and json are")
+    refuse_format(format, "xml", "json")
     port = port_document(record, network)
     return port_to_xml(port) if format == "xml" else port_to_json(port)
 

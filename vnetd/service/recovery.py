@@ -25,10 +25,11 @@ from vnetd.reconcile.network import NetworkTarget
 from vnetd.service import filters as filter_service
 from vnetd.service.activation import need_of
 from vnetd.service.default_network import DefaultNetwork
-from vnetd.service.filters import FilterObject, FilterService, binding_owner, filter_uuid
+from vnetd.service.documents import uuid_of
+from vnetd.service.filters import FilterObject, FilterService, binding_owner
 from vnetd.service.naming import host_side_mac
 from vnetd.service.network_object import DEFINITIONS, RUNNING, NetworkObject
-from vnetd.service.networks import NetworkService, network_uuid
+from vnetd.service.networks import NetworkService
 from vnetd.service.port_object import PORTS
 from vnetd.service.ports import PortService
 from vnetd.service.switch_recovery import SwitchRecovery
@@ -92,13 +93,13 @@ class Recovery:
             if filter := self._parsed(Filter, document, f"filter {name}"):
                 if builtin := self._filters.objects.by_name(filter.name):
                     self._filters.objects.remove(builtin)
-                self._filters.objects.add(FilterObject(filter_uuid(filter), filter.name, filter))
+                self._filters.objects.add(FilterObject(uuid_of(filter), filter.name, filter))
 
     async def _load_networks(self) -> None:
         for name, document in (await self._store.load(DEFINITIONS)).items():
             fields = document if isinstance(document, Mapping) else {}
             if network := self._parsed(Network, fields.get("network"), f"network {name}"):
-                known = NetworkObject(network_uuid(network), network.name, definition=network)
+                known = NetworkObject(uuid_of(network), network.name, definition=network)
                 known.autostart = fields.get("autostart") is True
                 self._networks.objects.add(known)
                 self._recorded.add(str(known.uuid))
@@ -110,8 +111,8 @@ class Recovery:
             network = self._parsed(Network, fields.get("network"), f"running network {name}")
             if network is None:
                 continue
-            known = self._networks.objects.by_uuid(network_uuid(network))
-            known = known or NetworkObject(network_uuid(network), network.name)
+            known = self._networks.objects.by_uuid(uuid_of(network))
+            known = known or NetworkObject(uuid_of(network), network.name)
             self._recorded.add(str(known.uuid))
             known.live = network
             try:

@@ -42,8 +42,8 @@ class ServiceRoot:
             self._loop, self._notices, self.networks.objects, self.filters, self.networks.leases_of
         )
         self.switches = SwitchService(self._loop, self._notices)
-        self.switches.bridges_of_networks = self.networks.bridges
-        self.networks.bridges_of_switches = self.switches.bridges
+        self.switches.bridges_elsewhere = self.networks.bridges
+        self.networks.bridges_elsewhere = self.switches.bridges
         self.networks.usage = self.ports.usage
         self.diagnosis = DiagnosisService(self._loop, self.networks, self.filters, self.ports)
         self.switches.ports_on = lambda bridge: tuple(port.uuid for port in self._ports_on(bridge))
@@ -126,22 +126,13 @@ class ServiceRoot:
         if one is None:
             return
         log.warning("healed %s of %s%s", ", ".join(repaired), one.name, f" changed by {cause}" if cause else "")
-        if isinstance(one, SwitchObject):
-            self._healed_switch(one, repaired, cause)
-            return
-        network = one.network if isinstance(one, PortObject) else one
-        network.healed += 1
+        whole = one.network if isinstance(one, PortObject) else one
+        whole.healed += 1
         if isinstance(one, NetworkObject) and any(what.startswith("bridge") for what in repaired):
             self.ports.touch(one)
         for what in repaired:
-            self._notices.tell(Healed("network", network.uuid, network.name, what, {"cause": cause}))
-        self._notices.tell(Changed("network", network.view()))
-
-    def _healed_switch(self, switch: SwitchObject, repaired: tuple[str, ...], cause: str) -> None:
-        switch.healed += 1
-        for what in repaired:
-            self._notices.tell(Healed("switch", switch.uuid, switch.name, what, {"cause": cause}))
-        self._notices.tell(Changed("switch", switch.view()))
+            self._notices.tell(Healed(whole.kind, whole.uuid, whole.name, what, {"cause": cause}))
+        self._notices.tell(Changed(whole.kind, whole.view()))
 
     def _object(self, key: str) -> NetworkObject | SwitchObject | PortObject | None:
         kind, _, uuid = key.partition(":")

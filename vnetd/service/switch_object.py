@@ -1,8 +1,8 @@
 """One switch with everything the daemon knows of it, and its documents in the store."""
 
-import asyncio
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from typing import ClassVar, Literal
 from uuid import UUID
 
 from pydantic import ConfigDict, Field
@@ -12,6 +12,7 @@ from vnetd.model.switch import Switch
 from vnetd.plan.possessions import Possessions
 from vnetd.reconcile.migration import Move
 from vnetd.reconcile.switch import Former, SwitchTarget
+from vnetd.service.definitions import DefinedObject
 from vnetd.service.views import SwitchView
 
 DEFINITIONS, RUNNING = "etc/switches", "run/switches"
@@ -45,39 +46,24 @@ class SwitchRecord(Value):
 
 
 @dataclass(eq=False, slots=True)
-class SwitchObject:
-    """``definition`` is what the user keeps, ``live`` what is realised now; at least one of them is there.
-
-    ``lock`` serialises the use cases on this switch. ``unconfirmed``: the definition was started to be confirmed and
-    has not been, so it does not start with the host. ``lapsed``: a change was taken back for want of confirmation.
+class SwitchObject(DefinedObject[Switch]):
+    """``unconfirmed``: the definition was started to be confirmed and has not been, so it does not start with the
+    host. ``lapsed``: a change was taken back for want of confirmation.
     """
 
-    uuid: UUID
-    name: str
-    definition: Switch | None = None
-    live: Switch | None = None
-    autostart: bool = False
+    kind: ClassVar[Literal["switch"]] = "switch"
+    folder: ClassVar[str] = DEFINITIONS
+
     unconfirmed: bool = False
     lapsed: bool = False
     pending: Pending | None = None
-    state: str = "inactive"
-    problem: str = ""
-    healed: int = 0
     target: SwitchTarget | None = None
     ports: tuple[UUID, ...] = ()
-    lock: asyncio.Lock = field(default_factory=asyncio.Lock)
 
-    @property
-    def current(self) -> Switch:
-        """The live switch if active, else the definition."""
-        switch = self.live or self.definition
-        assert switch is not None, f"switch {self.name} has neither definition nor live state"
-        return switch
-
-    @property
-    def active(self) -> bool:
-        """Whether it is, or is to be, realised."""
-        return self.live is not None
+    @staticmethod
+    def made_bridge(form: Switch) -> str | None:
+        """Nothing while it has not been given a name."""
+        return form.bridge
 
     def view(self) -> SwitchView:
         """As callers see it."""

@@ -12,8 +12,9 @@ from vnetd.model.errors import VnetError
 from vnetd.model.switch import Switch
 from vnetd.plan.kernel import CreateBridge, CreateVlan, DeleteLink, SetLink
 from vnetd.reconcile.loop import Loop
+from vnetd.service.documents import uuid_of
 from vnetd.service.switch_object import DEFINITIONS, RUNNING, SwitchObject, SwitchRecord
-from vnetd.service.switches import SwitchService, switch_uuid
+from vnetd.service.switches import SwitchService
 from vnetd.service.views import Caller
 
 log = logging.getLogger(__name__)
@@ -38,7 +39,7 @@ class SwitchRecovery:
         for name, document in (await self._store.load(DEFINITIONS)).items():
             fields = document if isinstance(document, Mapping) else {}
             if switch := self._parsed(Switch, fields.get("switch"), f"switch {name}"):
-                known = SwitchObject(switch_uuid(switch), switch.name, definition=switch)
+                known = SwitchObject(uuid_of(switch), switch.name, definition=switch)
                 known.autostart = fields.get("autostart") is True
                 known.unconfirmed = fields.get("unconfirmed") is True
                 self._switches.objects.add(known)
@@ -96,8 +97,8 @@ class SwitchRecovery:
 
     def _resume(self, record: SwitchRecord) -> None:
         switch = record.switch
-        known = self._switches.objects.by_uuid(switch_uuid(switch))
-        known = known or SwitchObject(switch_uuid(switch), switch.name)
+        known = self._switches.objects.by_uuid(uuid_of(switch))
+        known = known or SwitchObject(uuid_of(switch), switch.name)
         self._recorded.add(str(known.uuid))
         self._switches.activation.resume(known, record)
         self._switches.objects.add(known)

@@ -1,9 +1,7 @@
 """Use cases of switches: define, start, stop, change, confirm, describe."""
 
-import asyncio
 import logging
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Callable
 from uuid import UUID, uuid4
 
 from vnetd.model.errors import Busy, InUse, Invalid, NotConfirmed, VnetError
@@ -11,14 +9,13 @@ from vnetd.model.switch import Switch
 from vnetd.reconcile.desired_switch import desired_switch
 from vnetd.reconcile.loop import Loop
 from vnetd.service.api import Options
-from vnetd.service.documents import boolean, parse, refuse_unknown
-from vnetd.service.naming import free_name
+from vnetd.service.definitions import DefinitionService
+from vnetd.service.documents import boolean, parse, refuse_format, refuse_unknown, uuid_of
 from vnetd.service.notices import Notices
-from vnetd.service.registry import Registry
 from vnetd.service.switch_activation import SwitchActivation
 from vnetd.service.switch_confirmation import Confirmations, confirm_option
-from vnetd.service.switch_object import DEFINITIONS, Pending, SwitchObject
-from vnetd.service.views import Added, Caller, Changed, LifecycleEvent, Removed, SwitchView
+from vnetd.service.switch_object import Pending, SwitchObject
+from vnetd.service.views import Added, Caller, LifecycleEvent, SwitchView
 from vnetd.xmlcodec.documents import parse_switch, switch_to_json
 
 log = logging.getLogger(__name__)
@@ -26,19 +23,14 @@ log = logging.getLogger(__name__)
 BRIDGE_TEMPLATE = "switch%d"
 
 
-class SwitchService:
-    """Switches. Implements ``service.api.Switches``. ``bridges_of_networks`` and ``ports_on`` go by bridge."""
+class SwitchService(DefinitionService[SwitchObject]):
+    """Switches. Implements ``service.api.Switches``. ``ports_on`` goes by bridge."""
 
     def __init__(self, loop: Loop, notices: Notices) -> None:
-        self.objects: Registry[SwitchObject] = Registry("switch")
+        super().__init__(SwitchObject, loop.host, notices)
         self.activation = SwitchActivation(loop)
         self.confirmations = Confirmations(loop.host.kernel, self._lapse)
-        self.bridges_of_networks: Callable[[], dict[str, str]] = dict
         self.ports_on: Callable[[str], tuple[UUID, ...]] = lambda _: ()
-        self._loop = loop
-        self._store = loop.host.store
-        self._notices = notices
-        self._naming = asyncio.Lock()
 
     def list(self) -> tuple[SwitchView, ...]:
         """All switches, by name."""
@@ -79,7 +71,7 @@ class SwitchService:
             if self.objects.same_identity(switch.name, switch.uuid):
                 raise Busy(f"switch {switch.name} is defined: start it, or undefine it first")
             switch = await self._complete(switch, None)
-            fresh = SwitchObject(switch_uuid(switch), switch.name, live=switch)
+            fresh = SwitchObject(uuid_of(switch), switch.name, live=switch)
             self.objects.add(fresh)
         try:
             async with fresh.lock:
@@ -104,13 +96,12 @@ class SwitchService:
         refuse_unknown(options, "confirm")
         seconds = confirm_option(options)
         async with self._held(uuid) as switch:
-            if switch.active or switch.definition is None:
-                raise Busy(f"switch {switch.name} is active already")
+            definition = switch.startable()
             try:
                 await self._mark(switch, unconfirmed=seconds > 0)
-                await self._start(switch, switch.definition, seconds, boot)
+                await self._start(switch, definition, seconds, boot)
             finally:
-                self._notices.tell(Changed("switch", switch.view()))
+                self._changed(switch)
         self._tell(caller, "started", switch)
 
     async def stop(self, caller: Caller, uuid: UUID) -> None:
@@ -125,20 +116,6 @@ class SwitchService:
                 raise InUse(f"switch {switch.name} has {len(switch.ports)} ports: stop the networks on it first")
             await self._take_down(switch, restore=False)
         self._tell(caller, "stopped", switch)
-
-    async def undefine(self, caller: Caller, uuid: UUID) -> None:
-        """Drop a switch's document; while it is active it goes on as a transient one. ``Busy`` if it is transient."""
-        async with self._held(uuid) as switch:
-            if switch.definition is None:
-                raise Busy(f"switch {switch.name} is transient: it has no definition to drop")
-            last = switch.view()
-            await self._store.delete(DEFINITIONS, switch.name)
-            switch.autostart, switch.definition = False, None if switch.active else switch.definition
-            if switch.active:
-                self._notices.tell(Changed("switch", switch.view()))
-            else:
-                self._forget(switch, last)
-        self._tell(caller, "undefined", switch)
 
     async def confirm(self, caller: Caller, uuid: UUID) -> None:
         """Keep the change that waits for it. Raises ``NotConfirmed`` if it was too late, ``Busy`` if nothing waits."""
@@ -159,43 +136,16 @@ class SwitchService:
                 switch.pending = pending
                 self.confirmations.watch(switch)
                 raise
-            self._notices.tell(Changed("switch", switch.view()))
+            self._changed(switch)
         self._tell(caller, "confirmed", switch)
-
-    async def set_autostart(self, caller: Caller, uuid: UUID, enabled: bool) -> None:
-        """Whether the switch starts with the host. Raises ``Busy`` for a transient one."""
-        async with self._held(uuid) as switch:
-            if switch.definition is None:
-                raise Busy(f"switch {switch.name} is transient: only a defined one can start with the host")
-            switch.autostart, before = enabled, switch.autostart
-            try:
-                await self._save(switch)
-            except VnetError:
-                switch.autostart = before
-                raise
-        self._notices.tell(Changed("switch", switch.view()))
-        log.info("autostart of switch %s set to %s by uid %d", switch.name, enabled, caller.uid)
 
     def describe(self, uuid: UUID, format: str, options: Options) -> str:
         """The document of a switch as ``json``: of what runs, or with ``inactive`` of what is kept."""
         refuse_unknown(options, "inactive")
         switch = self.objects.find(uuid)
-        value = switch.definition if boolean(options, "inactive") else switch.current
-        if value is None:
-            raise Busy(f"switch {switch.name} is transient: it has no definition")
-        if format != "json":
-            raise Invalid(f"format {format!r} is not known: a switch is described as json")
-        return switch_to_json(value)
-
-    def bridges(self, apart_from: SwitchObject | None = None) -> dict[str, str]:
-        """Names of switches by the bridges they have, now or once started."""
-        return {
-            form.bridge: one.name
-            for one in self.objects
-            if one is not apart_from
-            for form in (one.live, one.definition)
-            if form and form.bridge
-        }
+        form = switch.form(inactive=boolean(options, "inactive"))
+        refuse_format(format, "json")
+        return switch_to_json(form)
 
     def recount(self) -> None:
         """Note which ports are on which switch, and what uplinks are to carry for them; changes nothing."""
@@ -209,7 +159,7 @@ class SwitchService:
             ports = self.ports_on(known.current.bridge or "") if known.active else ()
             if known.ports != ports:
                 known.ports = ports
-                self._notices.tell(Changed("switch", known.view()))
+                self._changed(known)
             await self.activation.follow(known)
 
     async def resume(self, known: SwitchObject) -> None:
@@ -233,14 +183,8 @@ class SwitchService:
 
     async def _take_down(self, switch: SwitchObject, *, restore: bool) -> None:
         self.confirmations.forget(switch)
-        last = switch.view()
-        try:
+        with self._going_down(switch):
             await self.activation.stop(switch, restore=restore)
-        finally:
-            if switch.active or switch.definition:
-                self._notices.tell(Changed("switch", switch.view()))
-        if switch.definition is None:
-            self._forget(switch, last)
 
     async def _lapse(self, known: SwitchObject) -> None:
         """Take back what nobody confirmed."""
@@ -258,7 +202,7 @@ class SwitchService:
             known.lapsed = True
             self._notices.tell(LifecycleEvent("reverted", "switch", known.uuid, known.name))
             if known.active or known.definition:
-                self._notices.tell(Changed("switch", known.view()))
+                self._changed(known)
 
     async def _keep_confirmed(self, switch: SwitchObject, pending: Pending) -> None:
         if pending.after:
@@ -272,10 +216,8 @@ class SwitchService:
     async def _define_new(self, switch: Switch, seconds: int) -> SwitchObject:
         if seconds:
             raise Invalid(f"switch {switch.name} does not run: there is nothing to confirm before it is started")
-        known = SwitchObject(switch_uuid(switch), switch.name, definition=switch)
-        await self._save(known)
-        self.objects.add(known)
-        self._notices.tell(Added("switch", known.view()))
+        known = SwitchObject(uuid_of(switch), switch.name, definition=switch)
+        await self._add(known)
         return known
 
     async def _redefine(self, known: SwitchObject, switch: Switch, seconds: int) -> None:
@@ -285,6 +227,7 @@ class SwitchService:
             if seconds:
                 raise Invalid(f"switch {known.name} does not run: there is nothing to confirm before it is started")
             await self._keep(known, switch)
+            self._changed(known)
             return
         if switch.bridge != known.current.bridge:
             raise Busy(f"switch {known.name} is active: stop it to change its bridge name")
@@ -296,28 +239,13 @@ class SwitchService:
         known.lapsed = False
         try:
             await self.activation.change(known, switch)
-        except BaseException:
-            known.pending, known.definition = None, kept
-            await self._take_back(known)
+        except BaseException as failure:
+            known.pending = None
+            await self._take_back(known, kept, failure)
+            await self.activation.record(known)
             raise
         self.confirmations.watch(known)
-        self._notices.tell(Changed("switch", known.view()))
-
-    async def _keep(self, known: SwitchObject, switch: Switch) -> None:
-        before, known.definition = known.definition, switch
-        try:
-            await self._save(known)
-        except BaseException:
-            known.definition = before
-            raise
-        self._notices.tell(Changed("switch", known.view()))
-
-    async def _take_back(self, known: SwitchObject) -> None:
-        if known.definition:
-            await self._save(known)
-        else:
-            await self._store.delete(DEFINITIONS, known.name)
-        await self.activation.record(known)
+        self._changed(known)
 
     async def _mark(self, switch: SwitchObject, *, unconfirmed: bool) -> None:
         if switch.unconfirmed != unconfirmed:
@@ -327,40 +255,7 @@ class SwitchService:
     async def _complete(self, switch: Switch, known: SwitchObject | None) -> Switch:
         """With uuid and bridge name; raises for what can never be realised and for a bridge that is taken."""
         updates: dict[str, object] = {} if switch.uuid else {"uuid": known.uuid if known else uuid4()}
-        taken = {
-            bridge: f"switch {owner}" for bridge, owner in self.bridges().items() if not known or owner != known.name
-        }
-        taken |= {bridge: f"network {owner}" for bridge, owner in self.bridges_of_networks().items()}
-        name = switch.bridge or (known.current.bridge if known else None)
-        if name is None:
-            name = await free_name(BRIDGE_TEMPLATE, taken, self._loop.host.kernel.link)
-        elif owner := taken.get(name):
-            raise InUse(f"bridge {name} belongs to {owner} already: choose another bridge name")
-        complete = switch.model_copy(update={**updates, "bridge": name})
+        updates["bridge"] = await self._bridge_name(switch.bridge, known, BRIDGE_TEMPLATE)
+        complete = switch.model_copy(update=updates)
         desired_switch(complete)
         return complete
-
-    @asynccontextmanager
-    async def _held(self, uuid: UUID) -> AsyncIterator[SwitchObject]:
-        """The switch with its lock held. Raises ``NotFound``, also if it went while its lock was waited for."""
-        switch = self.objects.find(uuid)
-        async with switch.lock:
-            self.objects.refuse_gone(switch)
-            yield switch
-
-    async def _save(self, switch: SwitchObject) -> None:
-        await self._store.save(DEFINITIONS, switch.name, switch.definition_document())
-
-    def _forget(self, switch: SwitchObject, last: SwitchView) -> None:
-        self.objects.remove(switch)
-        self._notices.tell(Removed("switch", last))
-
-    def _tell(self, caller: Caller, kind: str, switch: SwitchObject) -> None:
-        log.info("switch %s %s by uid %d (pid %d)", switch.name, kind, caller.uid, caller.pid)
-        self._notices.tell(LifecycleEvent(kind, "switch", switch.uuid, switch.name))
-
-
-def switch_uuid(switch: Switch) -> UUID:
-    """The UUID of a completed switch."""
-    assert switch.uuid is not None
-    return switch.uuid
