@@ -31,6 +31,7 @@ from vnetd.plan.kernel import (
     BridgeOptions,
     DeleteLink,
     GiveAddress,
+    GiveNeighbour,
     GiveProxy,
     GiveRoute,
     PortVlan,
@@ -39,12 +40,13 @@ from vnetd.plan.kernel import (
     TakeAddress,
     TakeRoute,
 )
-from vnetd.plan.possessions import HeldAddress, HeldRoute, NextHop
+from vnetd.plan.possessions import HeldAddress, HeldNeighbour, HeldRoute, NextHop
 from vnetd.service.views import Healed, SwitchView
 
 NIC_MAC = "52:54:00:aa:00:01"
 SECOND = HeldAddress(ip_interface("203.0.113.3/24"), label="eth0:web", valid=3600, preferred=1800)
 POLICY = HeldRoute(ip_network("10.8.0.0/16"), (NextHop("eth0", ip_address("203.0.113.1")),), table=7, metric=20)
+BY_HAND = HeldNeighbour(ip_address("203.0.113.5"), "52:54:00:00:00:05")
 OPTIONS: dict[str, Any] = {
     "stp": True,
     "priority": 4096,
@@ -69,6 +71,7 @@ def rich_host() -> MemoryHost:
         GiveAddress("eth0", SECOND),
         GiveAddress("eth0", HeldAddress(ip_interface("2001:db8::2/64"))),
         GiveRoute(POLICY),
+        GiveNeighbour("eth0", BY_HAND),
         GiveProxy("eth0", ip_address("203.0.113.77")),
     )
     host.links.create("eth1", "")
@@ -120,10 +123,8 @@ async def test_a_switch_takes_its_uplinks_place_on_the_network() -> None:
     assert (bridge.mac, bridge.mtu, bridge.up, nic.master) == (NIC_MAC, 1460, True, bridge.index)
     entry = host.links.find("br0")
     assert entry and entry.details[SECOND.address] == SECOND
-    assert (POLICY.through("eth0", "br0") in host.links.further_routes, entry.proxies) == (
-        True,
-        [ip_address("203.0.113.77")],
-    )
+    assert POLICY.through("eth0", "br0") in host.links.further_routes
+    assert (list(entry.permanent.values()), entry.proxies) == ([BY_HAND], [ip_address("203.0.113.77")])
     assert {(str(route.destination), str(route.gateway)) for route in entry.routes} == {("0.0.0.0/0", "203.0.113.1")}
 
 

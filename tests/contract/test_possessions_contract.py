@@ -17,16 +17,18 @@ from vnetd.plan.kernel import (
     BridgeState,
     CreateBridge,
     GiveAddress,
+    GiveNeighbour,
     GiveProxy,
     GiveRoute,
     Operation,
     SetBridge,
     SetLink,
     TakeAddress,
+    TakeNeighbour,
     TakeProxy,
     TakeRoute,
 )
-from vnetd.plan.possessions import FOREVER, SCOPE_LINK, HeldAddress, HeldRoute, NextHop, Possessions
+from vnetd.plan.possessions import FOREVER, SCOPE_LINK, HeldAddress, HeldNeighbour, HeldRoute, NextHop, Possessions
 
 NOPREFIXROUTE = 0x200
 NEAR, FAR = "nic0", "br0"
@@ -57,6 +59,10 @@ BALANCED = HeldRoute(
     (NextHop(NEAR, GATEWAY, 2), NextHop(NEAR, ip_address("192.0.2.9"), 0, onlink=True)),
 )
 ROUTE6 = HeldRoute(ip_network("2001:db8:7::/48"), (NextHop(NEAR, ip_address("2001:db8::1")),), metric=512, preference=0)
+NEIGHBOURS = (
+    HeldNeighbour(ip_address("192.0.2.9"), "52:54:00:00:00:99"),
+    HeldNeighbour(ip_address("2001:db8::9"), "52:54:00:00:00:99", flags=0x80, protocol=42),
+)
 ROUTES = (DEFAULT, POLICY, DIRECT, BALANCED, ROUTE6)
 
 
@@ -161,6 +167,30 @@ async def test_neighbour_proxies_come_and_go(near: Kernel, address: str) -> None
     assert ((await held(near)).proxies, (await held(near, FAR)).proxies) == ((proxied,), ())
     await near.apply([TakeProxy(NEAR, proxied), TakeProxy(NEAR, proxied)])
     assert not await held(near)
+
+
+@pytest.mark.parametrize("neighbour", NEIGHBOURS, ids=["IPv4", "IPv6, a router, of a protocol"])
+async def test_permanent_neighbours_come_and_go_with_all_that_was_said_of_them(
+    near: Kernel, neighbour: HeldNeighbour
+) -> None:
+    await near.apply([GiveNeighbour(NEAR, replace(neighbour, mac="52:54:00:00:00:01")), GiveNeighbour(NEAR, neighbour)])
+    assert ((await held(near)).neighbours, (await held(near, FAR)).neighbours) == ((neighbour,), ())
+    await near.apply([TakeNeighbour(NEAR, neighbour), TakeNeighbour(NEAR, neighbour)])
+    assert not await held(near)
+
+
+async def test_with_the_last_ipv4_address_of_a_device_its_ipv4_neighbours_go(near: Kernel) -> None:
+    await near.apply([GiveAddress(NEAR, PLAIN), GiveAddress(NEAR, SIX)])
+    await near.apply(
+        [*(GiveNeighbour(NEAR, one) for one in NEIGHBOURS), TakeAddress(NEAR, PLAIN), TakeAddress(NEAR, SIX)]
+    )
+    assert (await held(near)).neighbours == NEIGHBOURS[1:]
+
+
+async def test_a_neighbour_on_a_device_that_is_gone_is_refused_by_name(near: Kernel) -> None:
+    await near.apply([TakeNeighbour("nosuch", NEIGHBOURS[0])])
+    error = await refused(near, GiveNeighbour("nosuch", NEIGHBOURS[0]))
+    assert (error.errno, str(error)) == (errno.ENODEV, "add neighbour 192.0.2.9 on nosuch: No such device")
 
 
 async def test_link_local_addresses_stay_with_their_device(near: Kernel) -> None:

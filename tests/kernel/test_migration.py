@@ -26,6 +26,8 @@ route add 10.20.0.0/16 nexthop via 192.0.2.1 dev nic0 weight 3 nexthop via 192.0
 route add 10.70.0.0/16 via inet6 fe80::1 dev nic0
 -6 route add default via 2001:db8::1 dev nic0 metric 512 expires 5000
 -6 route add 2001:db8:77::/48 via fe80::1 dev nic0 pref high
+neighbour add 192.0.2.5 lladdr 52:54:00:00:00:05 dev nic0 nud permanent
+-6 neighbour add 2001:db8::5 lladdr 52:54:00:00:00:05 dev nic0 nud permanent router
 neighbour add proxy 192.0.2.77 dev nic0
 -6 neighbour add proxy 2001:db8::77 dev nic0
 route add 172.16.0.1/32 dev nic0
@@ -85,7 +87,8 @@ def shape(held: Possessions | None) -> tuple[object, ...]:
         (a.address, a.peer, a.broadcast, a.flags, a.label, a.scope, a.valid == FOREVER) for a in held.addresses
     ]
     ends = sorted((str(route.destination), bool(route.expires)) for route in held.routes)
-    return addresses, {route.identity for route in held.routes}, ends, set(held.proxies)
+    routes = {route.identity for route in held.routes}
+    return addresses, routes, ends, set(held.neighbours), set(held.proxies)
 
 
 async def test_wherever_a_move_breaks_off_everything_is_back_on_the_kernel(kernel: LinuxKernel) -> None:
@@ -106,10 +109,11 @@ async def test_wherever_a_move_breaks_off_everything_is_back_on_the_kernel(kerne
             continue
         break
     assert balking.refused is None
-    assert refused >= {"TakeRoute", "TakeAddress", "TakeProxy", "GiveAddress", "GiveRoute", "GiveProxy"}
+    kinds = ("Route", "Address", "Neighbour", "Proxy")
+    assert refused >= {f"{verb}{kind}" for verb in ("Take", "Give") for kind in kinds}
     moved = await kernel.possessions("br0")
     assert moved is not None
-    assert (await kernel.possessions("nic0"), len(moved.addresses)) == (Possessions(), 5)
+    assert (await kernel.possessions("nic0"), len(moved.addresses), len(moved.neighbours)) == (Possessions(), 5, 2)
     back = Migration(kernel, Record().note)
     await back.carry_out(await back.prepare("br0", "nic0"))
     assert shape(await kernel.possessions("nic0")) == before

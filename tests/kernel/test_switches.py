@@ -29,6 +29,8 @@ route add default via {PEER4} dev nic0 table 77 src 192.0.2.3
 route add 10.20.0.0/16 dev nic0 nexthop via {PEER4} dev nic0 weight 3 nexthop via 192.0.2.9 dev nic0
 route add 10.30.0.0/16 dev nic0 scope link proto 42
 -6 route add default via {PEER6} dev nic0 metric 512
+neighbour add 192.0.2.5 lladdr 52:54:00:00:00:05 dev nic0 nud permanent
+-6 neighbour add 2001:db8::5 lladdr 52:54:00:00:00:05 dev nic0 nud permanent router
 neighbour add proxy 192.0.2.77 dev nic0
 -6 neighbour add proxy 2001:db8::77 dev nic0
 """
@@ -75,7 +77,12 @@ class World:
             for one in self.host.ip(family, "neighbour", "show", "proxy")
             if one["dev"] == device
         )
-        return {"addresses": addresses, "routes": sorted(routes), "proxies": proxies}
+        neighbours = [
+            (one["dst"], one["lladdr"], "router" in one)
+            for family in ("-4", "-6")
+            for one in self.host.ip(family, "neighbour", "show", "dev", device, "nud", "permanent")
+        ]
+        return {"addresses": addresses, "routes": sorted(routes), "neighbours": neighbours, "proxies": proxies}
 
 
 def _of(route: dict[str, Any], device: str) -> bool:
@@ -128,13 +135,18 @@ def as_of(world: World, device: str) -> dict[str, Any]:
 
 async def test_everything_moves_and_comes_back_and_at_most_one_packet_is_lost(world: World) -> None:
     before = world.possessions("nic0")
-    assert len(before["addresses"]) == 4 and len(before["routes"]) >= 6 and len(before["proxies"]) == 2
+    assert {kind: len(things) for kind, things in before.items() if kind != "routes"} == {
+        "addresses": 4,
+        "neighbours": 2,
+        "proxies": 2,
+    }
+    assert len(before["routes"]) >= 6
     path = await world.define()
     lost: list[int] = []
     with pinging(world.peer, HOST4, lost), pinging(world.peer, HOST6, lost):
         await world.start(path)
     assert max(lost) <= 1, f"packets lost on the way to the bridge: {lost}"
-    nothing: dict[str, Any] = {"addresses": [], "routes": [], "proxies": []}
+    nothing: dict[str, Any] = {"addresses": [], "routes": [], "neighbours": [], "proxies": []}
     assert (world.possessions("br0"), world.possessions("nic0")) == (before, nothing)
     bridge = world.host.link("br0")
     assert bridge and (bridge["address"], bridge["mtu"]) == (MAC, 1480)

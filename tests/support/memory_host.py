@@ -294,7 +294,12 @@ class MemoryHost:
             link = entry.link
             found[f"link {link.name}"] = (link, frozenset(entry.addresses), frozenset(entry.routes))
             found[f"limits of {link.name}"] = self.links.limits.of(link.index)
-            found[f"more of {link.name}"] = (dict(entry.details), tuple(entry.proxies), dict(entry.vlans))
+            found[f"more of {link.name}"] = (
+                dict(entry.details),
+                dict(entry.permanent),
+                tuple(entry.proxies),
+                dict(entry.vlans),
+            )
         found["routes"] = frozenset(self.links.further_routes)
         found |= {f"sysctl {'/'.join(path)}": value for path, value in self.links.values.items()}
         found |= {f"inside {name}": link for name, link in self.guests.inside.items()}

@@ -2,7 +2,7 @@
 
 What the kernel does by itself is here only where vnetd has to live with it: a link that goes takes its addresses,
 routes and sysctls along, a link set down loses its routes and IPv6 addresses, and with the last IPv4 address of a
-link go its IPv4 routes.
+link go its IPv4 routes and neighbours.
 """
 
 import errno
@@ -48,7 +48,7 @@ from vnetd.plan.kernel import (
     TunState,
     WriteSysctl,
 )
-from vnetd.plan.possessions import HeldAddress, HeldRoute, Possessions
+from vnetd.plan.possessions import HeldAddress, HeldNeighbour, HeldRoute, Possessions
 from vnetd.plan.traffic import CreateIfb, Redirect, Traffic, TrafficOperation
 
 PROTO_KERNEL, PROTO_STATIC, TABLE_MAIN = 2, 4, 254
@@ -97,6 +97,8 @@ class Entry:
     tx_checksum: bool = True
     details: dict[IPInterface, HeldAddress] = field(default_factory=dict)
     """More about addresses of which more was said."""
+    permanent: dict[IPAddress, HeldNeighbour] = field(default_factory=dict)
+    """Neighbours somebody entered for ever."""
     proxies: list[IPAddress] = field(default_factory=list)
     vlans: dict[int, PortVlan] = field(default_factory=dict)
 
@@ -240,7 +242,7 @@ class MemoryKernel:
         self._emit(event)
 
     def drop_address(self, entry: Entry, address: IPInterface, cause: str = "") -> None:
-        """Take an address away if it is there; with the last of IPv4 go the link's routes."""
+        """Take an address away if it is there; with the last of IPv4 go the link's routes and neighbours."""
         if address not in entry.addresses:
             return
         last = address.version == 4 and not any(a.version == 4 for a in entry.addresses - {address})
@@ -249,6 +251,7 @@ class MemoryKernel:
         if last:
             name = entry.link.name
             self.further_routes = [r for r in self.further_routes if r.destination.version == 6 or not r.uses(name)]
+            entry.permanent = {address: one for address, one in entry.permanent.items() if address.version == 6}
 
     def change_tun(self, name: str, **changes: object) -> None:
         """What the holder of a queue does to a tap."""

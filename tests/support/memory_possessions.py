@@ -1,4 +1,5 @@
-"""What belongs to the host on devices in memory: addresses with all their attributes, routes of any table, proxies."""
+"""What belongs to the host on devices in memory: addresses with all their attributes, routes of any table,
+neighbours, proxies."""
 
 import errno
 from collections.abc import Iterator
@@ -10,10 +11,12 @@ from vnetd.host.events import AddressEvent, RouteEvent
 from vnetd.model.errors import HostError
 from vnetd.plan.kernel import (
     GiveAddress,
+    GiveNeighbour,
     GiveProxy,
     GiveRoute,
     KernelRoute,
     TakeAddress,
+    TakeNeighbour,
     TakeProxy,
     TakeRoute,
 )
@@ -30,18 +33,22 @@ from vnetd.plan.possessions import (
 if TYPE_CHECKING:
     from support.memory_kernel import Entry, MemoryKernel
 
-PossessionOperation = GiveAddress | TakeAddress | GiveRoute | TakeRoute | GiveProxy | TakeProxy
+PossessionOperation = (
+    GiveAddress | TakeAddress | GiveRoute | TakeRoute | GiveNeighbour | TakeNeighbour | GiveProxy | TakeProxy
+)
 CONNECTED_METRIC6 = 256
 
 
 def words(operation: PossessionOperation) -> tuple[str, str]:
     """Operation and object as the real kernel's errors name them."""
-    verb = "add" if isinstance(operation, GiveAddress | GiveRoute | GiveProxy) else "delete"
+    verb = "add" if isinstance(operation, GiveAddress | GiveRoute | GiveNeighbour | GiveProxy) else "delete"
     match operation:
         case GiveAddress(link, address) | TakeAddress(link, address):
             return f"{verb} address", f"{address.address} on {link}"
         case GiveRoute(route) | TakeRoute(route):
             return f"{verb} route", f"{route.destination} on {', '.join(hop.device for hop in route.hops)}"
+        case GiveNeighbour(link, neighbour) | TakeNeighbour(link, neighbour):
+            return f"{verb} neighbour", f"{neighbour.address} on {link}"
         case GiveProxy(link, proxied) | TakeProxy(link, proxied):
             return f"{verb} neighbour proxy", f"{proxied} on {link}"
 
@@ -53,7 +60,7 @@ def possessions(kernel: "MemoryKernel", entry: "Entry") -> Possessions:
     routes = [
         route for route in _routes(kernel) if route.uses(entry.link.name) or (route.source and route.source in sources)
     ]
-    return Possessions(addresses, tuple(sorted(routes, key=str)), tuple(entry.proxies))
+    return Possessions(addresses, tuple(sorted(routes, key=str)), tuple(entry.permanent.values()), tuple(entry.proxies))
 
 
 def perform(kernel: "MemoryKernel", operation: PossessionOperation, cause: str) -> None:
@@ -68,12 +75,25 @@ def perform(kernel: "MemoryKernel", operation: PossessionOperation, cause: str) 
             _give_route(kernel, operation, route, cause)
         case TakeRoute(route):
             _take_route(kernel, route, cause)
+        case _:
+            _perform_on_neighbours(kernel, operation)
+
+
+def _perform_on_neighbours(
+    kernel: "MemoryKernel", operation: GiveNeighbour | TakeNeighbour | GiveProxy | TakeProxy
+) -> None:
+    match operation:
+        case GiveNeighbour(link, neighbour):
+            _entry(kernel, operation, link).permanent[neighbour.address] = neighbour
         case GiveProxy(link, proxied):
             entry = _entry(kernel, operation, link)
             entry.proxies = [*(one for one in entry.proxies if one != proxied), proxied]
+        case TakeNeighbour(link, neighbour):
+            if found := kernel.find(link):
+                found.permanent.pop(neighbour.address, None)
         case TakeProxy(link, proxied):
-            if entry := kernel.find(link):
-                entry.proxies = [one for one in entry.proxies if one != proxied]
+            if found := kernel.find(link):
+                found.proxies = [one for one in found.proxies if one != proxied]
 
 
 def _held(entry: "Entry", address: object) -> HeldAddress:

@@ -9,9 +9,18 @@ from support.memory_kernel import MemoryKernel
 from support.memory_possessions import possessions
 
 from vnetd.model.base import IPAddress
-from vnetd.plan.kernel import GiveAddress, GiveProxy, GiveRoute, SetLink, TakeAddress, TakeRoute, WriteSysctl
+from vnetd.plan.kernel import (
+    GiveAddress,
+    GiveNeighbour,
+    GiveProxy,
+    GiveRoute,
+    SetLink,
+    TakeAddress,
+    TakeRoute,
+    WriteSysctl,
+)
 from vnetd.plan.migration import aged, guarded, plan_move, renamed, united
-from vnetd.plan.possessions import FOREVER, SCOPE_LINK, HeldAddress, HeldRoute, NextHop, Possessions
+from vnetd.plan.possessions import FOREVER, SCOPE_LINK, HeldAddress, HeldNeighbour, HeldRoute, NextHop, Possessions
 
 NIC, BRIDGE = "nic0", "br0"
 ADDRESSES = tuple(
@@ -23,6 +32,9 @@ ADDRESSES = tuple(
         ("2001:db8::2/64", "", FOREVER),
         ("2001:db8::3/64", "", 900),
     )
+)
+NEIGHBOURS = tuple(
+    HeldNeighbour(ip_address(text), "52:54:00:00:00:99") for text in ("192.0.2.9", "192.0.2.10", "2001:db8::9")
 )
 PROXIES: tuple[IPAddress, ...] = (ip_address("192.0.2.77"), ip_address("2001:db8::77"))
 
@@ -46,6 +58,7 @@ held_things = st.builds(
     Possessions,
     addresses=st.permutations(ADDRESSES).map(tuple),
     routes=st.lists(st.sampled_from(ROUTES), unique=True).map(tuple),
+    neighbours=st.lists(st.sampled_from(NEIGHBOURS), unique=True).map(tuple),
     proxies=st.lists(st.sampled_from(PROXIES), unique=True).map(tuple),
 )
 
@@ -58,6 +71,7 @@ def host(held: Possessions) -> MemoryKernel:
         kernel.foreign(SetLink(name, up=True))
     kernel.foreign(*(GiveAddress(NIC, address) for address in held.addresses))
     kernel.foreign(*(GiveRoute(one) for one in held.routes), *(GiveProxy(NIC, one) for one in held.proxies))
+    kernel.foreign(*(GiveNeighbour(NIC, one) for one in held.neighbours))
     return kernel
 
 
@@ -67,8 +81,9 @@ def seen(kernel: MemoryKernel, name: str) -> Possessions:
     return possessions(kernel, entry)
 
 
-def things(held: Possessions) -> tuple[set[object], set[object], set[object]]:
-    return {a.identity for a in held.addresses}, {r.identity for r in held.routes}, set(held.proxies)
+def things(held: Possessions) -> tuple[set[object], ...]:
+    addresses, routes = {a.identity for a in held.addresses}, {r.identity for r in held.routes}
+    return addresses, routes, set(held.neighbours), set(held.proxies)
 
 
 @given(held_things)
@@ -144,5 +159,9 @@ def test_lifetimes_go_on_while_things_are_on_record() -> None:
 
 def test_what_is_there_now_counts_more_than_what_is_on_record() -> None:
     now, then = replace(ADDRESSES[2], valid=50), ADDRESSES[2]
-    both = united(Possessions((now,), ROUTES[:1]), Possessions((ADDRESSES[0], then), ROUTES[:2], PROXIES))
-    assert both == Possessions((now, ADDRESSES[0]), ROUTES[:2], PROXIES)
+    seen, known = replace(NEIGHBOURS[0], mac="52:54:00:00:00:01"), NEIGHBOURS[0]
+    both = united(
+        Possessions((now,), ROUTES[:1], (seen,)),
+        Possessions((ADDRESSES[0], then), ROUTES[:2], (known, NEIGHBOURS[1]), PROXIES),
+    )
+    assert both == Possessions((now, ADDRESSES[0]), ROUTES[:2], (seen, NEIGHBOURS[1]), PROXIES)

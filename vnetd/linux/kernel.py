@@ -12,7 +12,7 @@ from vnetd.linux.deletion import Deletions
 from vnetd.linux.direct import execute_directly
 from vnetd.linux.functions import read_functions
 from vnetd.linux.links import read_link, read_link_at, read_links
-from vnetd.linux.neighbours import read_neighbours
+from vnetd.linux.neighbours import execute_neighbour, read_neighbours
 from vnetd.linux.netlink import DumpInterrupted, ReadSocket
 from vnetd.linux.operations import execute
 from vnetd.linux.possessions import execute_possession, read_possessions
@@ -28,7 +28,7 @@ from vnetd.plan.traffic import Traffic
 
 T = TypeVar("T")
 
-DIRECT = (execute_directly, execute_on_bridge, execute_possession, execute_traffic)
+DIRECT = (execute_directly, execute_on_bridge, execute_possession, execute_neighbour, execute_traffic)
 """Who executes operations without the library; each says whether it was his."""
 
 log = logging.getLogger(__name__)

@@ -1,4 +1,4 @@
-"""Addresses, routes and neighbour proxies of a device with everything the kernel tells of them, and made again.
+"""Addresses and routes of a device with everything the kernel tells of them, and made again.
 
 What ``addresses`` reads is for comparing with vnetd's own; this is for moving what belongs to the host.
 """
@@ -25,10 +25,11 @@ from vnetd.linux.addresses import (
     RTN_UNICAST,
 )
 from vnetd.linux.links import read_link
+from vnetd.linux.neighbours import read_permanent, read_proxies
 from vnetd.linux.netlink import U32, Attributes, ReadSocket, attributes, encode
 from vnetd.linux.operations import index_of, reporting
 from vnetd.model.base import IPAddress, IPNetwork
-from vnetd.plan.kernel import GiveAddress, GiveProxy, GiveRoute, Operation, TakeAddress, TakeProxy, TakeRoute
+from vnetd.plan.kernel import GiveAddress, GiveRoute, Operation, TakeAddress, TakeRoute
 from vnetd.plan.possessions import (
     FOREVER,
     HeldAddress,
@@ -46,9 +47,6 @@ RTA_SRC, RTA_PREFSRC, RTA_METRICS, RTA_FLOW, RTA_CACHEINFO = 2, 7, 8, 11, 12
 RTA_PREF, RTA_ENCAP, RTA_EXPIRES, RTA_NH_ID = 20, 22, 23, 30
 RTNH_F_DEAD, RTNH_F_ONLINK = 1, 4
 RT_TABLE_LOCAL = 255
-RTM_NEWNEIGH, RTM_DELNEIGH, RTM_GETNEIGH = 28, 29, 30
-NTF_PROXY, NDA_DST = 0x08, 1
-NUD_PERMANENT = 0x80
 NLM_F_APPEND = 0x800
 USER_HZ = 100
 UNPORTABLE = {RTA_NH_ID: "a next hop object", RTA_ENCAP: "an encapsulation", RTA_FLOW: "a realm"}
@@ -58,7 +56,6 @@ GONE = frozenset({errno.ESRCH, errno.EADDRNOTAVAIL, errno.ENODEV, errno.ENOENT})
 _CACHE = struct.Struct("=IIII")
 _ROUTE_EXPIRES = struct.Struct("=8xi")
 _HOP = struct.Struct("=HBBi")
-_NEIGHBOUR = struct.Struct("=BxxxiHBB")
 
 
 def read_possessions(sock: ReadSocket, name: str) -> Possessions | None:
@@ -79,7 +76,8 @@ def read_possessions(sock: ReadSocket, name: str) -> Possessions | None:
     for family in FAMILIES:
         for data, start, end in _dump_routes(sock, family):
             _collect(data, start, end, link.index, sources, routes, unportable)
-    return Possessions(addresses, tuple(routes), tuple(_proxies(sock, link.index)), tuple(unportable))
+    neighbours, proxies = read_permanent(sock, link.index), read_proxies(sock, link.index)
+    return Possessions(addresses, tuple(routes), neighbours, proxies, tuple(unportable))
 
 
 def execute_possession(sock: ReadSocket, operation: Operation) -> bool:
@@ -98,12 +96,6 @@ def execute_possession(sock: ReadSocket, operation: Operation) -> bool:
         case TakeRoute(route):
             with reporting("delete route", _words(route), GONE):
                 sock.change(netlink.RTM_DELROUTE, 0, _route_body(route))
-        case GiveProxy(link, proxied):
-            with reporting("add neighbour proxy", f"{proxied} on {link}", {errno.EEXIST}):
-                sock.change(RTM_NEWNEIGH, netlink.NLM_F_CREATE, _neighbour(index_of(link), proxied))
-        case TakeProxy(link, proxied):
-            with reporting("delete neighbour proxy", f"{proxied} on {link}", GONE):
-                sock.change(RTM_DELNEIGH, 0, _neighbour(index_of(link), proxied))
         case _:
             return False
     return True
@@ -317,25 +309,6 @@ def _via(hop: NextHop, family: int) -> bytes:
     if family == socket.AF_INET and hop.gateway.version == 6:
         return encode(RTA_VIA, struct.pack("=H", socket.AF_INET6) + hop.gateway.packed)
     return encode(RTA_GATEWAY, hop.gateway.packed)
-
-
-def _proxies(sock: ReadSocket, index: int) -> Iterator[IPAddress]:
-    for family in FAMILIES:
-        body = _NEIGHBOUR.pack(family, 0, 0, NTF_PROXY, 0)
-        for device, packed in sock.dump(RTM_GETNEIGH, body, _parse_neighbour):
-            if device == index and packed:
-                yield _ip(packed)
-
-
-def _parse_neighbour(data: bytes, start: int, end: int) -> tuple[int, bytes]:
-    device: int = _NEIGHBOUR.unpack_from(data, start)[1]
-    return device, attributes(data, start + _NEIGHBOUR.size, end).get(NDA_DST, b"")
-
-
-def _neighbour(index: int, address: IPAddress) -> bytes:
-    family = socket.AF_INET6 if address.version == 6 else socket.AF_INET
-    # Permanent, as `ip` makes them: newer kernels drop others when the link loses its carrier.
-    return _NEIGHBOUR.pack(family, index, NUD_PERMANENT, NTF_PROXY, 0) + encode(NDA_DST, address.packed)
 
 
 def _network(family: int, packed: bytes | None, length: int) -> IPNetwork:

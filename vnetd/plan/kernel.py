@@ -9,7 +9,7 @@ from typing import Literal
 
 from vnetd.model.base import IPAddress, IPInterface, IPNetwork
 from vnetd.plan.functions import SetFunction
-from vnetd.plan.possessions import HeldAddress, HeldRoute
+from vnetd.plan.possessions import HeldAddress, HeldNeighbour, HeldRoute
 from vnetd.plan.traffic import TrafficOperation
 
 
@@ -220,6 +220,22 @@ class TakeRoute:
 
 
 @dataclass(frozen=True, slots=True)
+class GiveNeighbour:
+    """Enter a neighbour for ever, in place of what the kernel found out about it."""
+
+    link: str
+    neighbour: HeldNeighbour
+
+
+@dataclass(frozen=True, slots=True)
+class TakeNeighbour:
+    """Forget a neighbour; one that is gone already, as with the last IPv4 address of its link, is no error."""
+
+    link: str
+    neighbour: HeldNeighbour
+
+
+@dataclass(frozen=True, slots=True)
 class GiveProxy:
     """Answer neighbours of ``link`` for an address; being done already is no error."""
 
@@ -377,6 +393,8 @@ Operation = (
     | TakeAddress
     | GiveRoute
     | TakeRoute
+    | GiveNeighbour
+    | TakeNeighbour
     | GiveProxy
     | TakeProxy
     | SetFunction

@@ -9,10 +9,12 @@ from dataclasses import replace
 
 from vnetd.plan.kernel import (
     GiveAddress,
+    GiveNeighbour,
     GiveProxy,
     GiveRoute,
     Operation,
     TakeAddress,
+    TakeNeighbour,
     TakeProxy,
     TakeRoute,
     WriteSysctl,
@@ -26,7 +28,7 @@ def plan_move(
     """Operations after which ``held`` hangs on ``target`` and on ``source`` no more; routes in it name ``source``.
 
     Order: what needs something goes before it and comes after it. Routes need addresses, routes with a gateway need
-    those without; of IPv4 addresses in a subnet the kernel deletes all with the first.
+    those without; the kernel deletes all IPv4 addresses of a subnet with the first, and neighbours with the last.
     """
     return [
         *_taken(held, source, target, at_source),
@@ -49,9 +51,11 @@ def united(one: Possessions, other: Possessions) -> Possessions:
     """Both, each thing once and as ``one`` has it; the order of ``one`` first."""
     known = {held.identity for held in one.addresses}
     routes = {route.identity for route in one.routes}
+    neighbours = {neighbour.address for neighbour in one.neighbours}
     return Possessions(
         (*one.addresses, *(a for a in other.addresses if a.identity not in known)),
         (*one.routes, *(route for route in other.routes if route.identity not in routes)),
+        (*one.neighbours, *(neighbour for neighbour in other.neighbours if neighbour.address not in neighbours)),
         (*one.proxies, *(proxy for proxy in other.proxies if proxy not in one.proxies)),
         (*one.unportable, *other.unportable),
     )
@@ -86,12 +90,16 @@ def _taken(held: Possessions, source: str, target: str, at_source: Possessions) 
     routes = {route.identity for route in at_source.routes}
     moving = [route for route in held.routes if route.uses(source) and route.identity in routes]
     yield from (TakeRoute(route) for route in sorted(moving, key=_need, reverse=True))
+    neighbours = {neighbour.address for neighbour in at_source.neighbours}
+    yield from (TakeNeighbour(source, one) for one in held.neighbours if one.address in neighbours)
     present = {address.identity for address in at_source.addresses}
     yield from (TakeAddress(source, one) for one in reversed(_by_age(held)) if one.identity in present)
     yield from (TakeProxy(source, proxied) for proxied in held.proxies if proxied in at_source.proxies)
 
 
 def _given(held: Possessions, source: str, target: str, at_target: Possessions) -> Iterator[Operation]:
+    neighbours = {neighbour.address for neighbour in at_target.neighbours}
+    yield from (GiveNeighbour(target, one) for one in held.neighbours if one.address not in neighbours)
     present = {address.identity for address in at_target.addresses}
     missing = [address for address in _by_age(held) if address.identity not in present]
     yield from (GiveAddress(target, address) for address in missing)

@@ -1,4 +1,4 @@
-"""What hangs on a network device and belongs to the host, not to vnetd: addresses, routes, neighbour proxies.
+"""What hangs on a network device and belongs to the host, not to vnetd: addresses, routes, neighbours, proxies.
 
 An uplink's possessions move to its bridge and back. They are kept with everything the kernel would need to have them
 made again: scope, flags, label, lifetimes, table, protocol, metric, every next hop.
@@ -86,20 +86,31 @@ class HeldRoute:
 
 
 @dataclass(frozen=True, slots=True)
+class HeldNeighbour:
+    """A neighbour entered by hand and for ever; ``flags`` are those a user can set (rtnetlink's ``NTF_…``)."""
+
+    address: IPAddress
+    mac: str
+    flags: int = 0
+    protocol: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class Possessions:
     """Everything of one device, in the kernel's order: of IPv4 addresses of a subnet the first is the primary one.
 
-    ``routes`` go through the device or come from one of its addresses; ``proxies`` are addresses it answers
-    neighbours for. ``unportable`` names what is there and cannot be made again, for errors.
+    ``routes`` go through the device or come from one of its addresses; ``neighbours`` are permanent ones; ``proxies``
+    are addresses it answers neighbours for. ``unportable`` names what is there and cannot be made again, for errors.
     """
 
     addresses: tuple[HeldAddress, ...] = ()
     routes: tuple[HeldRoute, ...] = ()
+    neighbours: tuple[HeldNeighbour, ...] = ()
     proxies: tuple[IPAddress, ...] = ()
     unportable: tuple[str, ...] = ()
 
     def __bool__(self) -> bool:
-        return bool(self.addresses or self.routes or self.proxies)
+        return bool(self.addresses or self.routes or self.neighbours or self.proxies)
 
 
 def is_portable(address: IPInterface) -> bool:
