@@ -1,4 +1,4 @@
-"""vnetd's Debian package and packaging/install on a bare Debian 13: what they bring, keep, and leave."""
+"""vnetd's Debian packages and packaging/install on bare systems: what they bring, keep, and leave."""
 
 import json
 import os
@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support.debian_package import TOP, Prepared, System, Unprepared, newer, prepared, unpacked
+from support.debian_package import RELEASES, TOP, Prepared, System, Unprepared, newer, prepared, unpacked
 
 import vnetd
 
@@ -37,12 +37,12 @@ class Stage:
     changed: str = ""
 
 
-@pytest.fixture(scope="module")
-def made() -> Prepared:
+@pytest.fixture(scope="module", params=RELEASES)
+def made(request: pytest.FixtureRequest) -> Prepared:
     if os.geteuid() != 0:
         pytest.skip("needs root: it installs a package in a root file system made for that")
     try:
-        return prepared()
+        return prepared(request.param)
     except Unprepared as error:
         pytest.skip(str(error))
 

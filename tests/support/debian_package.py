@@ -1,6 +1,6 @@
-"""vnetd's Debian package, and a bare Debian 13 to install it on.
+"""vnetd's Debian packages, and bare systems of the same releases to install them on.
 
-``python -m support.debian_package`` makes both where that was not done for these very files; ./test runs it first, for
+``python -m support.debian_package`` makes all where that was not done for these very files; ./test runs it first, for
 tests have no network to fetch anything from. Kept below ``.cache/packaging``.
 """
 
@@ -11,17 +11,19 @@ import shutil
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
 TOP = Path(__file__).resolve().parents[2]
 CACHE = TOP / ".cache" / "packaging"
-RELEASE = "trixie"
+RELEASES = ("bookworm", "trixie")
+"""Debian 12 and 13."""
 INPUTS = ("packaging", "vnetd", "clients", "dbus", "systemd", "docs/man", "LICENSE", "MANIFEST.in")
 INPUTS += ("README.md", "CHANGELOG.md", "pyproject.toml", "setup.py")
 SYSTEM = ("systemd", "systemd-sysv", "dbus", "python3", "libnftables1", "dnsmasq-base", "udev", "kmod", "iproute2")
 SYSTEM += ("busybox", "procps")
-"""What the bare system has: what boots it, what the package depends on (tests have no archive), a guest's tools."""
+"""What a bare system has: what boots it, what the package depends on (tests have no archive), a guest's tools."""
 INSIDE = """
 root=$1; shift
 mkdir -p "$root/dev"
@@ -89,36 +91,42 @@ def newer(package: Path, work: Path) -> Path:
     return made
 
 
-def prepared() -> Prepared:
+def prepared(release: str) -> Prepared:
     """What was prepared for these files. Raises ``Unprepared``."""
-    package, system = _package(), _system()
-    reason = CACHE / "failed"
+    package, system = _package(release), _system(release)
+    reason = _failure(release)
     if package is None or not system.exists():
         said = reason.read_text() if reason.exists() else "./test makes it, where packages can be downloaded"
-        raise Unprepared(f"no Debian package of these files, or no system to install it on: {said}")
+        raise Unprepared(f"no package of these files for {release}, or no system to install it on: {said}")
     return Prepared(package, system)
 
 
-def prepare() -> Prepared:
+def prepare() -> list[Prepared]:
     """Make what is missing. Needs root, mmdebstrap and the package archives. Raises ``Unprepared``."""
     CACHE.mkdir(parents=True, exist_ok=True)
-    (CACHE / "failed").unlink(missing_ok=True)
+    _forget_old()
+    with ThreadPoolExecutor() as pool:
+        return list(pool.map(_prepare, RELEASES))
+
+
+def _prepare(release: str) -> Prepared:
+    _failure(release).unlink(missing_ok=True)
     try:
-        if not _system().exists():
-            made = _system().with_suffix(".new")
-            include = ",".join(SYSTEM)
-            _run(
-                "mmdebstrap", "--quiet", "--format=tar", "--variant=minbase", f"--include={include}", RELEASE, str(made)
-            )
-            made.rename(_system())
-        if _package() is None:
-            _forget_old()
-            output = CACHE / f"package-{_key()}"
-            _run(str(TOP / "packaging/deb/build"), "--release", RELEASE, "--output", str(output))
+        if not _system(release).exists():
+            _make_system(release)
+        if _package(release) is None:
+            _run(str(TOP / "packaging/deb/build"), "--release", release, "--output", str(_output(release)))
     except Unprepared as error:
-        (CACHE / "failed").write_text(str(error))
+        _failure(release).write_text(str(error))
         raise
-    return prepared()
+    return prepared(release)
+
+
+def _make_system(release: str) -> None:
+    made = _system(release).with_suffix(".new")
+    bare = ("--quiet", "--format=tar", "--variant=minbase", f"--include={','.join(SYSTEM)}")
+    _run("mmdebstrap", *bare, release, str(made))
+    made.rename(_system(release))
 
 
 def _forget_old() -> None:
@@ -128,12 +136,20 @@ def _forget_old() -> None:
             shutil.rmtree(old, ignore_errors=True)
 
 
-def _package() -> Path | None:
-    return next((CACHE / f"package-{_key()}").glob("vnetd_*.deb"), None)
+def _package(release: str) -> Path | None:
+    return next(_output(release).glob("vnetd_*.deb"), None)
 
 
-def _system() -> Path:
-    return CACHE / f"system-{RELEASE}-{_digest(' '.join(SYSTEM).encode())}.tar"
+def _output(release: str) -> Path:
+    return CACHE / f"package-{release}-{_key()}"
+
+
+def _system(release: str) -> Path:
+    return CACHE / f"system-{release}-{_digest(' '.join(SYSTEM).encode())}.tar"
+
+
+def _failure(release: str) -> Path:
+    return CACHE / f"failed-{release}"
 
 
 def _key() -> str:
@@ -160,6 +176,6 @@ def _run(*command: str) -> None:
 
 if __name__ == "__main__":
     try:
-        print(f"{prepare().package.name} is built")
+        print(f"{' and '.join(made.package.name for made in prepare())} are built")
     except Unprepared as error:
         sys.exit(f"error: {error}")

@@ -30,7 +30,7 @@ def facts(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     share = work / "share"
     share.mkdir()
     try:
-        made, kernel = prepared(), prepared_kernel()
+        made, kernel = prepared("trixie"), prepared_kernel()
         shutil.copy(made.package, share / "vnetd.deb")
         shutil.copy(newer(made.package, work), share / "newer.deb")
         shutil.copy(HERE / "package_facts.py", share)
