@@ -4,6 +4,7 @@ from argparse import Namespace
 from typing import Any
 
 from vnetctl.errors import CommandError
+from vnetctl.grammar import OneOf, argument, flag, verb
 from vnetctl.session import Session, rows
 
 TABLE = (("Target", "target"), ("Check", "check"), ("State", "state"), ("Found", "text"))
@@ -42,3 +43,22 @@ def _probe(arguments: Namespace) -> dict[str, str | int]:
     if arguments.icmp:
         probe["protocol"] = "icmp"
     return probe
+
+
+DOCTOR = verb(
+    "doctor", doctor, "find what keeps packets of a guest from passing",
+    argument("target", nargs="?", metavar="TARGET", help="port, device with a filter, or network (all)"),
+    OneOf(
+        [
+            argument("--to", metavar="ADDRESS", help="whom the guest wants to reach"),
+            argument("--from", dest="from_", metavar="ADDRESS", help="who wants to reach the guest"),
+        ]
+    ),
+    OneOf(
+        [
+            argument("--tcp", type=int, metavar="PORT", help="by TCP at that port"),
+            argument("--udp", type=int, metavar="PORT", help="by UDP at that port"),
+            flag("--icmp", "by ping (as without)"),
+        ]
+    ),
+)  # fmt: skip

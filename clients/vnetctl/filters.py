@@ -3,12 +3,12 @@
 from argparse import Namespace
 from typing import Any
 
-from vnetctl.documents import describe, edit_definition, submit
 from vnetctl.errors import CommandError, Exit
+from vnetctl.grammar import DOCUMENT, EDITED, PARAMETERS, argument, flag, format_of, name_of, names_of, only, verb
+from vnetctl.objects import BINDING, FILTER, PORT
 from vnetctl.output import Row
-from vnetctl.session import Session, by_parameter, each, named, properties, rows
+from vnetctl.session import Session, by_parameter, each, properties, rows
 
-INTERFACE, BINDING, PORT = "org.vnetd1.Filter", "org.vnetd1.Binding", "org.vnetd1.Port"
 LIST = (("UUID", "uuid"), ("Name", "name"), ("Used by", "used_by"))
 BINDINGS = (("Device", "device"), ("Filter", "filter"), ("MAC address", "mac"), ("Parameters", "parameters"))
 
@@ -33,35 +33,11 @@ async def show(session: Session, arguments: Namespace) -> None:
     if arguments.bound:
         session.output.table(RULES, await session.daemon.manager("ExplainFilter", "s", arguments.name))
         return
-    path = await _path(session, arguments.name)
+    path = await FILTER.path(session, arguments.name)
     if arguments.format == "table":
-        session.output.labelled(LIST, await properties(session, path, INTERFACE))
+        session.output.labelled(LIST, await properties(session, path, FILTER.interface))
     else:
-        session.output.document(await describe(session, path, INTERFACE, arguments.format))
-
-
-async def define(session: Session, arguments: Namespace) -> None:
-    """Keep a filter's document; what uses it follows at once."""
-    path = await submit(session, "DefineFilter", arguments)
-    found = await named(session, path, INTERFACE)
-    session.output.done(f"filter {found['name']} defined from {arguments.file}", found)
-
-
-async def undefine(session: Session, arguments: Namespace) -> None:
-    """Forget filters."""
-
-    async def one(name: str) -> Row:
-        found = await named(session, await _path(session, name), INTERFACE)
-        await session.daemon.call(found["path"], INTERFACE, "Undefine")
-        return found
-
-    await each(session, arguments.names, one, "filter {name} undefined")
-
-
-async def edit(session: Session, arguments: Namespace) -> None:
-    """Change a filter's document in an editor."""
-    path = await _path(session, arguments.name)
-    await edit_definition(session, path, INTERFACE, "DefineFilter", arguments.format)
+        session.output.document(await FILTER.describe(session, path, arguments.format))
 
 
 async def bind(session: Session, arguments: Namespace) -> None:
@@ -71,7 +47,7 @@ async def bind(session: Session, arguments: Namespace) -> None:
     values = options(by_parameter(arguments.parameters))
     device, name = arguments.device, arguments.filter
     if port := await _port(session, device):
-        await session.daemon.call(port["path"], PORT, "SetFilter", "sa{sv}", name, values)
+        await session.daemon.call(port["path"], PORT.interface, "SetFilter", "sa{sv}", name, values)
         done = {"device": port["device"], "filter": name, "path": port["path"]}
     else:
         path = await session.daemon.manager("BindFilter", "ssa{sv}", device, name, values)
@@ -84,10 +60,10 @@ async def unbind(session: Session, arguments: Namespace) -> None:
 
     async def one(target: str) -> Row:
         if (port := await _port(session, target)) and port["filter"]:
-            await session.daemon.call(port["path"], PORT, "SetFilter", "sa{sv}", "", {})
+            await session.daemon.call(port["path"], PORT.interface, "SetFilter", "sa{sv}", "", {})
             return port
         if binding := await _binding(session, target):
-            await session.daemon.call(binding["path"], BINDING, "Delete")
+            await session.daemon.call(binding["path"], BINDING.interface, "Delete")
             return binding
         raise CommandError(f"no filter is bound to {target!r}: 'vnetctl filter bindings' lists them", Exit.NOT_FOUND)
 
@@ -101,12 +77,12 @@ async def bindings(session: Session, arguments: Namespace) -> None:
 
 async def _port(session: Session, target: str) -> dict[str, Any] | None:
     try:
-        path = await session.daemon.manager("GetPort", "s", target)
+        path = await PORT.path(session, target)
     except CommandError as error:
         if error.code is Exit.NOT_FOUND:
             return None
         raise
-    return await properties(session, path, PORT)
+    return await properties(session, path, PORT.interface)
 
 
 async def _binding(session: Session, target: str) -> dict[str, Any] | None:
@@ -114,5 +90,32 @@ async def _binding(session: Session, target: str) -> dict[str, Any] | None:
     return next((row for row in found if target in (row["device"], row["uuid"])), None)
 
 
-async def _path(session: Session, name: str) -> str:
-    return str(await session.daemon.manager("GetFilter", "s", name))
+VERBS = (
+    verb("list", list_, "list filters", only(name="name", uuid="uuid")),
+    verb(
+        "show", show, "show one filter: its document, what uses it, or its rules on a device",
+        name_of("FILTER"),
+        format_of("xml", "json"),
+        flag("--bound", "FILTER is a port or device: the rules in force there, counted"),
+    ),
+    verb(
+        "define", FILTER.giving("Define", "defined"), "keep a filter's document; what uses it follows at once",
+        *DOCUMENT,
+    ),
+    verb("undefine", FILTER.acting("Undefine", "undefined"), "forget filters that nothing uses", names_of("FILTER")),
+    verb("edit", FILTER.edit, "change a filter's document in $VISUAL or $EDITOR", name_of("FILTER"), EDITED),
+    verb(
+        "bind", bind, "put a filter in force on a port, or on a device vnetd did not make",
+        argument("device", metavar="DEVICE", help="the device, or a port's UUID"),
+        argument("filter", metavar="FILTER", help="name or UUID"),
+        PARAMETERS,
+    ),
+    verb(
+        "unbind", unbind, "take the filter off ports or devices",
+        argument("devices", nargs="+", metavar="DEVICE", help="the device, or the UUID of a port or binding"),
+    ),
+    verb(
+        "bindings", bindings, "list filters in force on devices vnetd did not make",
+        only(device="device", uuid="uuid"),
+    ),
+)  # fmt: skip

@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 from vnetctl import libvirt_files
 from vnetctl.errors import CommandError
+from vnetctl.grammar import argument, flag, verb
 from vnetctl.libvirt_files import Document
+from vnetctl.objects import FILTER, NETWORK
 from vnetctl.session import Session, rows
 
 if TYPE_CHECKING:
@@ -16,7 +18,6 @@ if TYPE_CHECKING:
     from vnetd.model.network import Network
 
 IN_USE, UNSUPPORTED = "org.vnetd1.Error.InUse", "org.vnetd1.Error.Unsupported"
-NETWORK = "org.vnetd1.Network"
 
 
 @dataclass(slots=True)
@@ -116,7 +117,7 @@ def _references(value: "Filter") -> set[str]:
 async def _compare(importing: Import, value: "Filter", path: str, outcome: Outcome) -> None:
     from vnetd.xmlcodec.documents import parse_filter
 
-    text = await importing.session.daemon.call(path, "org.vnetd1.Filter", "Describe", "sa{sv}", "json", {})
+    text = await FILTER.describe(importing.session, path, "json")
     outcome.result = "kept"
     if parse_filter(text).value.model_copy(update={"uuid": value.uuid}) != value:
         outcome.notes.append("libvirt's says something else: 'vnetctl filter edit' changes vnetd's")
@@ -175,7 +176,7 @@ async def _network(importing: Import, document: Document, value: "Network", outc
         outcome.autostart, outcome.leases = False, 0
         return
     if outcome.autostart:
-        await importing.session.daemon.set(path, NETWORK, "Autostart", True)
+        await importing.session.daemon.set(path, NETWORK.interface, "Autostart", True)
     if given:
         await _give(importing, path, given, outcome)
 
@@ -253,4 +254,15 @@ async def _set_leases(importing: Import, path: str, given: list[dict[str, Any]])
     from vnetctl.connection import options
 
     typed = [{**options(lease), "expiry": Variant("t", lease["expiry"])} for lease in given]
-    await importing.session.daemon.call(path, NETWORK, "SetLeases", "aa{sv}a{sv}", typed, {})
+    await importing.session.daemon.call(path, NETWORK.interface, "SetLeases", "aa{sv}a{sv}", typed, {})
+
+
+IMPORT = verb(
+    "import-libvirt",
+    run,
+    "take over networks, filters and leases of libvirt",
+    argument(
+        "directory", metavar="DIR", nargs="?", default="/", help="root of the system libvirt keeps its files on (/)"
+    ),
+    flag("--dry-run", "say what would be taken, and take nothing"),
+)

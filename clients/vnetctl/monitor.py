@@ -6,6 +6,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from vnetctl.errors import NoAnswer
+from vnetctl.grammar import verb
 from vnetctl.session import Session, rows, snake
 from vnetctl.text import printable, shown
 
@@ -151,3 +152,6 @@ class _Watch:
             self._session.output.json_line(happening.facts())
         else:
             self._session.output.line(happening.line())
+
+
+MONITOR = verb("monitor", monitor, "show what happens, as it happens", until_interrupted=True)

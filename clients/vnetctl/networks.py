@@ -5,12 +5,26 @@ import time
 from argparse import Namespace
 from typing import Any
 
-from vnetctl.documents import describe, edit_definition, lenient, submit
 from vnetctl.files import read_document
+from vnetctl.grammar import (
+    DISABLE,
+    DOCUMENT,
+    EDITED,
+    INACTIVE,
+    OneOf,
+    argument,
+    flag,
+    format_of,
+    mac,
+    name_of,
+    names_of,
+    only,
+    verb,
+)
+from vnetctl.objects import NETWORK, options_of
 from vnetctl.output import Row
-from vnetctl.session import Session, each, named, properties, rows
+from vnetctl.session import Session, each, named, rows
 
-INTERFACE = "org.vnetd1.Network"
 LIST = (
     ("Name", "name"),
     ("State", "state"),
@@ -55,104 +69,40 @@ async def list_(session: Session, arguments: Namespace) -> None:
     session.output.listing(LIST, found, only=arguments.only)
 
 
-async def show(session: Session, arguments: Namespace) -> None:
-    """One network: what it is now, or its document."""
-    path = await _path(session, arguments.name)
-    if arguments.format != "table":
-        session.output.document(await describe(session, path, INTERFACE, arguments.format, inactive=arguments.inactive))
-        return
-    row = await properties(session, path, INTERFACE)
-    if session.output.as_json:
-        session.output.json(row)
-        return
-    devices = {port["path"]: port["name"] for port in await rows(session, "ListPorts")} if row["ports"] else {}
-    row["devices"] = sorted(devices.get(port, port) for port in row["ports"])
-    session.output.labelled(SHOW, row)
-
-
-async def define(session: Session, arguments: Namespace) -> None:
-    """Keep a network's document."""
-    await _give(session, arguments, "DefineNetwork", "defined")
-
-
-async def create(session: Session, arguments: Namespace) -> None:
-    """Start a network without keeping its document."""
-    await _give(session, arguments, "CreateNetwork", "created")
-
-
-async def _give(session: Session, arguments: Namespace, member: str, done: str) -> None:
-    path = await submit(session, member, arguments)
-    network = await named(session, path, INTERFACE)
-    session.output.done(f"network {network['name']} {done} from {arguments.file}", network)
-
-
-async def start(session: Session, arguments: Namespace) -> None:
-    """Bring networks up."""
-    await _act(session, arguments.names, "Start", "started")
-
-
 async def stop(session: Session, arguments: Namespace) -> None:
     """Take networks down: those named, or all that are active."""
     if arguments.all:
         targets = [row for row in await rows(session, "ListNetworks") if row["active"]]
-        await each(session, targets, lambda row: _call(session, row, "Stop"), "network {name} stopped")
+        await each(session, targets, lambda row: _stop(session, row), "network {name} stopped")
     else:
-        await _act(session, arguments.names, "Stop", "stopped")
+        await NETWORK.call_each(session, arguments.names, "Stop", "stopped")
 
 
-async def undefine(session: Session, arguments: Namespace) -> None:
-    """Forget networks' documents."""
-    await _act(session, arguments.names, "Undefine", "undefined")
-
-
-async def _act(session: Session, names: list[str], member: str, done: str) -> None:
-    async def one(name: str) -> Row:
-        network = await named(session, await _path(session, name), INTERFACE)
-        return await _call(session, network, member)
-
-    await each(session, names, one, f"network {{name}} {done}")
-
-
-async def _call(session: Session, network: dict[str, Any], member: str) -> Row:
-    await session.daemon.call(network["path"], INTERFACE, member)
+async def _stop(session: Session, network: dict[str, Any]) -> Row:
+    await session.daemon.call(network["path"], NETWORK.interface, "Stop")
     return {key: network[key] for key in ("name", "uuid", "path")}
-
-
-async def autostart(session: Session, arguments: Namespace) -> None:
-    """Whether a network starts with the host."""
-    path = await _path(session, arguments.name)
-    await session.daemon.set(path, INTERFACE, "Autostart", arguments.enable)
-    network = await named(session, path, INTERFACE)
-    how = "starts with the host" if arguments.enable else "does not start with the host"
-    session.output.done(f"network {network['name']} {how}", {**network, "autostart": arguments.enable})
-
-
-async def edit(session: Session, arguments: Namespace) -> None:
-    """Change a network's document in an editor."""
-    path = await _path(session, arguments.name)
-    await edit_definition(session, path, INTERFACE, "DefineNetwork", arguments.format, inactive=True)
 
 
 async def update(session: Session, arguments: Namespace) -> None:
     """Change one section, as libvirt's net-update does."""
     from vnetctl.connection import options
 
-    path = await _path(session, arguments.name)
+    path = await NETWORK.path(session, arguments.name)
     text = arguments.element
     element = text if text.lstrip().startswith("<") else read_document(text)
     given = {"live": arguments.live or None, "config": arguments.config or None, "parent_index": arguments.parent_index}
     command = "add-last" if arguments.command == "add" else arguments.command
     await session.daemon.call(
-        path, INTERFACE, "Update", "sssa{sv}", command, arguments.section, element, options(given)
+        path, NETWORK.interface, "Update", "sssa{sv}", command, arguments.section, element, options(given)
     )
-    network = await named(session, path, INTERFACE)
+    network = await named(session, path, NETWORK.interface)
     session.output.done(f"network {network['name']} updated: {command} {arguments.section}", network)
 
 
 async def leases(session: Session, arguments: Namespace) -> None:
     """Addresses that guests have from DHCP, by MAC address."""
-    path = await _path(session, arguments.name)
-    found: list[dict[str, Any]] = await session.daemon.call(path, INTERFACE, "GetLeases", "a{sv}", {})
+    path = await NETWORK.path(session, arguments.name)
+    found: list[dict[str, Any]] = await session.daemon.call(path, NETWORK.interface, "GetLeases", "a{sv}", {})
     if arguments.mac is not None:
         found = [lease for lease in found if lease["mac"] == arguments.mac]
     found.sort(key=lambda lease: (lease["mac"], lease["address"]))
@@ -170,7 +120,7 @@ def _lease(lease: dict[str, Any]) -> Row:
 
 async def plan(session: Session, arguments: Namespace) -> None:
     """What defining and starting a document would do."""
-    text: str = await session.daemon.manager("Plan", "sa{sv}", read_document(arguments.file), lenient(arguments))
+    text: str = await session.daemon.manager("Plan", "sa{sv}", read_document(arguments.file), options_of(arguments))
     planned = json.loads(text)
     if session.output.as_json:
         session.output.json(planned)
@@ -185,5 +135,73 @@ async def plan(session: Session, arguments: Namespace) -> None:
     session.output.line(f"guests disturbed: {'yes' if planned.get('disturbs_guests') else 'no'}")
 
 
-async def _path(session: Session, name: str) -> str:
-    return str(await session.daemon.manager("GetNetwork", "s", name))
+SECTIONS = (
+    "bridge", "domain", "ip", "ip-dhcp-host", "ip-dhcp-range", "forward", "forward-interface", "forward-pf",
+    "portgroup", "dns-host", "dns-txt", "dns-srv",
+)  # fmt: skip
+COMMANDS = ("add", "add-first", "add-last", "modify", "delete")
+
+
+def _either(yes: str, no: str, key: str) -> OneOf:
+    """Only those that are so, or only those that are not."""
+    return OneOf(
+        [
+            argument(option, dest=key, action=action, default=None, help=f"only {option.lstrip('-')} ones")
+            for option, action in ((yes, "store_true"), (no, "store_false"))
+        ]
+    )
+
+
+ONE, SOME = name_of("NETWORK"), names_of("NETWORK")
+VERBS = (
+    verb(
+        "list", list_, "list networks",
+        _either("--active", "--inactive", "active"),
+        _either("--persistent", "--transient", "persistent"),
+        _either("--autostart", "--no-autostart", "autostart"),
+        only(name="name", uuid="uuid"),
+    ),
+    verb(
+        "show", NETWORK.showing(SHOW), "show one network: what it is now, or its document",
+        ONE, format_of("xml", "json"), INACTIVE,
+    ),
+    verb(
+        "define", NETWORK.giving("Define", "defined"),
+        "keep a network's document, new or changed; does not start it", *DOCUMENT,
+    ),
+    verb(
+        "create", NETWORK.giving("Create", "created"), "start a network that is forgotten when it stops", *DOCUMENT
+    ),
+    verb("plan", plan, "show what defining and starting a document would do; changes nothing", *DOCUMENT),
+    verb("start", NETWORK.acting("Start", "started"), "bring networks up", SOME),
+    verb(
+        "stop", stop, "take networks down",
+        OneOf(
+            [
+                flag("--all", "all that are active"),
+                argument("names", nargs="*", metavar="NETWORK", default=[], help="name or UUID"),
+            ],
+            required=True,
+        ),
+    ),
+    verb(
+        "undefine", NETWORK.acting("Undefine", "undefined"),
+        "forget networks; what is active runs on until it stops", SOME,
+    ),
+    verb("edit", NETWORK.edit, "change a network's document in $VISUAL or $EDITOR", ONE, EDITED),
+    verb(
+        "update", update, "change one section of a network in place",
+        ONE,
+        argument("command", choices=COMMANDS, metavar="COMMAND", help=", ".join(COMMANDS)),
+        argument("section", choices=SECTIONS, metavar="SECTION", help=", ".join(SECTIONS)),
+        argument("element", metavar="XML", help="the element: itself if it begins with '<', else FILE or -"),
+        argument("--parent-index", type=int, metavar="N", help="which <ip> of the network a DHCP entry is in"),
+        flag("--live", "change what runs"),
+        flag("--config", "change what is kept"),
+    ),
+    verb("autostart", NETWORK.autostart, "start a network with the host", ONE, DISABLE),
+    verb(
+        "leases", leases, "list the addresses guests have from DHCP",
+        ONE, argument("mac", nargs="?", type=mac, metavar="MAC", help="only of this guest"),
+    ),
+)  # fmt: skip

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from vnetctl.errors import CommandError
 from vnetctl.files import read_document
+from vnetctl.grammar import DOCUMENT, Verb, argument
 from vnetctl.output import Output
 from vnetctl.text import printable
 
@@ -60,3 +61,13 @@ def schema(output: Output, arguments: Namespace) -> None:
     from vnetd.xmlcodec.documents import json_schema
 
     output.json(json_schema(arguments.kind))
+
+
+CONVERT = Verb(
+    "convert", convert, "check a document and print it in either form",
+    (*DOCUMENT, argument("--to", choices=("xml", "json"), required=True, help="libvirt's XML or native JSON")),
+)  # fmt: skip
+SCHEMA = Verb(
+    "schema", schema, "print the JSON Schema of native documents",
+    (argument("kind", choices=KINDS, metavar="KIND", help=", ".join(KINDS)),),
+)  # fmt: skip

@@ -3,6 +3,7 @@
 from argparse import Namespace
 from typing import Any
 
+from vnetctl.grammar import flag, verb
 from vnetctl.session import Session, rows
 
 SHOW = (
@@ -85,3 +86,10 @@ async def reconcile(session: Session, _: Namespace) -> None:
     """Compare everything with the host now and repair it."""
     await session.daemon.manager("Reconcile")
     session.output.done("everything was compared with the host and repaired where it differed", {"reconciled": True})
+
+
+STATUS = verb(
+    "status", status, "show the daemon and what it keeps at a glance",
+    flag("--capabilities", "show instead what this host can do, and why not"),
+)  # fmt: skip
+RECONCILE = verb("reconcile", reconcile, "compare everything with the host now, and repair")

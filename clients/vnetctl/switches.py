@@ -1,14 +1,11 @@
 """``vnetctl switch …``."""
 
 from argparse import Namespace
-from typing import Any
 
-from vnetctl.documents import describe
-from vnetctl.files import read_document
-from vnetctl.output import Row
-from vnetctl.session import Session, each, named, properties, rows
+from vnetctl.grammar import DISABLE, INACTIVE, argument, flag, format_of, name_of, names_of, only, verb
+from vnetctl.objects import SWITCH, options_of, until
+from vnetctl.session import Session, rows
 
-INTERFACE = "org.vnetd1.Switch"
 LIST = (
     ("Name", "name"),
     ("State", "state"),
@@ -38,109 +35,39 @@ async def list_(session: Session, arguments: Namespace) -> None:
     session.output.listing(LIST, await rows(session, "ListSwitches"), only=arguments.only)
 
 
-async def show(session: Session, arguments: Namespace) -> None:
-    """One switch: what it is now, or its document."""
-    path = await _path(session, arguments.name)
-    if arguments.format != "table":
-        session.output.document(await describe(session, path, INTERFACE, "json", inactive=arguments.inactive))
-        return
-    row = await properties(session, path, INTERFACE)
-    if session.output.as_json:
-        session.output.json(row)
-        return
-    devices = {port["path"]: port["name"] for port in await rows(session, "ListPorts")} if row["ports"] else {}
-    row["devices"] = sorted(devices.get(port, port) for port in row["ports"])
-    session.output.labelled(SHOW, row)
-
-
-async def define(session: Session, arguments: Namespace) -> None:
-    """Keep a switch's document; change one that runs."""
-    await _give(session, arguments, "DefineSwitch", "defined")
-
-
-async def create(session: Session, arguments: Namespace) -> None:
-    """Start a switch without keeping its document."""
-    await _give(session, arguments, "CreateSwitch", "created")
-
-
-async def _give(session: Session, arguments: Namespace, member: str, done: str) -> None:
-    from vnetctl.connection import options
-
-    given = options({"lenient": True if arguments.lenient else None, "confirm": arguments.confirm})
-    path = str(await session.daemon.manager(member, "sa{sv}", read_document(arguments.file), given))
-    switch = await named(session, path, INTERFACE)
-    session.output.done(f"switch {switch['name']} {done} from {arguments.file}{_until(arguments)}", switch)
-
-
 async def start(session: Session, arguments: Namespace) -> None:
     """Bring switches up."""
-    from vnetctl.connection import options
-
-    given = options({"confirm": arguments.confirm})
-
-    async def one(name: str) -> Row:
-        switch = await named(session, await _path(session, name), INTERFACE)
-        await session.daemon.call(switch["path"], INTERFACE, "Start", "a{sv}", given)
-        return switch
-
-    await each(session, arguments.names, one, f"switch {{name}} started{_until(arguments)}")
+    done, given = f"started{until(arguments)}", options_of(arguments)
+    await SWITCH.call_each(session, arguments.names, "Start", done, "a{sv}", given)
 
 
-async def stop(session: Session, arguments: Namespace) -> None:
-    """Take switches down."""
-    await _act(session, arguments.names, "Stop", "stopped")
-
-
-async def undefine(session: Session, arguments: Namespace) -> None:
-    """Forget switches' documents."""
-    await _act(session, arguments.names, "Undefine", "undefined")
-
-
-async def confirm(session: Session, arguments: Namespace) -> None:
-    """Keep the changes that wait for it."""
-    await _act(session, arguments.names, "Confirm", "confirmed")
-
-
-async def autostart(session: Session, arguments: Namespace) -> None:
-    """Whether a switch starts with the host."""
-    path = await _path(session, arguments.name)
-    await session.daemon.set(path, INTERFACE, "Autostart", arguments.enable)
-    switch = await named(session, path, INTERFACE)
-    how = "starts with the host" if arguments.enable else "does not start with the host"
-    session.output.done(f"switch {switch['name']} {how}", {**switch, "autostart": arguments.enable})
-
-
-async def edit(session: Session, arguments: Namespace) -> None:
-    """Change a switch's document in an editor."""
-    from vnetctl.connection import options
-    from vnetctl.edit import edit
-
-    path = await _path(session, arguments.name)
-    switch = await named(session, path, INTERFACE)
-    document = await describe(session, path, INTERFACE, "json", inactive=True)
-
-    async def submit(text: str) -> None:
-        await session.daemon.manager("DefineSwitch", "sa{sv}", text, options({"confirm": arguments.confirm}))
-
-    changed = await edit(document, ".json", submit)
-    how = f"changed{_until(arguments)}" if changed else "left as it was"
-    session.output.done(f"switch {switch['name']} {how}", {**switch, "changed": changed})
-
-
-def _until(arguments: Namespace) -> str:
-    """What people must not forget, if there is something."""
-    seconds = arguments.confirm
-    return f"; it goes back in {seconds} s unless you confirm it (vnetctl switch confirm)" if seconds else ""
-
-
-async def _act(session: Session, names: list[str], member: str, done: str) -> None:
-    async def one(name: str) -> Row:
-        switch: dict[str, Any] = await named(session, await _path(session, name), INTERFACE)
-        await session.daemon.call(switch["path"], INTERFACE, member)
-        return switch
-
-    await each(session, names, one, f"switch {{name}} {done}")
-
-
-async def _path(session: Session, name: str) -> str:
-    return str(await session.daemon.manager("GetSwitch", "s", name))
+ONE, SOME = name_of("SWITCH"), names_of("SWITCH")
+DOCUMENT = (
+    argument("file", metavar="FILE", help="document in native JSON; - for standard input"),
+    flag("--lenient", "drop fields that are not known instead of refusing"),
+)
+CONFIRM = argument("--confirm", type=int, metavar="SECONDS", help="take it back after this time unless it is confirmed")
+VERBS = (
+    verb("list", list_, "list switches", only(name="name", uuid="uuid")),
+    verb(
+        "show", SWITCH.showing(SHOW), "show one switch: what it is now, or its document",
+        ONE, format_of("json"), INACTIVE,
+    ),
+    verb(
+        "define", SWITCH.giving("Define", "defined"),
+        "keep a switch's document, new or changed; one that runs is changed at once", *DOCUMENT, CONFIRM,
+    ),
+    verb(
+        "create", SWITCH.giving("Create", "created"), "start a switch that is forgotten when it stops",
+        *DOCUMENT, CONFIRM,
+    ),
+    verb("start", start, "bring switches up", SOME, CONFIRM),
+    verb("stop", SWITCH.acting("Stop", "stopped"), "take switches down and put their uplinks back", SOME),
+    verb(
+        "undefine", SWITCH.acting("Undefine", "undefined"),
+        "forget switches; what is active runs on until it stops", SOME,
+    ),
+    verb("confirm", SWITCH.acting("Confirm", "confirmed"), "keep changes that would be taken back otherwise", SOME),
+    verb("edit", SWITCH.edit, "change a switch's document in $VISUAL or $EDITOR", ONE, CONFIRM),
+    verb("autostart", SWITCH.autostart, "start a switch with the host", ONE, DISABLE),
+)  # fmt: skip

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 from vnetctl.arguments import parse, parser
+from vnetctl.attachment import specification
 from vnetctl.errors import CommandError, Exit
-from vnetctl.ports import specification
 
 TOP = Path(__file__).resolve().parents[2]
 
