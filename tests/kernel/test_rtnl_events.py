@@ -14,7 +14,8 @@ from support.waiting import eventually
 
 from vnetd.host.events import AddressEvent, HostEvent, LinkEvent, Overflow, RouteEvent, SysctlEvent
 from vnetd.linux.kernel import LinuxKernel
-from vnetd.linux.rtnl_events import BURST, RtnlEvents
+from vnetd.linux.netlink_listener import BURST
+from vnetd.linux.rtnl_events import RtnlEvents
 from vnetd.plan.kernel import AddAddress, CreateBridge
 
 BRIDGE = CreateBridge("virbr0", "52:54:00:12:34:56", 1500, stp=False, forward_delay=0, alias="ours")

@@ -18,7 +18,7 @@ from typing import Any, TypeVar
 from nftables import Nftables
 
 from vnetd.linux.capabilities_nft import bridge_features
-from vnetd.linux.nft_events import NETLINK_NETFILTER
+from vnetd.linux.netlink import NETLINK_NETFILTER
 from vnetd.linux.nft_json import (
     FAMILIES,
     OWNED,

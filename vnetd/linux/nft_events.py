@@ -5,32 +5,21 @@ carries the netlink port of who asked for it: that tells vnetd's own transaction
 the kernel sees (nf_tables.h, nfnetlink.h of the kernel's user-space API).
 """
 
-import asyncio
-import errno
-import socket
-import struct
-from collections.abc import Callable, Iterator
-from typing import Literal, NamedTuple
+from collections.abc import Callable
+from typing import Literal
 
 from vnetd.host.events import Overflow, RulesEvent
+from vnetd.linux.netlink import NETLINK_NETFILTER, attribute, messages
+from vnetd.linux.netlink_listener import Burst, Listener, listening
 from vnetd.plan.rules import Family
 
-NETLINK_NETFILTER = 12
-NETLINK_ADD_MEMBERSHIP = 1
-SOL_NETLINK = 270
-SO_RCVBUFFORCE = 33
 GROUP_NFTABLES = 7
 SUBSYSTEM_NFTABLES = 10
 RECEIVE_BUFFER = 8 << 20
 """Bytes; a table of a thousand networks that is flushed at once fits."""
-READS_A_TURN = 16
-"""Reads before the event loop gets its turn again."""
 
-HEADER = struct.Struct("=IHHII")
 GENERIC = 4
 """Length of nfgenmsg: family, version, resource id."""
-ATTRIBUTE = struct.Struct("=HH")
-TYPE_MASK = 0x3FFF
 FAMILIES: dict[int, Family] = {1: "inet", 7: "bridge"}
 NEW_GENERATION = 15
 TABLE_NAME, PROCESS_NAME = 1, 3
@@ -48,15 +37,6 @@ OBJECTS: dict[int, tuple[Kind, int]] = {
 again and which attribute has its name. In all of them attribute 1 is the table's name."""
 
 
-class Message(NamedTuple):
-    """One netlink message of the nftables subsystem."""
-
-    type: int
-    port: int
-    family: int
-    attributes: memoryview
-
-
 class RulesMonitor:
     """Reports each foreign transaction that touches table ``vnetd``, each object once a transaction.
 
@@ -67,88 +47,48 @@ class RulesMonitor:
         self._listener = listener
         self._own_ports = own_ports
         self._touched: dict[tuple[Family, Kind, str], None] = {}
-        self._socket: socket.socket | None = None
+        self._reader: Listener | None = None
 
     def open(self, receive_buffer: int = RECEIVE_BUFFER) -> None:
         """Listen in the caller's network namespace, on the running event loop. ``OSError`` if it cannot."""
-        sock = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_NONBLOCK, NETLINK_NETFILTER)
-        try:
-            sock.setsockopt(socket.SOL_SOCKET, SO_RCVBUFFORCE, receive_buffer)
-            sock.bind((0, 0))
-            sock.setsockopt(SOL_NETLINK, NETLINK_ADD_MEMBERSHIP, GROUP_NFTABLES)
-            asyncio.get_running_loop().add_reader(sock, self._readable)
-        except BaseException:
-            sock.close()
-            raise
-        self._socket = sock
+        self._reader = Listener(listening(NETLINK_NETFILTER, receive_buffer, (GROUP_NFTABLES,)), self._take)
 
     def close(self) -> None:
         """Stop listening."""
-        if self._socket is not None:
-            asyncio.get_running_loop().remove_reader(self._socket)
-            self._socket.close()
-            self._socket = None
+        if self._reader is not None:
+            self._reader.close()
 
-    def _readable(self) -> None:
-        for _ in range(READS_A_TURN):
-            if self._socket is None:
-                return
-            try:
-                data = self._socket.recv(1 << 16)
-            except BlockingIOError:
-                return
-            except OSError as error:
-                if error.errno != errno.ENOBUFS:
-                    raise
+    def _take(self, burst: Burst) -> None:
+        for data in burst:
+            if data is None:
                 self._touched.clear()
                 self._listener(Overflow("nftables"))
                 continue
-            for message in messages(data):
-                self._take(message)
+            for kind, _flags, _sequence, port, start, end in messages(data):
+                if kind >> 8 == SUBSYSTEM_NFTABLES and end - start >= GENERIC and port not in self._own_ports:
+                    self._note(kind & 0xFF, FAMILIES.get(data[start]), data, start + GENERIC, end)
 
-    def _take(self, message: Message) -> None:
-        if message.port in self._own_ports:
-            return
-        if message.type == NEW_GENERATION:
-            cause = attribute(message.attributes, PROCESS_NAME)
+    def _note(self, kind: int, family: Family | None, data: bytes, start: int, end: int) -> None:
+        """One message: an object of a transaction, or its end."""
+        if kind == NEW_GENERATION:
+            cause = text(data, start, end, PROCESS_NAME)
             touched, self._touched = self._touched, {}
-            for family, kind, name in touched:
-                self._listener(RulesEvent(family, kind, name, cause))
-        elif (key := touched_object(message)) is not None:
-            self._touched[key] = None
+            for key in touched:
+                self._listener(RulesEvent(*key, cause))
+        elif family and (named := touched_object(kind, data, start, end)):
+            self._touched[family, *named] = None
 
 
-def touched_object(message: Message) -> tuple[Family, Kind, str] | None:
+def touched_object(kind: int, data: bytes, start: int, end: int) -> tuple[Kind, str] | None:
     """Which object of ours a message is about; ``None`` for other tables and for anonymous sets (part of rules)."""
-    family, described = FAMILIES.get(message.family), OBJECTS.get(message.type)
-    if family is None or described is None or attribute(message.attributes, TABLE_NAME) != "vnetd":
+    described = OBJECTS.get(kind)
+    if described is None or text(data, start, end, TABLE_NAME) != "vnetd":
         return None
-    kind, place = described
-    name = attribute(message.attributes, place)
-    return None if name.startswith("__") else (family, kind, name)
+    what, place = described
+    name = text(data, start, end, place)
+    return None if name.startswith("__") else (what, name)
 
 
-def messages(data: bytes) -> Iterator[Message]:
-    """The nftables messages of one read."""
-    view, offset = memoryview(data), 0
-    while offset + HEADER.size + GENERIC <= len(data):
-        length, kind, _, _, port = HEADER.unpack_from(data, offset)
-        if length < HEADER.size + GENERIC:
-            return
-        if kind >> 8 == SUBSYSTEM_NFTABLES:
-            start = offset + HEADER.size
-            yield Message(kind & 0xFF, port, data[start], view[start + GENERIC : offset + length])
-        offset += length + 3 & ~3
-
-
-def attribute(attributes: memoryview, wanted: int) -> str:
-    """A text attribute, "" if it is missing. Names come first, so little is read."""
-    offset = 0
-    while offset + ATTRIBUTE.size <= len(attributes):
-        length, kind = ATTRIBUTE.unpack_from(attributes, offset)
-        if length < ATTRIBUTE.size:
-            break
-        if kind & TYPE_MASK == wanted:
-            return bytes(attributes[offset + ATTRIBUTE.size : offset + length]).rstrip(b"\0").decode(errors="replace")
-        offset += length + 3 & ~3
-    return ""
+def text(data: bytes, start: int, end: int, wanted: int) -> str:
+    """A text attribute, "" if it is missing."""
+    return (attribute(data, start, end, wanted) or b"").rstrip(b"\0").decode(errors="replace")

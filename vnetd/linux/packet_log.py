@@ -4,7 +4,6 @@ Only what a rule logs costs anything: no other packet of the host is looked at, 
 and nfnetlink_log.h of the kernel's user-space API.
 """
 
-import asyncio
 import errno
 import logging
 import os
@@ -15,8 +14,17 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 
 from vnetd.linux.netlink import HEADER as MESSAGE
-from vnetd.linux.netlink import NLM_F_ACK, NLM_F_REQUEST, NLMSG_ERROR, S32, attributes, encode, messages
-from vnetd.linux.nft_events import NETLINK_NETFILTER, SO_RCVBUFFORCE
+from vnetd.linux.netlink import (
+    NETLINK_NETFILTER,
+    NLM_F_ACK,
+    NLM_F_REQUEST,
+    NLMSG_ERROR,
+    S32,
+    attributes,
+    encode,
+    messages,
+)
+from vnetd.linux.netlink_listener import Burst, Listener, listening
 from vnetd.linux.rtnl_events import name_of
 from vnetd.model.capability import Capability
 from vnetd.packets.sightings import Packet
@@ -32,7 +40,6 @@ HEADER, INDEV, OUTDEV, PHYSINDEV, PHYSOUTDEV, PAYLOAD, PREFIX, LINK_HEADER = 1, 
 GENERIC = 4
 POSTROUTING = 4
 RECEIVE_BUFFER = 2 << 20
-READS_A_TURN = 32
 
 log = logging.getLogger(__name__)
 
@@ -46,7 +53,7 @@ class PacketLog:
     def __init__(self) -> None:
         self.problem = "it was not tried"
         self._listeners: list[Callable[[Packet], None]] = []
-        self._socket: socket.socket | None = None
+        self._reader: Listener | None = None
 
     def subscribe(self, listener: Callable[[Packet], None]) -> None:
         """See ``host.protocols.Packets``."""
@@ -54,41 +61,22 @@ class PacketLog:
 
     def open(self) -> None:
         """Listen on the running event loop; what stands against it is in ``problem``."""
-        sock = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, NETLINK_NETFILTER)
         try:
-            sock.setsockopt(socket.SOL_SOCKET, SO_RCVBUFFORCE, RECEIVE_BUFFER)
-            sock.bind((0, 0))
-            sock.settimeout(5)
-            _configure(sock, COMMAND, struct.pack("=B", BIND))
-            _configure(sock, MODE, struct.pack("!IBx", LONGEST, COPY_PACKET))
-            _configure(sock, THRESHOLD, struct.pack("!I", 1))  # each at once: nobody shall wait for an address
-            sock.setblocking(False)
-            asyncio.get_running_loop().add_reader(sock, self._readable)
+            self._reader = Listener(_bound(), self._take)
         except OSError as error:
-            sock.close()
             self.problem = f"packet log group {GROUP} is refused: {os.strerror(error.errno or errno.EIO)}"
             log.warning("%s", self.problem)
-            return
-        self._socket, self.problem = sock, ""
+        else:
+            self.problem = ""
 
     def close(self) -> None:
         """Stop listening. Closing twice is harmless."""
-        if self._socket is not None:
-            asyncio.get_running_loop().remove_reader(self._socket)
-            self._socket.close()
-            self._socket = None
+        if self._reader is not None:
+            self._reader.close()
 
-    def _readable(self) -> None:
-        for _ in range(READS_A_TURN):
-            if self._socket is None:
-                return
-            try:
-                data = self._socket.recv(1 << 16)
-            except BlockingIOError:
-                return
-            except OSError as error:
-                if error.errno != errno.ENOBUFS:
-                    raise
+    def _take(self, burst: Burst) -> None:
+        for data in burst:
+            if data is None:
                 log.warning("packets that tell guests' addresses were lost: there are too many")
                 continue
             for packet in parse(data):
@@ -142,6 +130,20 @@ def _device(fields: dict[int, bytes], *kinds: int) -> str:
         if kind in fields:
             return name_of(struct.unpack("!I", fields[kind])[0])
     return ""
+
+
+def _bound() -> socket.socket:
+    """A socket that what rules log is sent to."""
+    sock = listening(NETLINK_NETFILTER, RECEIVE_BUFFER)
+    try:
+        sock.settimeout(5)
+        _configure(sock, COMMAND, struct.pack("=B", BIND))
+        _configure(sock, MODE, struct.pack("!IBx", LONGEST, COPY_PACKET))
+        _configure(sock, THRESHOLD, struct.pack("!I", 1))  # each at once: nobody shall wait for an address
+    except OSError:
+        sock.close()
+        raise
+    return sock
 
 
 def _configure(sock: socket.socket, kind: int, value: bytes) -> None:

@@ -3,8 +3,6 @@
 Parsed by hand for no more than the key: the library takes 0.2 ms a message, on the loop's own thread.
 """
 
-import asyncio
-import errno
 import logging
 import socket
 import struct
@@ -25,10 +23,9 @@ from vnetd.linux import netlink, netns_links, traffic
 from vnetd.linux.addresses import RTA_OIF, RTN_UNICAST
 from vnetd.linux.links import IFLA_IFNAME
 from vnetd.linux.netlink import attribute, attributes
+from vnetd.linux.netlink_listener import Burst, Listener, listening
 from vnetd.linux.processes import port_owner
 
-NETLINK_ADD_MEMBERSHIP = 1
-SO_RCVBUFFORCE = 33
 GROUPS = (1, 4, 5, 7, 9, 11, 24, 25, 28)
 """Multicast groups: links, traffic control, addresses and routes of IPv4 (5, 7) and IPv6 (9, 11), netconf of both,
 numbers of namespaces (28)."""
@@ -36,10 +33,6 @@ NETCONFA_IFINDEX, NETCONFA_FORWARDING, NETCONFA_RP_FILTER = 1, 2, 3
 NETCONF_HEADER = 4
 RECEIVE_BUFFER = 8 << 20
 """Bytes the kernel may queue for us: some 10,000 events."""
-BURST = 64
-"""Messages handled at most before the loop gets a turn."""
-BURST_TIME = 0.001
-"""Seconds after which it gets one anyway: each message may have to wait for a worker to yield the interpreter."""
 
 log = logging.getLogger(__name__)
 
@@ -61,33 +54,17 @@ class RtnlEvents:
         """Listen, in the running loop, to the caller's network namespace. Raises ``OSError``."""
         self._emit = emit
         self._own_ports = own_ports
-        self._loop = asyncio.get_running_loop()
-        self._socket = _listening(receive_buffer)
-        self._loop.add_reader(self._socket, self._readable)
+        self._listener = Listener(listening(netlink.NETLINK_ROUTE, receive_buffer, GROUPS), self._take)
 
     def close(self) -> None:
         """Stop listening. Closing twice is harmless."""
-        if self._socket.fileno() != -1:
-            self._loop.remove_reader(self._socket)
-            self._socket.close()
+        self._listener.close()
 
-    def _readable(self) -> None:
-        """Report what has arrived, each event of a burst once, and leave the rest to the next turn of the loop."""
+    def _take(self, burst: Burst) -> None:
+        """Report each event of a burst once."""
         events: dict[HostEvent, None] = {}
-        end = self._loop.time() + BURST_TIME
-        for _ in range(BURST):
-            if self._loop.time() > end:
-                break
-            try:
-                data = self._socket.recv(netlink.RECEIVE)
-            except BlockingIOError:
-                break
-            except OSError as error:
-                if error.errno != errno.ENOBUFS:
-                    raise
-                events[Overflow("rtnetlink")] = None
-                continue
-            events.update(dict.fromkeys(parse(data, self._own_ports())))
+        for data in burst:
+            events |= dict.fromkeys([Overflow("rtnetlink")] if data is None else parse(data, self._own_ports()))
         for event in events:
             self._emit(event)
 
@@ -153,20 +130,3 @@ def name_of(index: int) -> str:
     with suppress(OSError):
         return socket.if_indextoname(index) if index > 0 else ""
     return ""
-
-
-def _listening(receive_buffer: int) -> socket.socket:
-    kind = socket.SOCK_RAW | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC
-    sock = socket.socket(socket.AF_NETLINK, kind, 0)
-    try:
-        try:
-            sock.setsockopt(socket.SOL_SOCKET, SO_RCVBUFFORCE, receive_buffer)
-        except PermissionError:
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
-        sock.bind((0, 0))
-        for group in GROUPS:
-            sock.setsockopt(netlink.SOL_NETLINK, NETLINK_ADD_MEMBERSHIP, group)
-    except OSError:
-        sock.close()
-        raise
-    return sock

@@ -1,0 +1,73 @@
+"""What the kernel sends to a netlink socket unasked, read in the event loop a little at a time."""
+
+import asyncio
+import errno
+import socket
+from collections.abc import Callable, Iterator
+
+from vnetd.linux.netlink import RECEIVE, SOL_NETLINK
+
+NETLINK_ADD_MEMBERSHIP = 1
+SO_RCVBUFFORCE = 33
+BURST = 64
+"""Reads at most before the loop gets a turn."""
+BURST_TIME = 0.001
+"""Seconds after which it gets one anyway: each read may have to wait for a worker to yield the interpreter."""
+
+Burst = Iterator[bytes | None]
+"""Datagrams of one turn of the loop; ``None`` where the kernel had to drop some."""
+
+
+class Listener:
+    """Calls ``take`` with what has arrived, in the running loop, until it is closed; it owns ``sock``."""
+
+    def __init__(self, sock: socket.socket, take: Callable[[Burst], None]) -> None:
+        sock.setblocking(False)
+        self._socket = sock
+        self._take = take
+        self._loop = asyncio.get_running_loop()
+        self._loop.add_reader(sock, self._readable)
+
+    def close(self) -> None:
+        """Stop listening. Closing twice is harmless."""
+        if self._socket.fileno() != -1:
+            self._loop.remove_reader(self._socket)
+            self._socket.close()
+
+    def _readable(self) -> None:
+        self._take(self._burst())
+
+    def _burst(self) -> Burst:
+        end = self._loop.time() + BURST_TIME
+        for _ in range(BURST):
+            if self._loop.time() > end or self._socket.fileno() == -1:
+                return
+            try:
+                data = self._socket.recv(RECEIVE)
+            except BlockingIOError:
+                return
+            except OSError as error:
+                if error.errno != errno.ENOBUFS:
+                    raise
+                data = None
+            yield data
+
+
+def listening(protocol: int, receive_buffer: int, groups: tuple[int, ...] = ()) -> socket.socket:
+    """A socket in the caller's network namespace that is in these multicast groups. Raises ``OSError``.
+
+    ``receive_buffer``: bytes the kernel may queue for it.
+    """
+    sock = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, protocol)
+    try:
+        try:
+            sock.setsockopt(socket.SOL_SOCKET, SO_RCVBUFFORCE, receive_buffer)
+        except PermissionError:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
+        sock.bind((0, 0))
+        for group in groups:
+            sock.setsockopt(SOL_NETLINK, NETLINK_ADD_MEMBERSHIP, group)
+    except BaseException:
+        sock.close()
+        raise
+    return sock
