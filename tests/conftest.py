@@ -10,11 +10,11 @@ import os
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import settings
 from support.abilities import missing_feature, on_stock_kernel
 from support.netns import CLONE_NEWNET, Guest, Lab, Namespace, entered, run
 from support.outside import Outside, outside_of
@@ -24,10 +24,13 @@ from support.stock_kernel import MARKER, TIME_SPENT, StockKernel
 TOP = Path(__file__).resolve().parent.parent
 INITIAL = "VNETD_INITIAL_NETNS"
 
-# How long an example takes says something of the machine, nothing of the product. Where CI is set hypothesis itself
-# tries the same examples each time.
-settings.register_profile("vnetd", settings.get_profile(settings.get_current_profile_name()), deadline=None)
-settings.load_profile("vnetd")
+with suppress(ImportError):  # in a newer system than this run's hypothesis was compiled for
+    from hypothesis import settings
+
+    # How long an example takes says something of the machine, nothing of the product. Where CI is set hypothesis itself
+    # tries the same examples each time.
+    settings.register_profile("vnetd", settings.get_profile(settings.get_current_profile_name()), deadline=None)
+    settings.load_profile("vnetd")
 
 
 def _own_namespace() -> str:
@@ -79,11 +82,11 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
 
 
 def pytest_terminal_summary(terminalreporter: Any) -> None:
-    """Say how long machines took."""
+    """Say how long tests elsewhere took."""
     reports = [report for kind in terminalreporter.stats.values() for report in kind]
     told = {text for one in reports for name, text in getattr(one, "user_properties", ()) if name == TIME_SPENT}
     if told:
-        terminalreporter.section("machines in emulation")
+        terminalreporter.section("machines in emulation, and a newer system")
         for text in sorted(told):
             terminalreporter.line(text)
 

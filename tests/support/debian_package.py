@@ -11,8 +11,9 @@ import shutil
 import subprocess
 import sys
 import time
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 TOP = Path(__file__).resolve().parents[2]
@@ -22,10 +23,15 @@ RELEASES = ("bookworm", "trixie")
 INPUTS = ("packaging", "vnetd", "clients", "dbus", "systemd", "docs/man", "LICENSE", "MANIFEST.in")
 INPUTS += ("README.md", "CHANGELOG.md", "pyproject.toml", "setup.py")
 SYSTEM = ("systemd", "systemd-sysv", "dbus", "python3", "libnftables1", "dnsmasq-base", "udev", "kmod", "iproute2")
-SYSTEM += ("busybox", "procps")
-"""What a bare system has: what boots it, what the package depends on (tests have no archive), a guest's tools."""
+SYSTEM += ("busybox", "procps", "nftables")
+"""What a bare system has: what boots it, what packages depend on (tests have no archive), tools of tests and guests."""
 INSIDE = """
 root=$1; shift
+while [ "$1" != -- ]; do
+    mkdir -p "$root$1" && mount --bind "$2" "$root$1" || exit 125
+    shift 2
+done
+shift
 mkdir -p "$root/dev"
 for device in null zero urandom random; do
     touch "$root/dev/$device" && mount --bind "/dev/$device" "$root/dev/$device" || exit 125
@@ -51,13 +57,15 @@ class Prepared:
 
 @dataclass(frozen=True, slots=True)
 class System:
-    """A Debian system below ``root`` on which nothing runs."""
+    """A Debian system below ``root`` on which nothing runs. ``shared``: directories of ours, by where it finds them."""
 
     root: Path
+    shared: Mapping[str, Path] = field(default_factory=dict)
 
     def run(self, *command: str, check: bool = True, timeout: float = 300) -> str:
         """What a command prints there, in namespaces of its own: without network, and all it starts ends with it."""
-        inside = [str(TOP / "scripts/isolated"), "sh", "-c", INSIDE, "inside", str(self.root), *command]
+        shared = [str(word) for place in self.shared.items() for word in place]
+        inside = [str(TOP / "scripts/isolated"), "sh", "-c", INSIDE, "inside", str(self.root), *shared, "--", *command]
         done = subprocess.run(inside, capture_output=True, text=True, timeout=timeout, check=False)
         assert not check or done.returncode == 0, f"{' '.join(command)}: {done.stdout}{done.stderr}"
         return done.stdout
@@ -72,12 +80,12 @@ class System:
         return found
 
 
-def unpacked(archive: Path, directory: Path) -> System:
+def unpacked(archive: Path, directory: Path, shared: Mapping[str, Path] | None = None) -> System:
     """The system in an archive, below a directory that is made."""
     directory.mkdir()
     command = ["tar", "--extract", "--file", str(archive), "--directory", str(directory), "--exclude", "./dev/*"]
     subprocess.run(command, check=True, timeout=300)
-    return System(directory)
+    return System(directory, shared or {})
 
 
 def newer(package: Path, work: Path) -> Path:

@@ -4,24 +4,32 @@
 kernel has them, the test runs like every other. Where it lacks one, the test is replaced by an item
 ``…@stock-kernel``, and the results it has in the machine are reported as that item's. With ``here=True`` the test runs
 here in any case, for it holds with and without the ability, and besides in the machine if the ability is missing here.
+
+Where the libraries are what is too old, a machine would be no help: such a test runs on this kernel, in a newer system
+(``support.newer_system``), as ``…@debian-13``.
 """
 
 import json
+import subprocess
 import tempfile
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
 from support.abilities import INSIDE, missing_feature
+from support.debian_package import Unprepared
 from support.machine import IN_INSTRUCTIONS, Machine, MachineError, prepared
 from support.machine.errors import Unavailable
+from support.newer_system import PYTHON, run_in_newer_system
 
 TOP = Path(__file__).resolve().parents[2]
 MARKER = "stock_kernel"
-SUFFIX = "@stock-kernel"
+OF_LIBRARIES = {"nft-owned-tables"}
+"""Abilities that take a newer library than Debian 12's, on a kernel this host may well have."""
 LIMIT = 1800.0
 """Seconds for all tests of the machine together, its boot included."""
 REPORTS = "reports"
@@ -30,26 +38,45 @@ TIME_SPENT = "machine"
 """Name of the property that carries how long a machine took, for the closing section."""
 
 
-class StockKernelItem(pytest.Item):
-    """Stands for a test that runs in the machine; ``original`` is that test's id."""
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where tests run that cannot run here.
+
+    ``run`` has the tests of these ids leave their reports in a directory, and returns the outcome of a test that has
+    none, ``failed`` or ``skipped``, and the reason.
+    """
+
+    name: str
+    run: Callable[[Sequence[str], Path], tuple[str, str]]
+
+    @property
+    def suffix(self) -> str:
+        """What the names of tests that run there end with in the report."""
+        return f"@{self.name}"
+
+
+class StandIn(pytest.Item):
+    """Stands for a test that runs elsewhere; ``original`` is that test."""
 
     # Of no module: whatever module ran before it is torn down, and it needs no fixture itself.
     original: pytest.Item
+    place: Place
 
     @classmethod
-    def standing_for(cls, original: pytest.Item) -> "StockKernelItem":
+    def of(cls, original: pytest.Item, place: Place) -> "StandIn":
         """An item of the same name with a suffix."""
-        item: StockKernelItem = cls.from_parent(
-            original.session, name=original.name + SUFFIX, nodeid=original.nodeid + SUFFIX
+        item: StandIn = cls.from_parent(
+            original.session, name=original.name + place.suffix, nodeid=original.nodeid + place.suffix
         )
         item.original = original
+        item.place = place
         item.path = original.path
-        item.add_marker(pytest.mark.timeout(0))  # the machine has its own limit
+        item.add_marker(pytest.mark.timeout(0))  # the place has its own limit
         return item
 
     def runtest(self) -> None:
         """Never called: ``StockKernel`` reports in its place."""
-        raise AssertionError("runs in the machine only")
+        raise AssertionError("runs elsewhere only")
 
     def reportinfo(self) -> Any:
         """Where the test is."""
@@ -57,64 +84,65 @@ class StockKernelItem(pytest.Item):
 
 
 class StockKernel:
-    """The plugin of a run outside: chooses the place of each test, boots the machine once, hands results out."""
+    """The plugin of a run outside: chooses the place of each test, goes to each place once, hands results out."""
 
     def __init__(self) -> None:
-        self._items: list[StockKernelItem] = []
-        self._results: dict[str, list[pytest.TestReport]] | None = None
+        self._items: list[StandIn] = []
+        self._results: dict[Place, dict[str, list[pytest.TestReport]]] = {}
 
     @pytest.hookimpl(trylast=True)  # what is deselected is gone by then
     def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
-        """Put tests that cannot run here, or not here alone, at the end, as items of the machine."""
+        """Put tests that cannot run here, or not here alone, at the end, as items of their place."""
         here = []
         for item in items:
             needed, everywhere = _needs(item)
-            missing = missing_feature(*needed)
+            missing = {name for name in needed if missing_feature(name)}
             if missing:
-                self._items.append(StockKernelItem.standing_for(item))
+                place = NEWER_SYSTEM if missing <= OF_LIBRARIES else STOCK_KERNEL
+                self._items.append(StandIn.of(item, place))
             if not missing or everywhere:
                 here.append(item)
         items[:] = [*here, *self._items]
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtest_protocol(self, item: pytest.Item) -> bool | None:
-        """Report what the machine reported; the first such item boots it."""
-        if not isinstance(item, StockKernelItem):
+        """Report what was reported elsewhere; the first such item has all tests of its place run."""
+        if not isinstance(item, StandIn):
             return None
-        if self._results is None:
-            self._results = self._run(item)
+        if item.place not in self._results:
+            self._results[item.place] = self._run(item)
         item.ihook.pytest_runtest_logstart(nodeid=item.nodeid, location=item.location)
-        for report in self._results[item.nodeid]:
+        for report in self._results[item.place][item.nodeid]:
             item.ihook.pytest_runtest_logreport(report=report)
         item.ihook.pytest_runtest_logfinish(nodeid=item.nodeid, location=item.location)
         return True
 
-    def _run(self, first: pytest.Item) -> dict[str, list[pytest.TestReport]]:
+    def _run(self, first: StandIn) -> dict[str, list[pytest.TestReport]]:
         begin = time.monotonic()
-        results: dict[str, list[pytest.TestReport]] = {item.nodeid: [] for item in self._items}
-        with tempfile.TemporaryDirectory(prefix="stock-kernel-") as name:
-            outcome, reason = run_inside([item.original.nodeid for item in self._items], Path(name))
+        items = [item for item in self._items if item.place == first.place]
+        results: dict[str, list[pytest.TestReport]] = {item.nodeid: [] for item in items}
+        with tempfile.TemporaryDirectory(prefix=f"{first.place.name}-") as name:
+            outcome, reason = first.place.run([item.original.nodeid for item in items], Path(name))
             for report in _reports(first.config, Path(name) / REPORTS):
-                report.nodeid += SUFFIX
+                report.nodeid += first.place.suffix
                 results[report.nodeid].append(report)
-        for item in self._items:
+        for item in items:
             # Without the report of its teardown it did not get to its end.
             if not any(report.when == "teardown" for report in results[item.nodeid]):
                 results[item.nodeid].append(_instead(item, outcome, reason))
-        results[first.nodeid][0].user_properties.append(time_spent("stock kernel", begin))
+        results[first.nodeid][0].user_properties.append(time_spent(first.place.name, begin))
         return results
 
 
 def run_inside(tests: Sequence[str], share: Path) -> tuple[str, str]:
-    """Run these tests in a machine, which leaves its reports in ``share``.
-
-    Returns the outcome of a test that has no report, ``failed`` or ``skipped``, and the reason.
-    """
+    """Run these tests in a machine; see ``Place``."""
     (share / "tests").write_text("\n".join(tests))
     printed: list[bytes] = []
     try:
         machine = Machine(prepared(), environment=ENVIRONMENT, devices=IN_INSTRUCTIONS)
-        status = machine.run(_pytest(share), limit=LIMIT, share=share, directory=TOP, output=printed.append)
+        status = machine.run(
+            _pytest(str(TOP / ".venv/bin/python")), limit=LIMIT, share=share, directory=TOP, output=printed.append
+        )
     except Unavailable as error:
         return "skipped", str(error)
     except MachineError as error:
@@ -125,9 +153,24 @@ def run_inside(tests: Sequence[str], share: Path) -> tuple[str, str]:
     )
 
 
-def _pytest(share: Path) -> list[str]:
-    """The command that runs tests inside. Only plugins that are needed: to import one takes a second there."""
-    python = str(TOP / ".venv/bin/python")
+def run_in_debian_13(tests: Sequence[str], share: Path) -> tuple[str, str]:
+    """Run these tests on this kernel, with the libraries of Debian 13; see ``Place``."""
+    (share / "tests").write_text("\n".join(tests))
+    try:
+        printed = run_in_newer_system(_pytest(PYTHON), ENVIRONMENT, share)
+    except Unprepared as error:
+        return "skipped", str(error)
+    except subprocess.TimeoutExpired as error:
+        return "failed", f"{error}\n{_end_of([error.stdout or b''])}"
+    return "failed", f"this test did not get to its end\n{_end_of([printed.encode()])}"
+
+
+STOCK_KERNEL = Place("stock-kernel", run_inside)
+NEWER_SYSTEM = Place("debian-13", run_in_debian_13)
+
+
+def _pytest(python: str) -> list[str]:
+    """The command that runs tests elsewhere. Only plugins that are needed: to import one takes a machine a second."""
     options = ["-c", "tests/vm/inside.ini", "--rootdir", ".", "--confcutdir", ".", "-p", "no:cacheprovider"]
     plugins = ["-p", "asyncio", "-p", "timeout", "-p", "rerunfailures", "-p", "support.reporting"]
     return ["scripts/isolated", python, "-m", "pytest", *options, *plugins, "-v", "@/machine/tests"]

@@ -1,4 +1,4 @@
-"""Tests that name an ability are sent to a machine where it is missing, and their results come back as items."""
+"""Tests that name an ability are sent where it is if it is missing here, and their results come back as items."""
 
 import os
 import subprocess
@@ -10,9 +10,11 @@ CONFTEST = """
 import os, subprocess, sys
 import pytest
 from support import stock_kernel
+from support.debian_package import Unprepared
 from support.machine import NoKernel
 
-stock_kernel.missing_feature = lambda *names: "no" if "absent" in names else ""
+stock_kernel.missing_feature = lambda *names: "no" if {"absent", "too old"} & set(names) else ""
+stock_kernel.OF_LIBRARIES = {"too old"}
 if INSIDE := os.environ.get("INSIDE"):
     from support import reporting
     reporting.SHARE = INSIDE
@@ -32,6 +34,15 @@ class OtherProcess:
 
 stock_kernel.prepared = lambda: None
 stock_kernel.Machine = lambda *_, **__: OtherProcess()
+
+def run_in_newer_system(command, environment, share):
+    if os.environ["MACHINE"] == "none":
+        raise Unprepared("no newer system is prepared")
+    printed = []
+    OtherProcess().run(command, share=share, output=printed.append)
+    return b"".join(printed).decode()
+
+stock_kernel.run_in_newer_system = run_in_newer_system
 
 def pytest_configure(config):
     config.addinivalue_line("markers", "stock_kernel")
@@ -56,6 +67,12 @@ def test_both(): pass
 def test_wrong(): assert not INSIDE, "wrong there"
 @pytest.mark.stock_kernel("absent")
 def test_skipped(): pytest.skip("not there either")
+@pytest.mark.stock_kernel("too old", "present")
+def test_library(): assert INSIDE
+@pytest.mark.stock_kernel("too old", "absent")
+def test_library_and_kernel(): assert INSIDE
+@pytest.mark.stock_kernel("too old")
+def test_last(): assert INSIDE
 """
 
 
@@ -84,6 +101,9 @@ def test_each_test_runs_where_it_can_and_is_reported_under_its_name(tmp_path: Pa
         "test_both@stock-kernel": "PASSED",
         "test_wrong@stock-kernel": "FAILED",
         "test_skipped@stock-kernel": "SKIPPED",
+        "test_library@debian-13": "PASSED",
+        "test_library_and_kernel@stock-kernel": "PASSED",
+        "test_last@debian-13": "PASSED",
     }, printed
     assert "wrong there" in printed
     assert "not there either" in printed
@@ -91,9 +111,11 @@ def test_each_test_runs_where_it_can_and_is_reported_under_its_name(tmp_path: Pa
 
 def test_without_a_machine_they_are_skipped_and_the_reason_is_named(tmp_path: Path) -> None:
     found, printed = outcomes(tmp_path, "none")
-    away = ("test_impossible", "test_both", "test_wrong", "test_skipped")
-    assert found == HERE | {f"{name}@stock-kernel": "SKIPPED" for name in away}, printed
+    away = ("test_impossible", "test_both", "test_wrong", "test_skipped", "test_library_and_kernel")
+    skipped = [f"{name}@stock-kernel" for name in away] + ["test_library@debian-13", "test_last@debian-13"]
+    assert found == HERE | dict.fromkeys(skipped, "SKIPPED"), printed
     assert "no kernel package is prepared" in printed
+    assert "no newer system is prepared" in printed
 
 
 def test_what_did_not_get_to_its_end_fails_with_what_was_printed(tmp_path: Path) -> None:
