@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 from support.memory_host import ROOT, MemoryHost, Refusal, defined, host_with_uplink, lab, running, verb, view
 
-from vnetd.plan.kernel import AddRoute, KernelRoute, SetLink
+from vnetd.plan.kernel import AddRoute, SetLink
+from vnetd.plan.links import KernelRoute
 from vnetd.service.default_network import DOCUMENT, moved
 from vnetd.xmlcodec.documents import parse_network
 

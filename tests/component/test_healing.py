@@ -34,10 +34,10 @@ from vnetd.plan.kernel import (
     DeleteAddress,
     DeleteLink,
     DeleteRoute,
-    KernelRoute,
     SetLink,
     WriteSysctl,
 )
+from vnetd.plan.links import KernelRoute
 from vnetd.reconcile.backoff import LIMIT
 from vnetd.service.views import Healed, LeaseChange
 

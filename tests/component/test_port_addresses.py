@@ -6,7 +6,7 @@ from ipaddress import ip_address
 from support.hasty_loop import hastily
 from support.memory_host import ROOT, defined, host_with_uplink, lab, running
 
-from vnetd.plan.kernel import Neighbour
+from vnetd.plan.links import Neighbour
 from vnetd.service.views import AddressView
 
 MINE, THEIRS = "52:54:00:00:00:07", "52:54:00:00:00:08"

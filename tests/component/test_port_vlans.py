@@ -9,7 +9,8 @@ from support.memory_host import ROOT, Call, MemoryHost, Running, host_with_uplin
 from support.waiting import eventually
 
 from vnetd.model.errors import Denied, InUse, Invalid, Unsupported
-from vnetd.plan.kernel import AddPortVlan, DeletePortVlan, PortVlan, SetLink
+from vnetd.plan.kernel import AddPortVlan, DeletePortVlan, SetLink
+from vnetd.plan.links import PortVlan
 from vnetd.service.views import Caller, PortView
 
 MEMBER = Caller(1000, name=":1.7")

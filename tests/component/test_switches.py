@@ -28,18 +28,17 @@ from support.waiting import eventually
 from vnetd.model.errors import Busy, Exists, HostError, InUse, Invalid, NotConfirmed, NotFound, Unsupported, VnetError
 from vnetd.plan.kernel import (
     AddPortVlan,
-    BridgeOptions,
     DeleteLink,
     GiveAddress,
     GiveNeighbour,
     GiveProxy,
     GiveRoute,
-    PortVlan,
     SetBridge,
     SetLink,
     TakeAddress,
     TakeRoute,
 )
+from vnetd.plan.links import BridgeOptions, PortVlan
 from vnetd.plan.possessions import HeldAddress, HeldNeighbour, HeldRoute, NextHop
 from vnetd.service.views import Healed, SwitchView
 

@@ -22,19 +22,17 @@ from vnetd.plan.kernel import (
     AddAddress,
     AddConnectedRoute,
     AddRoute,
-    BridgeState,
     CreateBridge,
     CreateVeth,
     DeleteAddress,
     DeleteLink,
     DeleteRoute,
     DisableTxChecksum,
-    HostRoute,
-    KernelRoute,
     Operation,
     SetLink,
     WriteSysctl,
 )
+from vnetd.plan.links import BridgeState, HostRoute, KernelRoute
 
 OURS = "vnetd:network:1"
 BRIDGE = CreateBridge("virbr0", "52:54:00:12:34:56", 1500, stp=False, forward_delay=0, alias=OURS)

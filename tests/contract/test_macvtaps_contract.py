@@ -20,7 +20,8 @@ from vnetd.linux.kernel import LinuxKernel
 from vnetd.linux.macvtap import MacvtapHost
 from vnetd.linux.taps import LinuxTaps
 from vnetd.model.errors import HostError, Unsupported
-from vnetd.plan.kernel import CreateMacvlan, DeleteLink, Link
+from vnetd.plan.kernel import CreateMacvlan, DeleteLink
+from vnetd.plan.links import Link
 
 MAC = "52:54:00:00:77:01"
 

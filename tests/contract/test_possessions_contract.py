@@ -13,8 +13,6 @@ from vnetd.host.protocols import Kernel
 from vnetd.linux.kernel import LinuxKernel
 from vnetd.model.errors import HostError
 from vnetd.plan.kernel import (
-    BridgeOptions,
-    BridgeState,
     CreateBridge,
     GiveAddress,
     GiveNeighbour,
@@ -28,6 +26,7 @@ from vnetd.plan.kernel import (
     TakeProxy,
     TakeRoute,
 )
+from vnetd.plan.links import BridgeOptions, BridgeState
 from vnetd.plan.possessions import FOREVER, SCOPE_LINK, HeldAddress, HeldNeighbour, HeldRoute, NextHop, Possessions
 
 NOPREFIXROUTE = 0x200

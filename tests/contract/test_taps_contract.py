@@ -12,7 +12,8 @@ from vnetd.host.protocols import Kernel, Taps
 from vnetd.linux.kernel import LinuxKernel
 from vnetd.linux.taps import LinuxTaps
 from vnetd.model.errors import HostError
-from vnetd.plan.kernel import DeleteLink, SetLink, TunState
+from vnetd.plan.kernel import DeleteLink, SetLink
+from vnetd.plan.links import TunState
 
 
 @dataclass

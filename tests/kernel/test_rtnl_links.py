@@ -24,11 +24,11 @@ from vnetd.plan.kernel import (
     CreateVeth,
     DeleteLink,
     DisableTxChecksum,
-    HostRoute,
     Operation,
     SetLink,
     WriteSysctl,
 )
+from vnetd.plan.links import HostRoute
 
 
 @pytest.fixture

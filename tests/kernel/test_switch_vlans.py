@@ -15,15 +15,14 @@ from support.waiting import eventually
 from vnetd.linux.kernel import LinuxKernel
 from vnetd.plan.kernel import (
     AddPortVlan,
-    BridgeOptions,
     CreateBridge,
     CreateVeth,
     CreateVlan,
     DeletePortVlan,
-    PortVlan,
     SetBridge,
     SetLink,
 )
+from vnetd.plan.links import BridgeOptions, PortVlan
 
 PATIENCE = 90
 """Seconds: such kernels run in emulation, where everything takes its time."""

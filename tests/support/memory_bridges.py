@@ -5,7 +5,8 @@ from dataclasses import asdict, replace
 from typing import TYPE_CHECKING
 
 from vnetd.model.errors import HostError
-from vnetd.plan.kernel import AddPortVlan, BridgeState, CreateBridge, CreateVlan, DeletePortVlan, SetBridge
+from vnetd.plan.kernel import AddPortVlan, CreateBridge, CreateVlan, DeletePortVlan, SetBridge
+from vnetd.plan.links import BridgeState
 
 if TYPE_CHECKING:
     from support.memory_kernel import Entry, MemoryKernel

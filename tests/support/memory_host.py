@@ -30,7 +30,8 @@ from vnetd.model.base import IPAddress, IPInterface
 from vnetd.model.capability import ABILITIES, Capability
 from vnetd.model.errors import HostError, NotFound
 from vnetd.packets.sightings import Packet
-from vnetd.plan.kernel import AddAddress, AddRoute, KernelRoute, Link, Operation, SetLink
+from vnetd.plan.kernel import AddAddress, AddRoute, Operation, SetLink
+from vnetd.plan.links import KernelRoute, Link
 from vnetd.reconcile.desired import Surroundings
 from vnetd.service.services import ServiceRoot
 from vnetd.service.views import Caller, NetworkView, Notice

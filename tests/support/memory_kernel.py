@@ -27,8 +27,6 @@ from vnetd.plan.kernel import (
     AddAddress,
     AddConnectedRoute,
     AddRoute,
-    BridgeOptions,
-    BridgeState,
     CreateBridge,
     CreateMacvlan,
     CreateVeth,
@@ -36,17 +34,21 @@ from vnetd.plan.kernel import (
     DeleteLink,
     DeleteRoute,
     DisableTxChecksum,
+    Operation,
+    RenameLink,
+    SetLink,
+    WriteSysctl,
+)
+from vnetd.plan.links import (
+    BridgeOptions,
+    BridgeState,
     HostRoute,
     KernelRoute,
     Link,
     LinkView,
     Neighbour,
-    Operation,
     PortVlan,
-    RenameLink,
-    SetLink,
     TunState,
-    WriteSysctl,
 )
 from vnetd.plan.possessions import HeldAddress, HeldNeighbour, HeldRoute, Possessions
 from vnetd.plan.traffic import CreateIfb, Redirect, Traffic, TrafficOperation

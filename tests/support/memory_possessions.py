@@ -14,12 +14,12 @@ from vnetd.plan.kernel import (
     GiveNeighbour,
     GiveProxy,
     GiveRoute,
-    KernelRoute,
     TakeAddress,
     TakeNeighbour,
     TakeProxy,
     TakeRoute,
 )
+from vnetd.plan.links import KernelRoute
 from vnetd.plan.possessions import (
     PROTO_KERNEL,
     SCOPE_LINK,

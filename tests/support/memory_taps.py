@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from support.memory_kernel import MemoryKernel
 
 from vnetd.model.errors import HostError
-from vnetd.plan.kernel import TunState
+from vnetd.plan.links import TunState
 
 LARGEST_ID = (1 << 32) - 2
 

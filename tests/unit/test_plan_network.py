@@ -12,17 +12,14 @@ from vnetd.plan.kernel import (
     AddAddress,
     AddConnectedRoute,
     AddRoute,
-    BridgeState,
     CreateBridge,
     DeleteAddress,
     DeleteRoute,
     DisableTxChecksum,
-    KernelRoute,
-    Link,
-    LinkView,
     SetLink,
     WriteSysctl,
 )
+from vnetd.plan.links import BridgeState, KernelRoute, Link, LinkView
 from vnetd.plan.network import (
     DesiredNetwork,
     ForeignLink,

@@ -7,7 +7,7 @@ import pytest
 
 from vnetd.model.errors import Invalid
 from vnetd.model.switch import Switch
-from vnetd.plan.kernel import BridgeOptions, PortVlan
+from vnetd.plan.links import BridgeOptions, PortVlan
 from vnetd.reconcile.desired_switch import desired_switch
 from vnetd.xmlcodec.documents import json_schema, parse_document, parse_switch, switch_to_json
 

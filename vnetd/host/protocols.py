@@ -15,7 +15,8 @@ from vnetd.model.functions import VfState
 from vnetd.packets.sightings import Packet
 from vnetd.plan.dnsmasq import DnsmasqState, Instance
 from vnetd.plan.features import BridgeFeatures
-from vnetd.plan.kernel import HostRoute, Link, LinkView, Neighbour, Operation, PortVlan
+from vnetd.plan.kernel import Operation
+from vnetd.plan.links import HostRoute, Link, LinkView, Neighbour, PortVlan
 from vnetd.plan.possessions import Possessions
 from vnetd.plan.rules import Count, Element, Family, Fragment, Stranger, TableContents
 from vnetd.plan.traffic import Traffic

@@ -9,7 +9,7 @@ from ipaddress import IPv4Address, IPv4Interface, IPv4Network, IPv6Address, IPv6
 from vnetd.linux import netlink
 from vnetd.linux.netlink import Attributes, ReadSocket, attributes, encode
 from vnetd.model.base import IPAddress, IPInterface, IPNetwork
-from vnetd.plan.kernel import HostRoute, KernelRoute
+from vnetd.plan.links import HostRoute, KernelRoute
 
 IFA_ADDRESS, IFA_LOCAL = 1, 2
 RTA_DST, RTA_OIF, RTA_GATEWAY, RTA_PRIORITY, RTA_MULTIPATH, RTA_TABLE, RTA_VIA = 1, 4, 5, 6, 9, 15, 18

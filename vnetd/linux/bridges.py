@@ -23,7 +23,8 @@ from vnetd.linux.links import (
 )
 from vnetd.linux.netlink import U32, ReadSocket, attribute, encode
 from vnetd.linux.operations import index_of, reporting
-from vnetd.plan.kernel import AddPortVlan, BridgeOptions, CreateVlan, DeletePortVlan, Operation, PortVlan, SetBridge
+from vnetd.plan.kernel import AddPortVlan, CreateVlan, DeletePortVlan, Operation, SetBridge
+from vnetd.plan.links import BridgeOptions, PortVlan
 
 IFLA_LINK, IFLA_AF_SPEC = 5, 26
 IFLA_VLAN_ID = 1

@@ -15,7 +15,8 @@ from vnetd.linux.netlink import DumpInterrupted, ReadSocket
 from vnetd.linux.operations import reporting
 from vnetd.linux.pyroute2_lean import IPRoute, NetlinkError
 from vnetd.model.errors import HostError
-from vnetd.plan.kernel import DeleteLink, Link
+from vnetd.plan.kernel import DeleteLink
+from vnetd.plan.links import Link
 
 LARGEST_GROUP = 12
 """Links a request deletes at most: the kernel lets nobody else change links for its whole duration."""

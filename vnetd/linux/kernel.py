@@ -22,7 +22,8 @@ from vnetd.linux.threads import Worker, ended
 from vnetd.linux.traffic import execute_traffic, read_traffic
 from vnetd.model.errors import HostError
 from vnetd.model.functions import VfState
-from vnetd.plan.kernel import DeleteLink, HostRoute, Link, LinkView, Neighbour, Operation, PortVlan
+from vnetd.plan.kernel import DeleteLink, Operation
+from vnetd.plan.links import HostRoute, Link, LinkView, Neighbour, PortVlan
 from vnetd.plan.possessions import Possessions
 from vnetd.plan.traffic import Traffic
 

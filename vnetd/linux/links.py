@@ -5,7 +5,7 @@ import sys
 
 from vnetd.linux import netlink
 from vnetd.linux.netlink import Attributes, ReadSocket, attribute, attributes, encode, nested
-from vnetd.plan.kernel import BridgeState, Link, TunState
+from vnetd.plan.links import BridgeState, Link, TunState
 
 IFLA_ADDRESS, IFLA_IFNAME, IFLA_MTU, IFLA_LINK, IFLA_MASTER = 1, 3, 4, 5, 10
 IFLA_LINKINFO, IFLA_IFALIAS, IFLA_GROUP, IFLA_EXT_MASK, IFLA_CARRIER = 18, 20, 27, 29, 33

@@ -12,7 +12,8 @@ from vnetd.linux import netlink
 from vnetd.linux.netlink import ReadSocket, attributes, encode
 from vnetd.linux.operations import index_of, reporting
 from vnetd.model.base import IPAddress
-from vnetd.plan.kernel import GiveNeighbour, GiveProxy, Neighbour, Operation, TakeNeighbour, TakeProxy
+from vnetd.plan.kernel import GiveNeighbour, GiveProxy, Operation, TakeNeighbour, TakeProxy
+from vnetd.plan.links import Neighbour
 from vnetd.plan.possessions import HeldNeighbour
 
 NEIGHBOUR = struct.Struct("=BxxxiHBB")

@@ -16,7 +16,7 @@ from vnetd.linux.operations import reporting
 from vnetd.linux.threads import Worker
 from vnetd.model.base import IPAddress, IPInterface
 from vnetd.model.errors import Invalid, NotFound
-from vnetd.plan.kernel import Link
+from vnetd.plan.links import Link
 
 NAMED = "/run/netns"
 NS_GET_USERNS, NS_GET_NSTYPE, NS_GET_OWNER_UID = 0xB701, 0xB703, 0xB704

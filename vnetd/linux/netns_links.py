@@ -12,7 +12,7 @@ from vnetd.linux.links import (
 )
 from vnetd.linux.netlink import S32, U32, ReadSocket, attributes, encode
 from vnetd.linux.operations import index_of, reporting
-from vnetd.plan.kernel import Link
+from vnetd.plan.links import Link
 
 RTM_NEWNSID, RTM_DELNSID, RTM_GETNSID = 88, 89, 90
 NETNSA_NSID, NETNSA_FD = 1, 3

@@ -20,11 +20,11 @@ from vnetd.plan.kernel import (
     DeleteAddress,
     DeleteRoute,
     DisableTxChecksum,
-    KernelRoute,
     Operation,
     SetLink,
     WriteSysctl,
 )
+from vnetd.plan.links import KernelRoute
 
 RT_TABLE_MAIN = 254
 RT_SCOPE_UNIVERSE, RT_SCOPE_LINK, RT_SCOPE_NOWHERE = 0, 253, 255

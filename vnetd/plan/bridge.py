@@ -3,7 +3,8 @@
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import fields
 
-from vnetd.plan.kernel import BridgeOptions, BridgeState, CreateBridge, Link, SetBridge, SetLink, WriteSysctl
+from vnetd.plan.kernel import CreateBridge, SetBridge, SetLink, WriteSysctl
+from vnetd.plan.links import BridgeOptions, BridgeState, Link
 from vnetd.plan.steps import ForeignLink, KernelStep, Phase, Sysctl
 
 

@@ -21,9 +21,8 @@ from vnetd.plan.kernel import (
     DeleteLink,
     DeleteRoute,
     DisableTxChecksum,
-    KernelRoute,
-    LinkView,
 )
+from vnetd.plan.links import KernelRoute, LinkView
 from vnetd.plan.rules import EMPTY, Fragment
 from vnetd.plan.shaping import Shaping
 from vnetd.plan.steps import ForeignLink, KernelStep, Phase, Sysctl

@@ -10,7 +10,8 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 from vnetd.model.network_ports import Bandwidth, Rate
-from vnetd.plan.kernel import DeleteLink, Link, Operation, SetLink
+from vnetd.plan.kernel import DeleteLink, Operation, SetLink
+from vnetd.plan.links import Link
 from vnetd.plan.traffic import (
     DEFAULT,
     AddFilter,

@@ -7,7 +7,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
 from vnetd.plan.bridge import plan_bridge, plan_sysctls
-from vnetd.plan.kernel import CreateBridge, CreateVlan, Link, PortVlan, SetLink
+from vnetd.plan.kernel import CreateBridge, CreateVlan, SetLink
+from vnetd.plan.links import Link, PortVlan
 from vnetd.plan.steps import KernelStep, Phase, Sysctl
 from vnetd.plan.vlans import plan_vlans
 

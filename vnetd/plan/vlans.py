@@ -7,7 +7,8 @@ from collections.abc import Iterable, Iterator
 
 from vnetd.model.errors import Invalid
 from vnetd.model.network_ports import Vlan
-from vnetd.plan.kernel import AddPortVlan, DeletePortVlan, PortVlan
+from vnetd.plan.kernel import AddPortVlan, DeletePortVlan
+from vnetd.plan.links import PortVlan
 
 RESERVED = frozenset({0, 4095})
 

@@ -10,7 +10,8 @@ from dataclasses import dataclass, field
 from vnetd.model.base import IPInterface
 from vnetd.model.errors import InUse, Invalid, VnetError
 from vnetd.model.network import Mode, Network
-from vnetd.plan.kernel import AddAddress, CreateMacvlan, DeleteAddress, DeleteLink, LinkView, Operation, SetLink
+from vnetd.plan.kernel import AddAddress, CreateMacvlan, DeleteAddress, DeleteLink, Operation, SetLink
+from vnetd.plan.links import LinkView
 from vnetd.plan.network import network_owner
 from vnetd.plan.rules import EMPTY, Fragment
 from vnetd.reconcile.absent import Absent

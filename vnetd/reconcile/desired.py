@@ -12,7 +12,8 @@ from pathlib import Path
 from vnetd.dnsmasq.render import needs_dnsmasq, render
 from vnetd.model.errors import Unsupported
 from vnetd.model.network import Mode, Network
-from vnetd.plan.kernel import CreateBridge, KernelRoute
+from vnetd.plan.kernel import CreateBridge
+from vnetd.plan.links import KernelRoute
 from vnetd.plan.network import DesiredNetwork, Sysctl, link_local
 from vnetd.plan.shaping import Floor, shaping_of
 from vnetd.ruleset.network import network_fragment

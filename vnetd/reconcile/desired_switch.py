@@ -6,7 +6,8 @@ Source of the bounds: IEEE 802.1D, table 8-3, which the kernel holds bridges to.
 from collections.abc import Iterable
 
 from vnetd.model.switch import Switch, Uplink
-from vnetd.plan.kernel import BridgeOptions, CreateBridge, CreateVlan
+from vnetd.plan.kernel import CreateBridge, CreateVlan
+from vnetd.plan.links import BridgeOptions
 from vnetd.plan.switch import DesiredSwitch, DesiredUplink
 from vnetd.plan.vlans import default_membership, memberships, trunk
 from vnetd.reconcile.desired import DEFAULT_MTU, alias_of

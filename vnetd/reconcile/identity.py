@@ -1,7 +1,8 @@
 """A link is known by its index: somebody may give it another name or alias, and it is still ours."""
 
 from vnetd.host.protocols import Kernel
-from vnetd.plan.kernel import Link, RenameLink, SetLink
+from vnetd.plan.kernel import RenameLink, SetLink
+from vnetd.plan.links import Link
 
 
 async def recovered(kernel: Kernel, name: str, alias: str, index: int) -> tuple[Link | None, tuple[str, ...]]:

@@ -1,6 +1,7 @@
 """One macvtap port on the host: a device of its own on one of the host's, which it may have for itself alone."""
 
-from vnetd.plan.kernel import DeleteLink, Link, SetLink
+from vnetd.plan.kernel import DeleteLink, SetLink
+from vnetd.plan.links import Link
 from vnetd.plan.macvtap import Stacked
 from vnetd.reconcile.port import DesiredPort, PortTarget
 

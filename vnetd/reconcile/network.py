@@ -7,7 +7,7 @@ from typing import Any
 
 from vnetd.model.errors import HostError, InUse, VnetError
 from vnetd.plan.dnsmasq import DnsmasqState
-from vnetd.plan.kernel import LinkView
+from vnetd.plan.links import LinkView
 from vnetd.plan.network import (
     DesiredNetwork,
     ForeignLink,

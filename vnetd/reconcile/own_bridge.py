@@ -1,7 +1,8 @@
 """A bridge vnetd made, followed by its index: it stays ours whatever name or alias somebody gives it."""
 
 from vnetd.host.protocols import Kernel
-from vnetd.plan.kernel import CreateBridge, Link
+from vnetd.plan.kernel import CreateBridge
+from vnetd.plan.links import Link
 from vnetd.reconcile.identity import recovered
 
 

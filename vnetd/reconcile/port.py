@@ -11,7 +11,8 @@ from typing import Protocol
 
 from vnetd.model.errors import HostError, InUse, Unsupported
 from vnetd.model.functions import FunctionUse
-from vnetd.plan.kernel import DeleteLink, Link, Operation, PortVlan, SetLink
+from vnetd.plan.kernel import DeleteLink, Operation, SetLink
+from vnetd.plan.links import Link, PortVlan
 from vnetd.plan.macvtap import Stacked
 from vnetd.plan.passt import PasstInstance
 from vnetd.plan.rules import EMPTY, Fragment, port_owner

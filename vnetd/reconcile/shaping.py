@@ -1,7 +1,8 @@
 """Keeps the limits of one device's traffic as desired."""
 
 from vnetd.model.errors import InUse
-from vnetd.plan.kernel import DeleteLink, Link
+from vnetd.plan.kernel import DeleteLink
+from vnetd.plan.links import Link
 from vnetd.plan.shaping import Limited, Shaping, plan_shaping
 from vnetd.plan.traffic import Traffic
 from vnetd.reconcile.loop import Loop

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable
 from vnetd.host.protocols import Kernel
 from vnetd.model.base import IPNetwork
 from vnetd.model.errors import InUse
-from vnetd.plan.kernel import HostRoute
+from vnetd.plan.links import HostRoute
 
 
 class HostRoutes:

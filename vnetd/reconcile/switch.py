@@ -5,7 +5,8 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field, replace
 
 from vnetd.model.errors import HostError, InUse, NotFound, VnetError
-from vnetd.plan.kernel import DeleteLink, Link, Operation, PortVlan, SetLink
+from vnetd.plan.kernel import DeleteLink, Operation, SetLink
+from vnetd.plan.links import Link, PortVlan
 from vnetd.plan.migration import aged, renamed, united
 from vnetd.plan.possessions import Possessions
 from vnetd.plan.steps import ForeignLink, KernelStep, Phase, Sysctl

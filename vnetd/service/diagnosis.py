@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator, Iterator, Mapping
 from vnetd.model.errors import NotFound
 from vnetd.model.network import Mode
 from vnetd.packets.sightings import Address
-from vnetd.plan.kernel import Link
+from vnetd.plan.links import Link
 from vnetd.plan.rules import Count, Fragment, port_owner
 from vnetd.reconcile.loop import Loop
 from vnetd.ruleset.filter_explain import Met, met, words

@@ -4,7 +4,8 @@ from vnetd.host.protocols import Host
 from vnetd.model.errors import HostError
 from vnetd.model.network import Network
 from vnetd.model.port import PortSpec
-from vnetd.plan.kernel import CreateMacvlan, Link, Operation, SetLink
+from vnetd.plan.kernel import CreateMacvlan, Operation, SetLink
+from vnetd.plan.links import Link
 from vnetd.plan.macvtap import Stacked
 from vnetd.service.port_deviceless import refuse_bridged
 from vnetd.service.port_making import Made, Making, silent

@@ -6,7 +6,7 @@ from vnetd.model.network import Mode, Network
 from vnetd.model.network_ports import Bandwidth
 from vnetd.model.port import PortKind, PortRecord
 from vnetd.plan.drift import union
-from vnetd.plan.kernel import PortVlan
+from vnetd.plan.links import PortVlan
 from vnetd.plan.rules import EMPTY, Fragment, port_owner
 from vnetd.plan.shaping import shaping_of
 from vnetd.plan.vlans import memberships
