@@ -19,7 +19,8 @@ from vnetd.linux.possessions import execute_possession, read_possessions
 from vnetd.linux.pyroute2_lean import IPRoute
 from vnetd.linux.sysctl import read_sysctl
 from vnetd.linux.threads import Worker, ended
-from vnetd.linux.traffic import execute_traffic, read_traffic
+from vnetd.linux.traffic import execute_traffic
+from vnetd.linux.traffic_state import read_traffic
 from vnetd.model.errors import HostError
 from vnetd.model.functions import VfState
 from vnetd.plan.kernel import DeleteLink, Operation

@@ -19,7 +19,7 @@ from vnetd.host.events import (
     SysctlEvent,
     TrafficEvent,
 )
-from vnetd.linux import netlink, netns_links, traffic
+from vnetd.linux import netlink, netns_links, tc
 from vnetd.linux.addresses import RTA_OIF, RTN_UNICAST
 from vnetd.linux.links import IFLA_IFNAME
 from vnetd.linux.netlink import attribute, attributes
@@ -91,8 +91,8 @@ def _event(kind: int, data: bytes, start: int, end: int, port: int) -> HostEvent
                 return AddressEvent(index, port_owner(port), name_of(index))
             case netlink.RTM_NEWROUTE | netlink.RTM_DELROUTE:
                 return _route(data, start, end, port)
-            case number if number in traffic.CHANGES:
-                return TrafficEvent((index := traffic.TC.unpack_from(data, start)[1]), port_owner(port), name_of(index))
+            case number if number in tc.CHANGES:
+                return TrafficEvent((index := tc.TC.unpack_from(data, start)[1]), port_owner(port), name_of(index))
             case netns_links.RTM_DELNSID:
                 return NamespaceEvent(netns_links.parse_number(data, start, end))
             case netlink.RTM_NEWNETCONF:
