@@ -1,22 +1,16 @@
 """The distribution's own kernel, unpacked where it can be booted from. Made once, kept below ``.cache/vm``."""
 
-import errno
-import fcntl
 import lzma
-import os
 import platform
 import shutil
 import subprocess
-import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from support.machine.errors import NoEmulator, NoKernel, NoSpace
+from support.machine.errors import NoEmulator, NoKernel
+from support.machine.preparing import CACHE, CommandFailed, once, run
 
-TOP = Path(__file__).resolve().parents[3]
-CACHE = TOP / ".cache" / "vm"
 NEEDED = 1_200_000_000
 """Bytes: the package, and what is in it, for the moment in which both are there."""
 METAPACKAGE = "linux-image-amd64"
@@ -60,62 +54,37 @@ def prepare(cache: Path = CACHE) -> StockKernel:
     """
     if platform.machine() != "x86_64":
         raise NoEmulator(f"only a kernel for x86_64 is prepared, and this machine is {platform.machine()}")
-    cache.mkdir(parents=True, exist_ok=True)
-    with locked(cache / "prepare.lock"):
-        with suppress(NoKernel):
-            return prepared(cache)
-        if (free := shutil.disk_usage(cache).free) < NEEDED:
-            raise NoSpace(
-                f"no space for a kernel in {cache}: {free // 10**6} MB are free, {NEEDED // 10**6} are needed"
-            )
-        with tempfile.TemporaryDirectory(prefix="making-", dir=cache) as work, _space_permitting(cache):
-            made = _unpack(_download(Path(work)), Path(work))
-            made.rename(cache / "kernel")
-        return prepared(cache)
-
-
-@contextmanager
-def locked(path: Path) -> Iterator[None]:
-    """Alone among all processes that lock ``path``; waits for the others."""
-    with path.open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield
-
-
-@contextmanager
-def _space_permitting(where: Path) -> Iterator[None]:
     try:
-        yield
-    except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
-            raise
-        raise NoSpace(f"no space for a kernel in {where}: {error.strerror}") from None
+        once(cache / "kernel", "a kernel", NEEDED, lambda work: _unpack(_download(work), work))
+    except CommandFailed as error:
+        raise NoKernel(f"no kernel package: {error}") from None
+    return prepared(cache)
 
 
 def _download(work: Path) -> Path:
     """The package of the newest stock kernel, as a file in ``work``."""
     try:
         return _fetch(work)
-    except NoKernel:
+    except CommandFailed:
         # The lists are missing, or so old that the archive no longer has what they name.
-        _run("apt-get", "-q", "update")
+        run("apt-get", "-q", "update")
         return _fetch(work)
 
 
 def _fetch(work: Path) -> Path:
-    depends = _run("apt-cache", "depends", "--important", METAPACKAGE)
+    depends = run("apt-cache", "depends", "--important", METAPACKAGE)
     names = [line.split()[-1] for line in depends.splitlines() if "Depends: linux-image-" in line]
     if not names:
-        raise NoKernel(f"no kernel package: apt knows none that {METAPACKAGE} depends on")
+        raise CommandFailed(f"apt knows none that {METAPACKAGE} depends on")
     # The unprivileged user that apt likes to download as cannot enter the checkout, perhaps.
-    _run("apt-get", "-q", "-o", "APT::Sandbox::User=root", "download", names[0], cwd=work)
+    run("apt-get", "-q", "-o", "APT::Sandbox::User=root", "download", names[0], cwd=work)
     return next(work.glob("linux-image-*.deb"))
 
 
 def _unpack(package: Path, work: Path) -> Path:
     """A directory as ``StockKernel`` describes it."""
     tree, made = work / "tree", work / "kernel"
-    _run("dpkg-deb", "--extract", str(package), str(tree))
+    run("dpkg-deb", "--extract", str(package), str(tree))
     package.unlink()
     modules = next((path for path in (tree / "lib/modules", tree / "usr/lib/modules") if path.is_dir()), None)
     images = list((tree / "boot").glob("vmlinuz-*"))
@@ -136,7 +105,7 @@ def _index(made: Path, version: str) -> None:
     """Have depmod write ``modules.dep``: it expects the modules below ``lib``."""
     (made / "lib").mkdir()
     (made / "lib" / "modules").symlink_to("../modules")
-    _run("depmod", "--basedir", str(made), version)
+    run("depmod", "--basedir", str(made), version)
 
 
 def decompressed(image: bytes) -> bytes:
@@ -161,24 +130,3 @@ def _unzstd(data: bytes) -> bytes:
     if not shutil.which("zstd"):
         return b""
     return subprocess.run(["zstd", "-dcq"], input=data, capture_output=True, check=False).stdout
-
-
-def _run(*command: str, cwd: Path | None = None) -> str:
-    try:
-        done = subprocess.run(
-            command, cwd=cwd, capture_output=True, text=True, timeout=600, check=False, env=_environment()
-        )
-    except FileNotFoundError:
-        raise NoKernel(f"no kernel package: there is no {command[0]} on this host") from None
-    except subprocess.TimeoutExpired:
-        raise NoKernel(f"no kernel package: {' '.join(command)} did not end within ten minutes") from None
-    if done.returncode == 0:
-        return done.stdout
-    said = (done.stderr or done.stdout).strip()
-    if "No space left" in said:
-        raise NoSpace(f"no space for a kernel: {said.splitlines()[-1]}")
-    raise NoKernel(f"no kernel package: {' '.join(command)}: {said}")
-
-
-def _environment() -> dict[str, str]:
-    return os.environ | {"LC_ALL": "C", "PATH": f"{os.environ.get('PATH', '/usr/bin:/bin')}:/usr/sbin:/sbin"}

@@ -12,11 +12,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from support.machine import guest
+from support.machine.emulator import OWN, Emulator
 from support.machine.errors import Broken, NoEmulator, NoSpace, TimedOut
 from support.machine.initramfs import initramfs
-from support.machine.kernel import CACHE, StockKernel, locked
+from support.machine.kernel import StockKernel
+from support.machine.preparing import CACHE, locked
 
-QEMU = "qemu-system-x86_64"
 MIB = 1024 * 1024
 BOOTING = 600.0
 """Seconds until the command must have been started; about five on a quiet machine, systemd about thirty."""
@@ -38,7 +39,8 @@ class Machine:
     ``root`` is shared read-only as its root file system, ``memory`` is in MiB. With ``systemd`` the command runs once
     multi-user.target is reached. ``before`` is a shell script that runs first of all; its output is in ``before.log``
     of the shared directory. ``masked`` are units that shall not start. ``disk`` is a file with an ext4 file system
-    that keeps what the machine writes; without one it is forgotten. ``devices`` are further arguments of QEMU.
+    that keeps what the machine writes; without one it is forgotten. ``devices`` are further arguments of QEMU,
+    which is the host's own unless ``emulator`` names another.
     """
 
     kernel: StockKernel
@@ -50,6 +52,7 @@ class Machine:
     masked: tuple[str, ...] = ()
     disk: Path | None = None
     devices: tuple[str, ...] = ()
+    emulator: Emulator = OWN
     environment: Mapping[str, str] = field(default_factory=dict)
 
     def run(
@@ -81,8 +84,8 @@ class Machine:
             return run.finish(limit)
 
     def _check(self) -> None:
-        if shutil.which(QEMU) is None:
-            raise NoEmulator(f"no QEMU: {QEMU} is not installed")
+        if shutil.which(self.emulator[0]) is None:
+            raise NoEmulator(f"no QEMU: {self.emulator[0]} is not installed")
         if (free := _available_memory()) < self.memory * MIB:
             raise NoSpace(f"no space for a machine of {self.memory} MiB: {free // MIB} MiB of memory are available")
 
@@ -98,7 +101,7 @@ class Machine:
     def _arguments(self, shared: Path, archive: Path) -> list[str]:
         disk = ("-drive", f"file={self.disk},if=virtio,format=raw,cache=unsafe") if self.disk else ()
         return [
-            *(QEMU, *EMULATION, *BARE),
+            *(*self.emulator, *EMULATION, *BARE),
             *("-smp", str(self.processors), "-m", str(self.memory)),
             *("-kernel", str(self.kernel.image), "-initrd", str(archive), "-append", KERNEL_ARGUMENTS),
             *("-serial", f"file:{shared / 'console'}"),
