@@ -441,6 +441,19 @@ async def test_functions_can_be_named_one_by_one_by_their_pci_address() -> None:
 
 
 @hastily
+async def test_what_the_driver_of_a_card_does_not_know_is_refused_to_who_asks_for_it() -> None:
+    made = host()
+    made.links.cards["eth1"] = dict.fromkeys(range(2), VfState(spoof_check=True, link_state="auto"))
+    async with running(made) as daemon:
+        await raised(daemon, "hostdev")
+        with pytest.raises(Unsupported, match="the driver of eth1 does not know trust"):
+            await plug(daemon, "hostdev", spoof_check=False, trust=True)
+        assert made.links.cards["eth1"][0] == VfState(spoof_check=True, link_state="auto")
+        await plug(daemon, "hostdev", mac=MAC, spoof_check=False, trust=None)
+        assert made.links.cards["eth1"][0] == VfState(mac=MAC, spoof_check=False, link_state="auto")
+
+
+@hastily
 async def test_passt_is_started_anew_when_it_dies_and_missing_is_named_with_its_package() -> None:
     async with running(host()) as daemon:
         await raised(daemon, "user", forwards=[{"protocol": "udp", "listen": 5353, "to": MAC, "port": 53}])

@@ -9,7 +9,7 @@ from uuid import UUID
 from vnetd.host.requirements import require
 from vnetd.model.base import IfName
 from vnetd.model.errors import Denied, Invalid, Unsupported
-from vnetd.model.functions import FunctionUse
+from vnetd.model.functions import FunctionUse, VfState
 from vnetd.model.network import MacvtapMode, Mode, Network, PciAddress, Vlan
 from vnetd.model.networkport import DirectPlug, HostdevPlug, UserPlug
 from vnetd.model.port import PortKind, PortRecord, PortSpec
@@ -108,7 +108,7 @@ class PortPlugs:
         former = (await self._host.kernel.functions(chosen.pf)).get(chosen.vf)
         if former is None:
             raise Unsupported(f"the driver of {chosen.pf} does not show virtual function {chosen.vf} ({chosen.pci})")
-        wanted = former.model_copy(update={"mac": mac, **_wishes(spec, vlan)})
+        wanted = former.model_copy(update={"mac": mac, **_wishes(spec, vlan, chosen.pf, former)})
         devices = network.devices
         return {
             "plug": HostdevPlug(
@@ -189,13 +189,14 @@ def devices_of(record: PortRecord) -> Iterator[str]:
         yield record.lower
 
 
-def _wishes(spec: PortSpec, vlan: Vlan | None) -> dict[str, object]:
+def _wishes(spec: PortSpec, vlan: Vlan | None, card: str, present: VfState) -> dict[str, object]:
     """What the card shall do beyond the MAC address; what nobody asked for stays as it is."""
     if vlan and len(vlan.tags) > 1:
         raise Unsupported("a virtual function has one VLAN: a trunk cannot be given to it")
-    wishes: dict[str, object] = {"vlan": vlan.tags[0].id if vlan else 0, "qos": 0, "link_state": "auto"}
-    wishes |= {name: getattr(spec, name) for name in ("spoof_check", "trust") if getattr(spec, name) is not None}
-    return wishes
+    asked = {name: wish for name in ("spoof_check", "trust") if (wish := getattr(spec, name)) is not None}
+    if unknown := [name for name in asked if getattr(present, name) is None]:
+        raise Unsupported(f"the driver of {card} does not know {', '.join(unknown)}: a port cannot ask for it")
+    return {"vlan": vlan.tags[0].id if vlan else 0, "qos": 0, "link_state": "auto", **asked}
 
 
 def _forwards_to(network: Network, mac: str, device: str | None) -> Iterator[UserForward]:
