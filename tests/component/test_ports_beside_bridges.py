@@ -617,11 +617,16 @@ async def test_an_examination_of_such_a_port_finds_what_it_lies_on_and_no_fault(
     async with running(host()) as daemon:
         await raised(daemon, KINDS[kind][0])
         port = (await plug(daemon, kind, mac=MAC)).port
+        daemon.host.perform(SetLink("eth1", up=True))
         found = await daemon.services.diagnosis.examine(str(port.uuid), {})
         assert not [one for one in found if one.state == "problem"], found
         assert FINDINGS[kind].items() <= {one.check: one.text for one in found}.items()
         asked = await daemon.services.diagnosis.examine(port.device, {"to": "192.0.2.1"})
         assert "passes no bridge" in asked[-1].text
+        if kind == "hostdev":
+            daemon.host.perform(SetLink("eth1", up=False))
+            found = await daemon.services.diagnosis.examine(port.device, {})
+            assert [one.text for one in found if one.state == "problem"] == ["device eth1 is down"]
         if kind == "passt":
             daemon.host.before = Refusal(lambda call: call.verb == "passt.start", times=100)
             daemon.host.passts.die(str(port.uuid))

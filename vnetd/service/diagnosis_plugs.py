@@ -20,6 +20,7 @@ async def of_plug(host: Host, port: PortObject) -> AsyncIterator[Finding]:
             there = vf in await host.kernel.functions(pf)
             words = "is there" if there else "is not there"
             yield Finding("function", "ok" if there else "problem", f"virtual function {vf} of {pf} {words}")
+            yield await _of_link(host, pf)  # while it is down no function carries anything
         case PasstInstance() as instance:
             serves = await host.passt.serves(instance)
             words = "serves" if serves else "does not run as it should"
