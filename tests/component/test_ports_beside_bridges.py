@@ -24,8 +24,10 @@ from support.waiting import eventually
 
 from vnetd.model.errors import Denied, InUse, Invalid, Unsupported, VnetError
 from vnetd.model.functions import VfState
+from vnetd.plan.features import BridgeFeatures
 from vnetd.plan.functions import Function, SetFunction
 from vnetd.plan.kernel import DeleteAddress, DeleteLink, SetLink
+from vnetd.ruleset.unbridged import entrance
 from vnetd.service.views import Attached, Caller, Removed
 
 USER = Caller(1000, name=":1.7", administrator=False)
@@ -40,6 +42,7 @@ KINDS = {
     "macvtap": ("bridge", {"kind": "macvtap", "owner": 107, "group": 36}),
     "macvtap-fd": ("bridge", {"queues": 2}),
     "passthrough": ("passthrough", {"kind": "macvtap"}),
+    "filtered": ("bridge", {"queues": 2, "filter": "vnetd-guest"}),
     "hostdev": ("hostdev", {"kind": "hostdev", "spoof_check": False, "trust": True}),
     "passt": ("user", {"kind": "passt", "forwards": ["tcp:8022:22"]}),
 }
@@ -48,6 +51,7 @@ KINDS = {
 def host() -> MemoryHost:
     """A host with two more cards, the first of which has two virtual functions."""
     made = host_with_uplink()
+    made.rules.features = BridgeFeatures(unhooked="")
     for number in (1, 2):
         made.links.create(f"eth{number}", "", f"00:1b:21:00:00:0{number}", 9000)
     made.cards.cards["eth1"] = tuple(Function(f"0000:03:10.{n}", "eth1", n) for n in range(2))
@@ -66,7 +70,7 @@ async def raised(daemon: Running, mode: str, name: str = "lab", **fields: Any) -
 async def plug(daemon: Running, kind: str, network: str = "lab", caller: Caller = ROOT, **spec: Any) -> Attached:
     """A port of this kind."""
     ports, wanted = daemon.services.ports, {**KINDS[kind][1], **spec}
-    if kind == "macvtap-fd":
+    if "kind" not in KINDS[kind][1]:
         return await ports.open_tap(caller, network, wanted)
     return await ports.attach(caller, network, wanted)
 
@@ -302,17 +306,10 @@ async def test_what_was_let_go_of_while_the_daemon_was_away_is_gone_after_its_st
 async def test_what_needs_a_bridge_is_refused_and_so_is_a_kind_of_another_mode() -> None:
     async with running(host()) as daemon:
         await raised(daemon, "bridge")
-        with pytest.raises(Unsupported, match=r"of kind macvtap cannot have filter clean-traffic.*pass none"):
-            await plug(daemon, "macvtap", filter="clean-traffic")
         with pytest.raises(Unsupported, match="isolated"):
             await plug(daemon, "macvtap", isolated=True)
         with pytest.raises(Unsupported, match="bandwidth of port macvtap0 cannot be limited"):
             await plug(daemon, "macvtap", **{"inbound.average": 100})
-        with pytest.raises(Unsupported, match="who is not root has no port without a filter"):
-            await plug(daemon, "macvtap", caller=USER)
-        port = (await plug(daemon, "macvtap")).port
-        with pytest.raises(Unsupported, match="cannot have filter"):
-            await daemon.services.ports.set_filter(ROOT, port.uuid, "clean-traffic", {})
         with pytest.raises(Invalid, match="kind tap does not go with network lab of mode macvtap: macvtap"):
             await daemon.services.ports.attach(ROOT, "lab", {"kind": "tap"})
         with pytest.raises(Invalid, match="is what OpenTap makes"):
@@ -322,6 +319,32 @@ async def test_what_needs_a_bridge_is_refused_and_so_is_a_kind_of_another_mode()
         with pytest.raises(Unsupported, match="no devtmpfs"):
             await plug(daemon, "macvtap")
         assert not lasting(difference(before, daemon.host.state()))
+
+
+@hastily
+async def test_a_macvtap_is_filtered_before_it_is_up_or_refused_where_rules_cannot_be() -> None:
+    async with running(host()) as daemon:
+        await raised(daemon, "bridge")
+        nft = daemon.host.rules
+        nft.features = BridgeFeatures(unhooked="nftables says: no")
+        with pytest.raises(Unsupported, match=r"in no bridge, needs rules where packets leave a device.*says: no"):
+            await plug(daemon, "macvtap", caller=USER)
+        port = (await plug(daemon, "macvtap")).port
+        with pytest.raises(Unsupported, match="needs rules where packets leave a device"):
+            await daemon.services.ports.set_filter(ROOT, port.uuid, "clean-traffic", {})
+        nft.features = BridgeFeatures(unhooked="")
+        port = (await plug(daemon, "macvtap", caller=USER)).port
+        assert port.filter == "vnetd-guest"
+        hooks = [one.hook for one in nft.tables["netdev"].chains.values() if one.hook]
+        assert {hook.device for hook in hooks} == {port.device}
+        assert {hook.hook for hook in hooks} == {"ingress", "egress"}
+        raising = SetLink(port.device, up=True)
+        (up,) = [place for place, call in enumerate(daemon.host.calls) if raising in call.arguments]
+        assert entrance(port.device).chains[0] in [
+            chain for call in daemon.host.calls[:up] if call.verb == "nft.commit" for chain in call.arguments[1].chains
+        ]
+        await daemon.services.ports.detach(USER, port.uuid)
+        assert "netdev" not in nft.tables or not nft.tables["netdev"].chains
 
 
 HOST_SIDE = {"host_access": True, "addresses": [{"address": "192.168.50.5/24"}]}

@@ -107,6 +107,8 @@ async def test_the_answers_are_those_of_the_kernel(linux: LinuxCapabilities) -> 
     assert found["nft-bridge-conntrack"] == _does(
         "nft add table bridge t", "nft add chain bridge t c { type filter hook prerouting priority 0 ; }", rule
     )
+    hook = "nft add chain netdev t c { type filter hook egress device lo priority 0 ; }"
+    assert found["nft-netdev-egress"] == _does("nft add table netdev t", hook)
 
 
 @pytest.mark.kernel

@@ -251,6 +251,18 @@ async def test_the_host_holds_what_the_ledger_says(nft: Nft, steps: list[dict[st
         assert not ledger.drift_table("inet", await nft.table("inet"))
 
 
+async def test_a_chain_that_went_with_its_device_can_be_removed_still(nft: Nft) -> None:
+    chain = Chain("netdev", "at_lo", ((ACCEPT,),), Hook("filter", "ingress", 0, device="lo"))
+    await nft.commit(EMPTY, Fragment((chain,)))
+    listed = await nft.table("netdev")
+    assert listed is not None and (listed.chains, listed.hooks) == ({"at_lo": chain.rules}, {"at_lo": chain.hook})
+    for _ in range(2):
+        await nft.commit(Fragment((chain,)), EMPTY)
+        assert await nft.chain("netdev", "at_lo") is None
+    with pytest.raises(HostError):  # as a chain without hook it would do nothing
+        await nft.commit(Fragment((chain,)), Fragment((chain,)))
+
+
 async def test_clearing_leaves_no_table_and_may_be_repeated(nft: Nft) -> None:
     await nft.commit(EMPTY, BASE)
     await nft.clear()

@@ -1,9 +1,13 @@
 """A host with a running daemon, shared by the tests of a module: each finds it without networks and leaves it so."""
 
+import os
+import tempfile
 from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
 
 import pytest
-from support.netns import Lab
+from support.netns import Lab, run
+from support.private_bus import VNETD_GROUP
 from support.site import Administrator, Site, site_with_daemon
 
 
@@ -12,6 +16,18 @@ def shared_site() -> Iterator[Site]:
     """The host and its daemon."""
     with site_with_daemon() as site:
         yield site
+
+
+@pytest.fixture(scope="module")
+def vnetd_group() -> Iterator[None]:
+    """The group vnetd. The package makes it; here it is laid over the machine's, in this run's own mount namespace."""
+    with tempfile.NamedTemporaryFile("w", prefix="group-") as groups:
+        groups.write(f"{Path('/etc/group').read_text().rstrip()}\nvnetd:x:{VNETD_GROUP}:\n")
+        groups.flush()
+        os.chmod(groups.name, 0o644)
+        run("mount", "--bind", groups.name, "/etc/group")
+        yield
+        run("umount", "/etc/group")
 
 
 @pytest.fixture

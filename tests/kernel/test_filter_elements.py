@@ -8,12 +8,11 @@ from typing import Any
 import pytest
 from support import frames as f
 from support.frames import Frame, ip
-from support.lanes import Lane, lanes
+from support.lanes import Lane, bound, lanes
 from support.netns import Namespace
 
 from vnetd.linux.nft import LinuxNft
 from vnetd.plan.ledger import Ledger
-from vnetd.ruleset.filter import compile_binding
 from vnetd.xmlcodec.filter import filter_from_xml
 
 LANES = 40
@@ -223,16 +222,18 @@ def bridges(inside_host: Namespace) -> Iterator[Sequence[Lane]]:
         yield made
 
 
-async def bind(nft: LinuxNft, ledger: Ledger, lane: Lane, match: str, direction: str) -> None:
+async def bind(nft: LinuxNft, ledger: Ledger, lane: Lane, match: str, direction: str, bridged: bool) -> None:
     rule = f"<rule action='drop' direction='{direction}'>{match}</rule>"
     filter = filter_from_xml(f"<filter name='f'>{rule}</filter>").value
-    compiled = compile_binding({"f": filter}, "f", lane.device, M, {}, nft.features)
-    proposal = ledger.propose({lane.device: compiled.fragment})
+    proposal = ledger.propose({lane.device: bound(lane, bridged, {"f": filter}, "f", M, {}, nft.features)})
     await nft.commit(proposal.remove, proposal.add)
     ledger.accept(proposal)
 
 
-def test_an_element_with_its_attributes_means_some_frames_and_not_others(bridges: Sequence[Lane]) -> None:
+@pytest.mark.parametrize("bridged", [True, False], ids=["in a bridge", "in none"])
+def test_an_element_with_its_attributes_means_some_frames_and_not_others(
+    bridges: Sequence[Lane], bridged: bool
+) -> None:
     work = [(row, direction) for rows in ROWS.values() for row in rows for direction in ("out", "in")]
     wrong: list[str] = []
 
@@ -241,7 +242,7 @@ def test_an_element_with_its_attributes_means_some_frames_and_not_others(bridges
         await nft.open()
         for place, ((match, met, other), direction) in enumerate(work):
             lane, out = bridges[place % LANES], direction == "out"
-            await bind(nft, ledger, lane, match, direction)
+            await bind(nft, ledger, lane, match, direction, bridged)
             met, other = replace(met, tag=place * 2 + 1), replace(other, tag=place * 2 + 2)
             lane.send(met.encode(), out)
             lane.send(other.encode(), out)

@@ -5,11 +5,12 @@ from collections.abc import AsyncIterator, Sequence
 import pytest
 
 from vnetd.linux.nft import LinuxNft
-from vnetd.plan.drift import same_definition
+from vnetd.plan.drift import same_definition, union
 from vnetd.plan.ledger import Ledger
 from vnetd.plan.listing import same_rules
-from vnetd.plan.rules import EMPTY, Fragment
+from vnetd.plan.rules import EMPTY, Family, Fragment
 from vnetd.ruleset.filter import compile_binding
+from vnetd.ruleset.unbridged import entrance, unbridged
 from vnetd.xmlcodec.filter import filter_from_xml
 from vnetd.xmlcodec.filter_builtin import builtin_filters
 
@@ -172,9 +173,9 @@ def merged(parts: list[Fragment]) -> Fragment:
     return Fragment(tuple(chains.values()), tuple(sets.values()))
 
 
-async def assert_listed_as_written(nft: LinuxNft, part: Fragment) -> None:
+async def assert_listed_as_written(nft: LinuxNft, part: Fragment, family: Family = "bridge") -> None:
     await nft.commit(EMPTY, part)
-    listed = await nft.table("bridge")
+    listed = await nft.table(family)
     assert listed is not None
     both = [(one.rules, listed.chains[one.name]) for one in part.chains]
     wrong = [(written, shown) for written, shown in both if not same_rules(written, shown)]
@@ -205,7 +206,9 @@ async def test_every_kind_of_rule_is_listed_as_it_was_written(nft: LinuxNft, kin
 async def test_every_built_in_filter_is_listed_as_it_was_written(nft: LinuxNft, name: str) -> None:
     server = ["fd00::1"] if "v6" in name else ["10.0.0.3"]
     parameters = {**VALUES, "DHCPSERVER": server}
-    await assert_listed_as_written(nft, compile_binding(builtin_filters(), name, "vnet0", MAC, parameters).fragment)
+    part = compile_binding(builtin_filters(), name, "vnet0", MAC, parameters).fragment
+    await assert_listed_as_written(nft, part)
+    await assert_listed_as_written(nft, union((unbridged(part), entrance("lo"))), "netdev")
 
 
 RANGING = [

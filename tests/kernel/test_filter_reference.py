@@ -11,13 +11,12 @@ from hypothesis import strategies as st
 from support.abilities import on_stock_kernel
 from support.filter_generator import Case, Generator, world
 from support.filter_reference import Judge
-from support.lanes import Lane, lanes
+from support.lanes import Lane, bound, lanes
 from support.netns import Namespace
 
 from vnetd.linux.nft import LinuxNft
 from vnetd.model.errors import Invalid, Unsupported
 from vnetd.plan.ledger import Ledger
-from vnetd.ruleset.filter import compile_binding
 
 LANES, FRAMES, BATCHES = (12, 30, 3) if on_stock_kernel() else (50, 40, 4)
 """Fewer where Python is emulated."""
@@ -29,26 +28,26 @@ def bridges(inside_host: Namespace) -> Iterator[Sequence[Lane]]:
         yield made
 
 
-async def in_force(nft: LinuxNft, bridges: Sequence[Lane], first: int, batch: int) -> list[tuple[Lane, Case, Judge]]:
+async def in_force(
+    nft: LinuxNft, bridges: Sequence[Lane], first: int, batch: int, bridged: bool
+) -> list[tuple[Lane, Case, Judge]]:
     """As many made-up filters as there are guests, all put in force at once, each with its judge."""
-    ledger, bound, parts = Ledger(), [], {}
+    ledger, judged, parts = Ledger(), [], {}
     for place, lane in enumerate(bridges):
-        here = world(batch, place, nft.features.tracking)
+        here = world(batch, place, bridged and nft.features.tracking)
         generator = Generator(first + place, here)
         while lane.device not in parts:
             case = generator.case(FRAMES)
             try:
-                compiled = compile_binding(
-                    case.filters, "outer", lane.device, here.macs[0], case.parameters, nft.features
-                )
+                part = bound(lane, bridged, case.filters, "outer", here.macs[0], case.parameters, nft.features)
             except (Invalid, Unsupported):  # a range that ends before it begins, gratuitous before return
                 continue
-            parts[lane.device] = compiled.fragment
+            parts[lane.device] = part
             values = {"MAC": [here.macs[0]], **case.parameters}
-            bound.append((lane, case, Judge(case.filters, "outer", values)))
+            judged.append((lane, case, Judge(case.filters, "outer", values)))
     proposal = ledger.propose(dict(parts))
     await nft.commit(proposal.remove, proposal.add)
-    return bound
+    return judged
 
 
 def disagreement(lane: Lane, case: Case, judge: Judge, fates: Counter[bool]) -> str:
@@ -74,8 +73,7 @@ def told(case: Case, place: int, what: str) -> str:
 batches = count(1)
 
 
-@pytest.mark.stock_kernel("nft-bridge-conntrack", here=True)  # there replies are told by tracking, not by sets
-@settings(
+batched = settings(
     max_examples=BATCHES,
     derandomize=True,
     deadline=None,
@@ -83,15 +81,30 @@ batches = count(1)
     phases=[Phase.generate],
     suppress_health_check=list(HealthCheck),
 )
+
+
+@pytest.mark.stock_kernel("nft-bridge-conntrack", here=True)  # there replies are told by tracking, not by sets
+@batched
 @given(first=st.integers(0, 2**32))
 def test_made_up_filters_do_what_they_say(bridges: Sequence[Lane], first: int) -> None:
+    assert_agreed(bridges, first, bridged=True)
+
+
+@batched
+@given(first=st.integers(0, 2**32))
+def test_they_do_the_same_where_no_bridge_is(bridges: Sequence[Lane], first: int) -> None:
+    assert_agreed(bridges, first, bridged=False)
+
+
+def assert_agreed(bridges: Sequence[Lane], first: int, *, bridged: bool) -> None:
+    """Each filter of a batch does what the judge says."""
     fates: Counter[bool] = Counter()
 
     async def run() -> list[str]:
         nft = LinuxNft()
         await nft.open()
         try:
-            return [disagreement(*one, fates) for one in await in_force(nft, bridges, first, next(batches))]
+            return [disagreement(*one, fates) for one in await in_force(nft, bridges, first, next(batches), bridged)]
         finally:
             await nft.clear()
             await nft.close()

@@ -1,139 +1,22 @@
 """Guests on macvtap devices of the host's cards, tried with frames: who hears whom, and what is left when they go."""
 
 import os
-import select
-import socket
 import stat
-import struct
-import time
-from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager, contextmanager
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Iterator
 
 import pytest
-from dbus_next.aio.message_bus import MessageBus
-from support.client import MANAGER, PORT, ROOT, Refused, plain, variant
-from support.netns import Lab, Namespace
-from support.private_bus import client_of, method_call
+from support.client import MANAGER, PORT, ROOT, Refused
+from support.macvtaps import ONE, OTHER, Lan, finish, guest, lan_of, listening, network
+from support.netns import Lab
 from support.site import Administrator, Site
 from support.vnetctl import Vnetctl
 from support.waiting import eventually
 
-MARK = 0x88B5  # an ethertype for experiments (IEEE 802)
-ONE, OTHER = "52:54:00:00:77:01", "52:54:00:00:77:02"
-VNET_HDR = 10
-ETH_P_ALL = 3
-
-
-def network(mode: str = "bridge", **fields: Any) -> dict[str, Any]:
-    """A network over the host's card lan0."""
-    return {"name": "lab", "mode": "macvtap", "macvtap_mode": mode, "devices": {"interfaces": ["lan0"]}, **fields}
-
-
-@dataclass(frozen=True, slots=True)
-class Lan:
-    """What lies behind the host's card lan0: a machine with one card, eth0, at 192.168.50.1."""
-
-    host: Namespace
-    machine: Namespace
-
-    def card(self) -> dict[str, Any]:
-        """The host's card."""
-        found = self.host.link("lan0")
-        assert found is not None
-        return found
-
 
 @pytest.fixture
 def lan(shared_site: Site, lab: Lab) -> Iterator[Lan]:
-    host, machine = shared_site.host, lab.namespace("lan")
-    # Indexes nobody else is likely to have at the same time: /dev/tapN is named by one, across namespaces.
-    pairs = "".join(f"link add p{n} type veth peer name q{n}\n" for n in range(15 + os.getpid() % 25))
-    host.run("ip", "-batch", "-", stdin=pairs)
-    host.run("ip", "-batch", "-", stdin="".join(f"link delete {line.split()[2]}\n" for line in pairs.splitlines()))
-    lab.veth(host, "lan0", machine, "eth0")
-    machine.run("ip", "address", "add", "192.168.50.1/24", "dev", "eth0")
-    machine.run("ip", "link", "set", "eth0", "up")
-    yield Lan(host, machine)
-    host.run("ip", "link", "delete", "lan0")
-
-
-@dataclass(frozen=True)
-class Tap:
-    """A macvtap somebody holds."""
-
-    port: str
-    result: dict[str, Any]
-    fds: list[int]
-
-    def send(self, target: str, source: str, number: int) -> None:
-        """A frame nobody else sends."""
-        frame = _bytes(target) + _bytes(source) + struct.pack("!HI", MARK, number) + bytes(40)
-        os.write(self.fds[0], bytes(VNET_HDR) + frame)
-
-    def hears(self, number: int, send: Callable[[], None], wait: float = 5) -> bool:
-        """Whether a frame of this number comes, sent again and again meanwhile."""
-        end = time.monotonic() + wait
-        while time.monotonic() < end:
-            send()
-            readable, _, _ = select.select(self.fds, [], [], 0.1)
-            for fd in readable:
-                if os.read(fd, 4096)[VNET_HDR + 12 :][:6] == struct.pack("!HI", MARK, number):
-                    return True
-        return False
-
-    def close(self) -> None:
-        """Let go of it."""
-        for fd in self.fds:
-            os.close(fd)
-        self.fds.clear()
-
-
-def _bytes(mac: str) -> bytes:
-    return bytes.fromhex(mac.replace(":", ""))
-
-
-@asynccontextmanager
-async def guest(admin: Administrator, mac: str, **spec: Any) -> AsyncIterator[Tap]:
-    """A guest that holds a macvtap for the length of the block."""
-    async with client_of(admin.site.bus) as bus:
-        tap = await _open(bus, mac=mac, **spec)
-        try:
-            yield tap
-        finally:
-            tap.close()
-
-
-async def _open(bus: MessageBus, **spec: Any) -> Tap:
-    values = {key: variant(value) for key, value in spec.items()}
-    reply = await bus.call(method_call(ROOT, MANAGER, "OpenTap", "sa{sv}", "lab", values))
-    assert reply is not None
-    if reply.signature != "oaha{sv}":
-        raise Refused(str(reply.error_name), str(reply.body[0]))
-    port, _, result = plain(reply.body)
-    return Tap(str(port), result, list(reply.unix_fds))
-
-
-@contextmanager
-def listening(namespace: Namespace, device: str) -> Iterator[Callable[[], set[int]]]:
-    """Numbers of the frames that came to a device since the last question."""
-    with namespace.entered():
-        sock = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(ETH_P_ALL))
-    sock.bind((device, ETH_P_ALL))
-    sock.setblocking(False)
-
-    def heard() -> set[int]:
-        numbers = set()
-        while True:
-            try:
-                kind, number = struct.unpack_from("!HI", sock.recv(2048).ljust(18), 12)
-                numbers |= {number} if kind == MARK else set()
-            except BlockingIOError:
-                return numbers
-
-    with sock:
-        yield heard
+    with lan_of(shared_site, lab) as made:
+        yield made
 
 
 @pytest.mark.parametrize(("mode", "reached"), [("bridge", True), ("private", False), ("vepa", False)])
@@ -155,12 +38,6 @@ async def test_guests_reach_the_network_and_each_other_only_where_the_mode_says(
         wait = 5.0 if reached else 0.5
         assert other.hears(2, lambda: one.send(OTHER, ONE, 2), wait) is reached
     await finish(admin)
-
-
-async def finish(admin: Administrator) -> None:
-    """End the network while its card is there."""
-    for one in (await admin.networks()).values():
-        await admin.stop(one["path"])
 
 
 async def test_the_port_and_its_device_go_when_the_last_descriptor_is_closed(admin: Administrator, lan: Lan) -> None:
@@ -241,8 +118,6 @@ async def test_a_macvtap_is_healed_and_what_its_lower_device_lacks_too(admin: Ad
             return bool(link and link["mtu"] == 1500 and "UP" in link["flags"] and "UP" in lan.card()["flags"])
 
         await eventually(healed)
-        with pytest.raises(Refused, match=r"Unsupported.*cannot have filter clean-traffic"):
-            await admin.call(one.port, PORT, "SetFilter", "sa{sv}", "clean-traffic", {})
     await finish(admin)
 
 

@@ -17,7 +17,8 @@ GUESTS = Set("inet", "guests", ("ifname",))
 RULE = ({"match": {"op": "==", "left": {"meta": {"key": "iifname"}}, "right": "@guests"}}, {"accept": None})
 FORWARD = Chain("inet", "forward", (RULE, ({"drop": None},)), Hook("filter", "forward", 0))
 PORTS = Chain("bridge", "ports", (({"accept": None},),))
-CONTENTS = Fragment((FORWARD, PORTS), (GUESTS,), frozenset({Element("inet", "guests", ("virbr0",))}))
+AT_DEVICE = Chain("netdev", "at_lo", (({"accept": None},),), Hook("filter", "ingress", 0, device="lo"))
+CONTENTS = Fragment((FORWARD, PORTS, AT_DEVICE), (GUESTS,), frozenset({Element("inet", "guests", ("virbr0",))}))
 
 
 @pytest.fixture
@@ -53,8 +54,10 @@ async def test_a_flushed_ruleset_is_reported_object_by_object_and_names_the_culp
         RulesEvent("inet", "table", "vnetd", "nft"),
         RulesEvent("bridge", "chain", "ports", "nft"),
         RulesEvent("bridge", "table", "vnetd", "nft"),
+        RulesEvent("netdev", "chain", "at_lo", "nft"),
+        RulesEvent("netdev", "table", "vnetd", "nft"),
     }
-    await eventually(lambda: len(seen) >= len(expected), "five reports")
+    await eventually(lambda: len(seen) >= len(expected), "as many reports")
     assert set(seen) == expected
     assert len(seen) == len(expected)
 
@@ -65,6 +68,7 @@ async def test_a_flushed_ruleset_is_reported_object_by_object_and_names_the_culp
         ("flush chain inet vnetd forward", RulesEvent("inet", "chain", "forward", "nft")),
         ("insert rule inet vnetd forward accept", RulesEvent("inet", "chain", "forward", "nft")),
         ("flush chain bridge vnetd ports", RulesEvent("bridge", "chain", "ports", "nft")),
+        ("flush chain netdev vnetd at_lo", RulesEvent("netdev", "chain", "at_lo", "nft")),
         ("delete element inet vnetd guests { virbr0 }", RulesEvent("inet", "set", "guests", "nft")),
         ("add element inet vnetd guests { evil0, evil1 }", RulesEvent("inet", "set", "guests", "nft")),
         ("add set inet vnetd foreign { type mark; }", RulesEvent("inet", "set", "foreign", "nft")),
@@ -95,7 +99,7 @@ async def test_own_changes_are_not_reported(nft: LinuxNft, seen: Seen) -> None:
 
 
 async def test_tables_of_others_are_not_reported(seen: Seen) -> None:
-    for table in ("inet other", "ip vnetd", "netdev vnetd"):
+    for table in ("inet other", "ip vnetd", "arp vnetd"):
         run("nft", f"add table {table}; add chain {table} forward; add rule {table} forward accept")
     await until_quiet(seen)
     assert seen == []

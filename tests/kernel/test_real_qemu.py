@@ -8,13 +8,13 @@ from pathlib import Path
 
 import pytest
 from support.client import MANAGER, ROOT, variant
-from support.netns import run
+from support.private_bus import VNETD_GROUP as GROUP
 from support.private_bus import client_of, method_call
 from support.qemu import helper_script, machine
 from support.site import Administrator, Site
 from support.waiting import eventually
 
-GROUP = 64_990
+pytestmark = pytest.mark.usefixtures("vnetd_group")
 MAC = "52:54:00:00:77:5{}"
 LAB = {
     "name": "lab",
@@ -24,18 +24,6 @@ LAB = {
         {"address": "192.168.77.1/24", "dhcp": {"ranges": [{"start": "192.168.77.10", "end": "192.168.77.99"}]}}
     ],
 }
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _there_is_a_group_vnetd() -> Iterator[None]:
-    """The package makes it; here it is laid over the machine's groups, in this run's own mount namespace."""
-    with tempfile.NamedTemporaryFile("w", prefix="group-") as groups:
-        groups.write(f"{Path('/etc/group').read_text().rstrip()}\nvnetd:x:{GROUP}:\n")
-        groups.flush()
-        os.chmod(groups.name, 0o644)
-        run("mount", "--bind", groups.name, "/etc/group")
-        yield
-        run("umount", "/etc/group")
 
 
 @pytest.fixture

@@ -5,12 +5,20 @@ import os
 import select
 import struct
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from support.netns import run
+
+from vnetd.model.filter import Filter
+from vnetd.plan.drift import union
+from vnetd.plan.features import BridgeFeatures
+from vnetd.plan.rules import Fragment
+from vnetd.ruleset.filter import compile_binding
+from vnetd.ruleset.unbridged import entrance, unbridged
+from vnetd.service.filter_uses import STATELESS
 
 TUNSETIFF = 0x400454CA
 IFF_TAP, IFF_NO_PI = 0x0002, 0x1000
@@ -20,9 +28,13 @@ PATIENCE = 10.0
 
 @dataclass(frozen=True, slots=True)
 class Lane:
-    """A bridge of a guest's tap ``device`` and another. Frames that come out are read in the order they went in."""
+    """A bridge of a guest's tap ``device`` and another, ``far``. Frames come out in the order they went in.
+
+    To rules at ``far`` itself the guest is where it is to those at its macvtap: what it sends leaves that device.
+    """
 
     device: str
+    far: str
     guest: int
     other: int
 
@@ -46,6 +58,22 @@ class Lane:
         return False
 
 
+def bound(
+    lane: Lane,
+    bridged: bool,
+    filters: Mapping[str, Filter],
+    name: str,
+    mac: str,
+    parameters: Mapping[str, Sequence[str]],
+    features: BridgeFeatures,
+) -> Fragment:
+    """The rules of a filter for a lane's guest: as a port of the bridge, or as one that is in no bridge."""
+    if bridged:
+        return compile_binding(filters, name, lane.device, mac, parameters, features).fragment
+    compiled = compile_binding(filters, name, lane.far, mac, parameters, STATELESS)
+    return union((unbridged(compiled.fragment), entrance(lane.far)))
+
+
 @contextmanager
 def lanes(number: int) -> Iterator[Sequence[Lane]]:
     """That many lanes in the network namespace of the thread; nothing else is sent on them."""
@@ -54,7 +82,7 @@ def lanes(number: int) -> Iterator[Sequence[Lane]]:
     made: list[Lane] = []
     try:
         for place in range(number):
-            made.append(Lane(f"g{place}", _tap(f"g{place}"), _tap(f"o{place}")))
+            made.append(Lane(f"g{place}", f"o{place}", _tap(f"g{place}"), _tap(f"o{place}")))
         bridge = "type bridge forward_delay 0 stp_state 0 mcast_snooping 0 group_fwd_mask 0"
         lines = [f"link add b{place} {bridge}\nlink set b{place} up" for place in range(number)]
         for place in range(number):

@@ -344,9 +344,9 @@ class Refusal:
 
 
 def nth(number: int) -> Callable[[Call], bool]:
-    """The call of this number from now on, not counting chains listed in the background after a change."""
+    """The call of this number from now on, not counting what is listed in the background after a change."""
     left = count(number, -1)
-    return lambda call: call.verb != "nft.chain" and next(left) == 0
+    return lambda call: call.verb not in {"nft.chain", "nft.table"} and next(left) == 0
 
 
 def crash(number: int) -> Hook:

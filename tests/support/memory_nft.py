@@ -33,7 +33,7 @@ class Table:
 
 
 class MemoryNft:
-    """Both tables. ``commits`` are the transactions that were taken; ``refuse`` makes the next one fail."""
+    """All tables. ``commits`` are the transactions that were taken; ``refuse`` makes the next one fail."""
 
     def __init__(self) -> None:
         self.claimable = False
@@ -66,7 +66,7 @@ class MemoryNft:
         self.commits.append((Fragment(), contents))
 
     async def clear(self) -> None:
-        """Delete both tables."""
+        """Delete all tables."""
         self._obey()
         self.tables.clear()
 
@@ -169,6 +169,8 @@ def _remove(tables: dict[Family, Table], remove: Fragment, kept: dict[tuple[Fami
         _need(element.set in table.sets, f"set {element.set}")
         _need(table.elements[element.set].pop(_key(table, element), None) is not None, f"element {element.key}")
     for chain in remove.chains:
+        if chain.hook and chain.hook.device and (chain.family, chain.name) not in kept:  # may be gone with its device
+            _table(tables, chain.family, chain.name).chains.setdefault(chain.name, chain)
         _need(chain.name in _table(tables, chain.family, chain.name).chains, f"chain {chain.name}")
         tables[chain.family].chains[chain.name] = replace(tables[chain.family].chains[chain.name], rules=())
     for chain in remove.chains:

@@ -15,6 +15,7 @@ from typing import Any
 
 from dbus_next._private.unmarshaller import Unmarshaller
 from dbus_next.aio.message_bus import MessageBus
+from dbus_next.auth import AuthExternal
 from dbus_next.constants import BusType
 from dbus_next.message import Message
 
@@ -22,6 +23,8 @@ TOP = Path(__file__).resolve().parents[2]
 POLICY = TOP / "dbus" / "org.vnetd1.conf"
 NAME = "org.vnetd1"
 NOBODY = 65534
+VNETD_GROUP = 64_990
+"""Number of the group vnetd, where fixture ``vnetd_group`` has made it."""
 GROUP = "games"  # stands for vnetd in tests: a group that every Debian has
 
 CONFIGURATION = """<busconfig>
@@ -107,10 +110,38 @@ def private_bus(policy: bool = True) -> Iterator[PrivateBus]:
             process.wait()
 
 
+class _External(AuthExternal):  # type: ignore[misc]
+    """dbus-next's own says the uid of the process, which is not that of the socket."""
+
+    def __init__(self, uid: int) -> None:
+        super().__init__()
+        self._uid = uid
+
+    def _authentication_start(self, negotiate_unix_fd: bool = False) -> str:
+        super()._authentication_start(negotiate_unix_fd)
+        return f"AUTH EXTERNAL {str(self._uid).encode().hex()}"
+
+
+@contextmanager
+def _acting_as(uid: int, groups: Sequence[int]) -> Iterator[None]:
+    """The bus asks the kernel who it was that opened the socket."""
+    own = os.getgroups()
+    if uid:
+        os.setgroups(groups)
+        os.seteuid(uid)
+    try:
+        yield
+    finally:
+        os.seteuid(0)
+        os.setgroups(own)
+
+
 @asynccontextmanager
-async def client_of(bus: PrivateBus) -> AsyncIterator[MessageBus]:
-    """A root client, dbus-next's own, which leaves its socket open when it goes."""
-    connection = await MessageBus(bus.address, BusType.SYSTEM, negotiate_unix_fd=True).connect()
+async def client_of(bus: PrivateBus, uid: int = 0, groups: Sequence[int] = ()) -> AsyncIterator[MessageBus]:
+    """A client of that user, dbus-next's own, which leaves its socket open when it goes."""
+    with _acting_as(uid, groups):
+        client = MessageBus(bus.address, BusType.SYSTEM, _External(uid), negotiate_unix_fd=True)
+    connection = await client.connect()
     try:
         yield connection
     finally:

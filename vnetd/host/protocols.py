@@ -81,7 +81,7 @@ class Kernel(Protocol):
 
 
 class Nft(Protocol):
-    """vnetd's two tables, ``inet vnetd`` and ``bridge vnetd``."""
+    """vnetd's tables: ``inet vnetd``, ``bridge vnetd`` and ``netdev vnetd``."""
 
     @property
     def claimable(self) -> bool:
@@ -90,7 +90,7 @@ class Nft(Protocol):
 
     @property
     def features(self) -> BridgeFeatures:
-        """What rules of bridges can do here, tried when the host was opened."""
+        """What filters of ports can do here, tried when the host was opened."""
         ...
 
     async def commit(self, remove: Fragment, add: Fragment) -> None:
@@ -102,11 +102,11 @@ class Nft(Protocol):
         ...
 
     async def rewrite(self, contents: Fragment) -> None:
-        """One transaction that replaces both tables by ``contents`` whatever they held."""
+        """One transaction that replaces all tables by ``contents`` whatever they held."""
         ...
 
     async def clear(self) -> None:
-        """Delete both tables; tables that are gone already are no error."""
+        """Delete all tables; tables that are gone already are no error."""
         ...
 
     async def table(self, family: Family) -> TableContents | None:

@@ -32,7 +32,7 @@ RULES: dict[str, tuple[str, list[dict[str, Any]]]] = {
 
 
 def probe_nft() -> Iterator[Capability]:
-    """The library's version, and each of ``RULES``, address translation, flow tables and owned tables."""
+    """The library's version, each of ``RULES``, address translation, hooks of devices, flow tables and owned tables."""
     library = Nftables()
     library.set_json_output(True)
     yield _library(library)
@@ -41,20 +41,28 @@ def probe_nft() -> Iterator[Capability]:
     nat = {"hook": "postrouting", "type": "nat", "prio": 100, "policy": "accept"}
     masquerade = [_chain("inet", nat), _rule("inet", [{"masquerade": None}])]
     yield _tried(library, "nft-masquerade", "inet", masquerade)
+    yield _egress(library)
     flowtable = {"family": "inet", "table": NAME, "name": "flows", "hook": "ingress", "prio": 0, "dev": "lo"}
     yield _tried(library, "nft-flowtable", "inet", [{"add": {"flowtable": flowtable}}])
     yield _owned(library)
 
 
 def bridge_features(library: Nftables) -> BridgeFeatures:
-    """What rules of bridges can do, in the network namespace the library is open in; nothing is left behind there."""
+    """What filters of ports can do, in the network namespace the library is open in; nothing is left behind there."""
     tracking, rejecting = (_rule_tried(library, name) for name in (TRACKING, REJECTING))
-    return BridgeFeatures(tracking=tracking.ok, reject=rejecting.ok, untracked=tracking.reason)
+    return BridgeFeatures(
+        tracking=tracking.ok, reject=rejecting.ok, untracked=tracking.reason, unhooked=_egress(library).reason
+    )
 
 
 def _rule_tried(library: Nftables, name: str) -> Capability:
     family, expressions = RULES[name]
     return _tried(library, name, family, [_chain(family, _HOOK), _rule(family, expressions)])
+
+
+def _egress(library: Nftables) -> Capability:
+    hook = {"hook": "egress", "type": "filter", "prio": 0, "policy": "accept", "dev": "lo"}
+    return _tried(library, "nft-netdev-egress", "netdev", [_chain("netdev", hook)])
 
 
 def _library(library: Nftables) -> Capability:

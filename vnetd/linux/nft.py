@@ -20,7 +20,6 @@ from nftables import Nftables
 from vnetd.linux.capabilities_nft import bridge_features
 from vnetd.linux.netlink import NETLINK_NETFILTER
 from vnetd.linux.nft_json import (
-    FAMILIES,
     OWNED,
     TABLE,
     Command,
@@ -35,7 +34,7 @@ from vnetd.linux.nft_strangers import strangers
 from vnetd.linux.threads import Worker
 from vnetd.model.errors import HostError
 from vnetd.plan.features import PLAIN, BridgeFeatures
-from vnetd.plan.rules import EMPTY, Count, Element, Family, Fragment, Set, Stranger, TableContents
+from vnetd.plan.rules import EMPTY, FAMILIES, Count, Element, Family, Fragment, Set, Stranger, TableContents
 
 T = TypeVar("T")
 

@@ -20,7 +20,7 @@ RECEIVE_BUFFER = 8 << 20
 
 GENERIC = 4
 """Length of nfgenmsg: family, version, resource id."""
-FAMILIES: dict[int, Family] = {1: "inet", 7: "bridge"}
+FAMILIES: dict[int, Family] = {1: "inet", 5: "netdev", 7: "bridge"}
 NEW_GENERATION = 15
 TABLE_NAME, PROCESS_NAME = 1, 3
 

@@ -6,11 +6,10 @@ from ipaddress import ip_address
 from typing import Any
 
 from vnetd.plan.drift import IMPLIED, canonical_key
-from vnetd.plan.rules import Chain, Count, Element, Family, Fragment, Hook, Json, Set, TableContents
+from vnetd.plan.rules import FAMILIES, Chain, Count, Element, Family, Fragment, Hook, Json, Set, TableContents
 
 TABLE = "vnetd"
 """Name of vnetd's table in each family."""
-FAMILIES: tuple[Family, ...] = ("inet", "bridge")
 OWNED = ["owner", "persist"]
 
 COUNTER = {"counter": None}
@@ -33,6 +32,8 @@ def transaction(remove: Fragment, add: Fragment, kinds: Kinds, owned: Collection
     return [
         *({"flush": _set_object(one)} for one in remove.sets),
         *_element_commands("delete", (one for one in remove.elements if (one.family, one.set) not in gone), before),
+        # It may have gone with its device: what is added now, if it is not there, can be deleted.
+        *({"add": {"chain": _chain(chain)}} for chain in remove.chains if _gone_with_device(chain, kept)),
         *({"flush": {"chain": _chain(chain)}} for chain in remove.chains),
         *({"delete": {"chain": _chain(chain)}} for chain in remove.chains if (chain.family, chain.name) not in kept),
         *({"delete": _set_object(one)} for one in remove.sets),
@@ -41,7 +42,7 @@ def transaction(remove: Fragment, add: Fragment, kinds: Kinds, owned: Collection
 
 
 def rewriting(contents: Fragment, there: Collection[Family], owned: Collection[Family]) -> list[Command]:
-    """Commands that make both tables hold ``contents`` and nothing else, whatever they hold.
+    """Commands that make the tables hold ``contents`` and nothing else, whatever they hold.
 
     ``there`` are the families that have the table now, ``owned`` those whose table shall be owned.
     """
@@ -100,6 +101,11 @@ def _kept(remove: Iterable[Chain], add: Iterable[Chain]) -> set[tuple[Family, st
     return {where for where in both if hooks[where] == wanted[where]}
 
 
+def _gone_with_device(chain: Chain, kept: Collection[tuple[Family, str]]) -> bool:
+    """Whether a chain that goes may be gone already."""
+    return bool(chain.hook and chain.hook.device) and (chain.family, chain.name) not in kept
+
+
 def _additions(
     add: Fragment, kept: Collection[tuple[Family, str]], kinds: Kinds, owned: Collection[Family]
 ) -> Iterator[Command]:
@@ -125,6 +131,7 @@ def _chain(chain: Chain, hooked: bool = False) -> Command:
     if hooked and chain.hook:
         hook = chain.hook
         body |= {"type": hook.type, "hook": hook.hook, "prio": hook.priority, "policy": hook.policy}
+        body |= {"dev": hook.device} if hook.device else {}
     return body
 
 

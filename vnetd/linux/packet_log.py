@@ -39,6 +39,9 @@ BIND, COPY_PACKET = 1, 2
 HEADER, INDEV, OUTDEV, PHYSINDEV, PHYSOUTDEV, PAYLOAD, PREFIX, LINK_HEADER = 1, 4, 5, 6, 7, 9, 10, 16
 GENERIC = 4
 POSTROUTING = 4
+NETDEV, INGRESS = 5, 0
+ETHERNET = 14
+"""Octets of the header that is there already when a packet leaves a device."""
 RECEIVE_BUFFER = 2 << 20
 
 log = logging.getLogger(__name__)
@@ -104,7 +107,8 @@ def parse(data: bytes) -> list[Packet]:
     for kind, _flags, _sequence, _port, start, end in messages(data):
         if kind == PACKET:
             with suppress(struct.error, KeyError):
-                found.append(_packet(attributes(data, start + GENERIC, end)))
+                read = _at_device if data[start] == NETDEV else _packet
+                found.append(read(attributes(data, start + GENERIC, end)))
     return found
 
 
@@ -121,6 +125,22 @@ def _packet(fields: dict[int, bytes]) -> Packet:
         ethertype=ethertype,
         payload=fields.get(PAYLOAD, b""),
         snooped=fields.get(PREFIX, b"").rstrip(b"\0") == SNOOPED.encode(),
+    )
+
+
+def _at_device(fields: dict[int, bytes]) -> Packet:
+    """Of a device in no bridge: what arrives there is for its guest, and where it came from is not known."""
+    ethertype, hook = struct.unpack_from("!HB", fields[HEADER])
+    towards_guest = hook == INGRESS
+    payload = fields.get(PAYLOAD, b"")
+    link, content = (b"", payload) if towards_guest else (payload[:ETHERNET], payload[ETHERNET:])
+    return Packet(
+        device=_device(fields, INDEV if towards_guest else OUTDEV),
+        towards_guest=towards_guest,
+        ingress="",
+        source=link[6:12].hex(":"),
+        ethertype=ethertype,
+        payload=content,
     )
 
 

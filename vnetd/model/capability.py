@@ -22,6 +22,7 @@ ABILITIES: Mapping[str, str] = {
     "nft-flowtable": "flow tables",
     "nft-inet-conntrack": "connection tracking",
     "nft-masquerade": "address translation",
+    "nft-netdev-egress": "rules where packets leave a device (Linux 5.16)",
     "nft-owned-tables": "tables that others cannot change",
     "packet-log": "packets that rules log (module nfnetlink_log)",
     "passt": "the program passt",

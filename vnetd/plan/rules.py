@@ -8,21 +8,28 @@ the union of all fragments. Chains and sets that several fragments name are shar
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
-Family = Literal["inet", "bridge"]
+Family = Literal["inet", "bridge", "netdev"]
+FAMILIES: tuple[Family, ...] = get_args(Family)
+"""Each has one table of vnetd's."""
 Json = Any
 """A libnftables JSON expression."""
 
 
 @dataclass(frozen=True, slots=True)
 class Hook:
-    """Where a base chain is attached; ``priority`` is a number. vnetd's own have policy accept, others are drift."""
+    """Where a base chain is attached; ``priority`` is a number. vnetd's own have policy accept, others are drift.
+
+    In family netdev it is at one ``device``, which must be there before Linux 6.16 and then takes the hook with it
+    when it goes. JSON of libnftables before 1.1 does not tell it.
+    """
 
     type: str
     hook: str
     priority: int
     policy: str = "accept"
+    device: str = field(default="", compare=False)
 
 
 @dataclass(frozen=True, slots=True)

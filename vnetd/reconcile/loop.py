@@ -21,7 +21,7 @@ from vnetd.host.events import (
 )
 from vnetd.host.protocols import Host
 from vnetd.plan.network import network_owner
-from vnetd.plan.rules import port_owner
+from vnetd.plan.rules import FAMILIES, port_owner
 from vnetd.reconcile.devices import Devices
 from vnetd.reconcile.forwarding import ForwardingKeeper
 from vnetd.reconcile.healer import Healer, Reporter
@@ -115,7 +115,7 @@ class Loop:
 
     def _overflow(self, event: Overflow) -> None:
         if event.source == "nftables":
-            for family in ("inet", "bridge"):
+            for family in FAMILIES:
                 self.rules.suspect((family, "table", ""))
             self.healer.touch(self.rules.key)
         else:

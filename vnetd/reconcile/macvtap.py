@@ -27,7 +27,7 @@ class MacvtapTarget(PortTarget):
     """Keeps one macvtap; it ends with its device, its lower device, or the last who holds what was handed out."""
 
     async def converge(self) -> tuple[str, ...]:
-        """The device up on its lower device, with MAC and MTU."""
+        """The device with its rules, up on its lower device, with MAC and MTU."""
         stack, repaired = self._stack, list[str]()
         device = await self._find(repaired)
         lower = await self._host.kernel.link(stack.lower)
@@ -40,6 +40,7 @@ class MacvtapTarget(PortTarget):
         if stack.handed_out and not await self._host.macvtaps.held(device.name, device.index):
             self._watcher.ended(self.desired.uuid)
             return ()
+        repaired.extend(await self._write_rules())
         steps = plan_macvtap(self.desired, stack, device, lower)
         await self._host.kernel.apply([operation for _, operation in steps])
         self._placed = True

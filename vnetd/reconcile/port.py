@@ -59,6 +59,7 @@ class DesiredPort:
     plug: Stacked | FunctionUse | PasstInstance | Inside | None = None
     """What a port that joins no bridge needs instead; its ``bridge`` is empty."""
     place: Fragment = EMPTY
+    """Rules beside its filter's. Those of a macvtap are at its device, so it must be there."""
 
 
 class Watcher(Protocol):

@@ -12,7 +12,7 @@ from typing import Literal
 from vnetd.host.protocols import Nft
 from vnetd.model.errors import HostError
 from vnetd.plan.ledger import Drift, Ledger, Proposal, merge
-from vnetd.plan.rules import EMPTY, Chain, Family, Fragment
+from vnetd.plan.rules import EMPTY, FAMILIES, Chain, Family, Fragment
 
 log = logging.getLogger(__name__)
 
@@ -25,7 +25,6 @@ MANY, GATHERING = 100, 0.5
 """Owners from which on listing what was written waits, and for how many seconds."""
 FEW = 8
 """Chains up to which listing them one by one is faster than listing their table."""
-FAMILIES: tuple[Family, ...] = ("inet", "bridge")
 Spot = tuple[Family, Literal["table", "chain", "set"], str]
 """What an event named: family, kind and name."""
 

@@ -36,7 +36,7 @@ class _Walk:
     """Through the chains of one device. What acceptance of a link-layer rule leads to comes after the link layer."""
 
     def __init__(self, fragment: Fragment, device: str) -> None:
-        self._chains = {chain.name: chain.rules for chain in fragment.chains if chain.family == "bridge"}
+        self._chains = {chain.name: chain.rules for chain in fragment.chains}
         self._targets = {(one.set, one.key): one.data.partition(" ")[2] for one in fragment.elements}
         self._device = device
         self._seen: set[str] = set()

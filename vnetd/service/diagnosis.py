@@ -41,9 +41,11 @@ class DiagnosisService:
         bound = self._bound(device)
         fragment = self._loop.rules.fragment(bound.owner) or Fragment()
         rules = [one for towards in (False, True) for one in met(fragment, bound.device, towards)]
-        counts = await self._loop.host.nft.counts("bridge", {chain for one in rules for chain, _ in one.places})
+        places = {chain for one in rules for chain, _ in one.places}
+        counts = await self._loop.host.nft.counts(bound.family, places)
         values = self._values(bound)
-        return tuple(self._rule(one, counts, values) for one in rules)
+        sharers = {chain: self._loop.rules.sharers(bound.family, chain) for chain in places}
+        return tuple(_rule(one, counts, values, sharers) for one in rules)
 
     async def examine(self, target: str, probe: Options) -> tuple[Finding, ...]:
         """Check a port (UUID or device) or a network (name or UUID), a port also with a made-up packet.
@@ -61,20 +63,6 @@ class DiagnosisService:
             return (*device, *await self._probing.filtered(bound, ask, ""))
         network = self._networks.objects.by_name(target) or self._networks.objects.get(target)
         return tuple(self._of_network(network))
-
-    def _rule(
-        self, one: Met, counts: Mapping[str, tuple[Count, ...]], values: Mapping[str, tuple[str, ...]]
-    ) -> RuleView:
-        seen = [counts[chain][place] for chain, place in one.places if place < len(counts.get(chain, ()))]
-        return RuleView(
-            towards="guest" if one.towards_guest else "network",
-            filter=one.origin.origin,
-            chain=one.origin.chain,
-            rule=words(one.origin, one.towards_guest, values),
-            packets=sum(count.packets for count in seen),
-            bytes=sum(count.bytes for count in seen),
-            shared=self._loop.rules.sharers("bridge", one.places[0][0]),
-        )
 
     def _values(self, bound: Bound) -> Mapping[str, tuple[str, ...]]:
         known = {
@@ -118,17 +106,17 @@ class DiagnosisService:
         yield _of_addresses(port, addresses)
         if ask is None:
             return
-        if not bridged:
-            yield Finding(
-                "path", "unknown", f"what port {port.name} sends passes no bridge of this host: see its network"
-            )
-            return
         own = next((one for one in addresses if one.version == ask.other.version), None)
         if bound:
             for finding in await self._probing.filtered(bound, ask, port.network.bridge, own):
                 yield finding
         else:
             yield Finding("filter", "ok", f"port {port.name} has no filter")
+        if not bridged:
+            yield Finding(
+                "path", "unknown", f"what port {port.name} sends passes no bridge of this host: see its network"
+            )
+            return
         async for finding in self._beyond(port, ask, own):
             yield finding
 
@@ -163,6 +151,24 @@ class DiagnosisService:
         known = [*self._filters.addresses(bound, 4), *self._filters.addresses(bound, 6)] if bound else []
         leased = await self._networks.leases_of.current(port.network.current, port.network.uuid, port.record.mac)
         return tuple(dict.fromkeys([*known, *leased]))
+
+
+def _rule(
+    one: Met,
+    counts: Mapping[str, tuple[Count, ...]],
+    values: Mapping[str, tuple[str, ...]],
+    sharers: Mapping[str, int],
+) -> RuleView:
+    seen = [counts[chain][place] for chain, place in one.places if place < len(counts.get(chain, ()))]
+    return RuleView(
+        towards="guest" if one.towards_guest else "network",
+        filter=one.origin.origin,
+        chain=one.origin.chain,
+        rule=words(one.origin, one.towards_guest, values),
+        packets=sum(count.packets for count in seen),
+        bytes=sum(count.bytes for count in seen),
+        shared=sharers[one.places[0][0]],
+    )
 
 
 def _of_addresses(port: PortObject, addresses: tuple[Address, ...]) -> Finding:

@@ -6,13 +6,15 @@ from dataclasses import dataclass
 from functools import cache
 from ipaddress import IPv6Address
 
+from vnetd.model.capability import refusal
 from vnetd.model.errors import Invalid
 from vnetd.model.filter import Filter
 from vnetd.plan.drift import union
 from vnetd.plan.features import PLAIN, BridgeFeatures
-from vnetd.plan.rules import EMPTY, Fragment
+from vnetd.plan.rules import EMPTY, Family, Fragment
 from vnetd.ruleset.filter import admits_only_by, compile_binding, references, unresolved
 from vnetd.ruleset.learning import Watched, watching
+from vnetd.ruleset.unbridged import unbridged
 from vnetd.service.lessons import NOWHERE, Learned, Mode, Pupil, Site, mode_of, servers_of
 
 log = logging.getLogger(__name__)
@@ -22,11 +24,15 @@ GUEST = "vnetd-guest"
 NEIGHBOUR = "vnetd-guest-ipv6"
 """Whoever's filter this is, or refers to it, advertises no neighbours but the addresses in its ``IPV6``."""
 LEARNABLE = {"IP": 4, "IPV6": 6}
+STATELESS = BridgeFeatures(untracked="packets of a device that is in no bridge are not tracked")
 
 
 @dataclass(frozen=True, slots=True)
 class Bound:
-    """A filter on a device, whoever asked for it. ``owner`` is the key of its part of the ruleset."""
+    """A filter on a device, whoever asked for it. ``owner`` is the key of its part of the ruleset.
+
+    ``family`` is that of its rules: ``netdev`` for a macvtap, whose packets pass no bridge.
+    """
 
     owner: str
     device: str
@@ -34,6 +40,7 @@ class Bound:
     mac: str
     parameters: Mapping[str, tuple[str, ...]]
     site: Site = NOWHERE
+    family: Family = "bridge"
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +79,16 @@ def compile_use(
     filters: Mapping[str, Filter], bound: Bound, known: Knowledge, features: BridgeFeatures = PLAIN
 ) -> Fragment:
     """The rules of a filter on a device. Raises ``Invalid`` or ``Unsupported`` saying what stands against it."""
+    if bound.family == "bridge":
+        return _bridged(filters, bound, known, features)
+    if features.unhooked:
+        what = f"filter {bound.filter} on {bound.device}, which is in no bridge,"
+        raise refusal(what, "nft-netdev-egress", features.unhooked)
+    return unbridged(_bridged(filters, bound, known, STATELESS))
+
+
+def _bridged(filters: Mapping[str, Filter], bound: Bound, known: Knowledge, features: BridgeFeatures) -> Fragment:
+    """The rules as they are for the port of a bridge."""
     pupil = pupil_of(filters, bound)
     if pupil is None:
         given = bound.parameters.get("IPV6", ()) if NEIGHBOUR in _closure(filters, bound.filter) else None

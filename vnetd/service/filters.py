@@ -165,7 +165,9 @@ class FilterService:
             raise Exists(f"device {device} has a filter already: remove it first")
         link = await self._loop.host.kernel.link(device)
         if link and link.kind in UNFILTERABLE:
-            raise Unsupported(f"device {device} is a {link.kind}: only ports of a bridge can be filtered")
+            raise Unsupported(
+                f"device {device} is a {link.kind}: others' devices can be filtered as ports of a bridge only"
+            )
         bound = _bound(record)
         fragment = self.compile(bound)
         self.use(bound)

@@ -261,23 +261,26 @@ class AddressLearning:
             await self._change(state, new)
 
     async def _taken(self, state: _State, address: Address) -> bool:
-        """Whether an address is of another guest of the same bridge, or of the host there."""
+        """Whether an address is of another guest of the same bridge or lower device, or of the host there."""
         if address in state.pupil.site.taken:
             return True
-        bridge = await self._bridge(state)
-        host = await self._host.kernel.link_at(bridge) if bridge else None
+        segment = await self._segment(state)
+        host = await self._host.kernel.link_at(segment) if segment else None
         view = await self._host.kernel.view(host.name) if host else None
         if view and any(one.ip == address for one in view.addresses):
             return True
         for other in list(self._states.values()):
             theirs = other.pupil.addresses(other.learned, address.version)
-            if other is not state and address in theirs and await self._bridge(other) == bridge:
+            if other is not state and address in theirs and await self._segment(other) == segment:
                 return True
         return False
 
-    async def _bridge(self, state: _State) -> int:
+    async def _segment(self, state: _State) -> int:
+        """The device that joins the guest's with others: its bridge, or what a macvtap lies on; 0 for none."""
         link = await self._host.kernel.link(state.bound.device)
-        return link.master if link else 0
+        if link is None:
+            return 0
+        return link.lower if link.kind == "macvtap" else link.master
 
     async def _save(self, state: _State) -> None:
         record = LearnedRecord(owner=state.bound.owner, mac=state.pupil.mac, addresses=state.learned)

@@ -161,7 +161,8 @@ class PortLifecycle:
         async with self._filters.changing:
             port.target.desired = self._wishes.desired(port.record, port.network)
             desired = port.target.desired
-            await self._loop.rules.put({port.target.key: desired.fragment, port.target.place_key: desired.place})
+            place = EMPTY if desired.plug else desired.place
+            await self._loop.rules.put({port.target.key: desired.fragment, port.target.place_key: place})
             self._wishes.note_use(port.record, port.network)
 
     def _making(self, port: PortObject, spec: PortSpec, netns: int) -> Making:

@@ -4,10 +4,11 @@ from vnetd.host.protocols import Packets
 from vnetd.model.errors import Unsupported
 from vnetd.model.network import Mode, Network
 from vnetd.model.network_ports import Bandwidth
+from vnetd.model.networkport import DirectPlug
 from vnetd.model.port import PortKind, PortRecord
 from vnetd.plan.drift import union
 from vnetd.plan.links import PortVlan
-from vnetd.plan.rules import EMPTY, Fragment, port_owner
+from vnetd.plan.rules import EMPTY, Family, Fragment, port_owner
 from vnetd.plan.shaping import shaping_of
 from vnetd.plan.vlans import memberships
 from vnetd.reconcile.desired import alias_of
@@ -15,6 +16,7 @@ from vnetd.reconcile.port import DesiredPort
 from vnetd.ruleset.introduction import introducing
 from vnetd.ruleset.isolation import isolation_fragment
 from vnetd.ruleset.snooping import snooping
+from vnetd.ruleset.unbridged import entrance
 from vnetd.service.filter_uses import Bound
 from vnetd.service.filters import FilterService
 from vnetd.service.naming import host_side_mac
@@ -56,7 +58,7 @@ class PortWishes:
             vlans=_vlans(record, network.live),
             shaping=shaping_of(str(record.uuid), record.limits),
             plug=plug_of(record, network.live),
-            place=EMPTY if record.plug else self._place(record.device, network.live.mode, bool(isolated)),
+            place=self._place(record, network.live.mode, bool(isolated)),
         )
 
     def note_use(self, record: PortRecord, network: NetworkObject) -> None:
@@ -70,19 +72,22 @@ class PortWishes:
         """The port uses no filter any more."""
         self._filters.unuse(port_owner(str(record.uuid)))
 
-    def _place(self, device: str, mode: Mode, isolated: bool) -> Fragment:
+    def _place(self, record: PortRecord, mode: Mode, isolated: bool) -> Fragment:
         """Rules of a bridge's port, whatever its filter. No packet is shown if nobody can look, nor in an open network.
 
-        Those who chose ``open`` want no rule there that they did not ask for.
+        Those who chose ``open`` want no rule there that they did not ask for. A port in no bridge has what leads to
+        its filter, if it has one.
         """
-        seen = EMPTY if self._packets.problem or mode is Mode.OPEN else snooping(device)
-        return union((isolation_fragment(device), seen)) if isolated else seen
+        if record.plug:
+            return entrance(record.device) if record.filter else EMPTY
+        seen = EMPTY if self._packets.problem or mode is Mode.OPEN else snooping(record.device)
+        return union((isolation_fragment(record.device), seen)) if isolated else seen
 
     def _fragment(self, record: PortRecord, network: NetworkObject) -> Fragment:
-        if record.filter and record.plug:
+        if record.filter and record.plug and not isinstance(record.plug, DirectPlug):
             raise Unsupported(
-                f"port {record.device} of kind {record.kind} cannot have filter {record.filter}: "
-                "filters act in bridges, and its frames pass none; who is not root has no port without a filter"
+                f"port {record.device} of kind {record.kind} cannot have filter {record.filter}: its frames pass no "
+                "device of this host that rules could be at; who is not root has no port without a filter"
             )
         if record.unseen and record.plug:
             raise Unsupported(
@@ -114,4 +119,5 @@ def _vlans(record: PortRecord, network: Network) -> frozenset[PortVlan] | None:
 
 def _bound(record: PortRecord, filter: str, network: NetworkObject) -> Bound:
     site = site_of(network.current, record.mac)
-    return Bound(port_owner(str(record.uuid)), record.device, filter, record.mac, record.parameters, site)
+    family: Family = "netdev" if record.plug else "bridge"
+    return Bound(port_owner(str(record.uuid)), record.device, filter, record.mac, record.parameters, site, family)

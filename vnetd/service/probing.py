@@ -85,14 +85,13 @@ class Probing:
         if source is None:
             return (Finding("filter", "unknown", f"an IPv{ask.other.version} address of the guest is not known"),)
         made = await self._frame(ask, source, bound.mac or NOBODY, bridge)
-        probe = Probe(made, bound.device, "") if ask.out else Probe(made, "", bound.device)
         fragment = self._loop.rules.fragment(bound.owner) or Fragment()
         entry = FROM_GUEST if ask.out else TO_GUEST
         start = next(
             (e.data.partition(" ")[2] for e in fragment.elements if (e.set, e.key) == (entry.name, (bound.device,))), ""
         )
         try:
-            outcome = Rules.of(fragment, "bridge").trace(start, probe)
+            outcome = Rules.of(fragment, bound.family).trace(start, Probe(made, bound.device, bound.device))
         except Undecidable as error:
             return (Finding("filter", "unknown", f"filter {bound.filter}: cannot be told without sending: {error}"),)
         return (_decision(bound, ask, source, outcome),)

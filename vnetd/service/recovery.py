@@ -148,7 +148,8 @@ class Recovery:
                 self._all_read = False
                 continue
             fragments[port.target.key] = port.target.desired.fragment
-            fragments[port.target.place_key] = port.target.desired.place
+            if not port.record.plug or await self._loop.host.kernel.link(port.name):  # else its rules are gone as well
+                fragments[port.target.place_key] = port.target.desired.place
         return fragments
 
     async def _take_over_bindings(self) -> dict[str, Fragment]:

@@ -1,0 +1,54 @@
+"""Filters of devices in no bridge: the same rules, asked from the other side, and where packets come to them."""
+
+from dataclasses import replace
+from typing import Any
+
+from support.filter_rules import ALL, MAC
+
+from vnetd.plan.drift import union
+from vnetd.plan.rules import Fragment
+from vnetd.ruleset.filter import compile_binding
+from vnetd.ruleset.filter_explain import met
+from vnetd.ruleset.learning import Watched, watching
+from vnetd.ruleset.unbridged import entrance, unbridged
+
+COMPILED = compile_binding(ALL, "clean-traffic", "macvtap0", MAC, {"IP": ["10.0.0.1"]}).fragment
+BRIDGED = union((COMPILED, watching(Watched("macvtap0", traffic=True, speaks_for=frozenset()))))
+
+
+def named(fragment: Fragment, key: str) -> int:
+    """How often rules ask for the device by that name."""
+
+    def count(json: Any) -> int:
+        if isinstance(json, dict):
+            return (json == {"meta": {"key": key}}) + sum(map(count, json.values()))
+        return sum(map(count, json)) if isinstance(json, list | tuple) else 0
+
+    return sum(count(chain.rules) for chain in fragment.chains)
+
+
+def test_rules_ask_for_the_device_under_the_other_name() -> None:
+    inner = Fragment(tuple(one for one in BRIDGED.chains if not one.hook))
+    turned = unbridged(BRIDGED)
+    assert (named(turned, "oifname"), named(turned, "iifname")) == (named(inner, "iifname"), named(inner, "oifname"))
+    assert named(turned, "oifname") and named(turned, "iifname")
+    assert [one.name for one in turned.chains] == [one.name for one in inner.chains]
+    assert {one.family for one in (*turned.chains, *turned.sets, *turned.elements)} == {"netdev"}
+
+
+def test_each_rule_still_knows_what_it_was_made_of() -> None:
+    for towards_guest in (False, True):
+        told = met(unbridged(COMPILED), "macvtap0", towards_guest)
+        assert told and told == met(COMPILED, "macvtap0", towards_guest)
+
+
+def test_every_place_rules_are_entered_from_in_a_bridge_is_one_at_the_device() -> None:
+    made = {one.name: one for one in entrance("macvtap0").chains}
+    for base in (one for one in BRIDGED.chains if one.hook):
+        one, prerouting = made[f"{base.name}_macvtap0"], base.hook == replace(base.hook, hook="prerouting")
+        assert one.hook == replace(base.hook, hook="egress" if prerouting else "ingress")
+        assert one.hook and one.hook.device == "macvtap0"
+        assert named(Fragment((one,)), "oifname" if prerouting else "iifname") == len(one.rules) == len(base.rules)
+    assert {one.name for one in entrance("macvtap0").sets} >= {
+        one.set for one in unbridged(BRIDGED).elements if one.data and not one.set.startswith("private")
+    }
