@@ -33,11 +33,11 @@ def change_bridge(kernel: "MemoryKernel", operation: BridgeOperation | CreateBri
     """Do one operation; of a ``CreateBridge`` its options. Raises ``HostError`` as the kernel would."""
     match operation:
         case SetBridge(name) | CreateBridge(name):
-            _set_options(kernel, operation, _entry(kernel, operation, name), cause)
+            _set_options(kernel, operation, kernel.require(operation, name), cause)
         case CreateVlan():
             _create_vlan(kernel, operation, cause)
         case AddPortVlan(name, vlan, own):
-            entry = _entry(kernel, operation, name)
+            entry = kernel.require(operation, name)
             if not kernel.knows_vlans or not (entry.link.master or own):
                 raise HostError(*words(operation), errno.EOPNOTSUPP)
             if vlan.pvid:
@@ -45,7 +45,7 @@ def change_bridge(kernel: "MemoryKernel", operation: BridgeOperation | CreateBri
             entry.vlans[vlan.id] = vlan
             kernel.change(entry, cause)
         case DeletePortVlan(name, number):
-            entry = _entry(kernel, operation, name)
+            entry = kernel.require(operation, name)
             if entry.vlans.pop(number, None):
                 kernel.change(entry, cause)
 
@@ -60,17 +60,10 @@ def _set_options(kernel: "MemoryKernel", operation: SetBridge | CreateBridge, en
 
 
 def _create_vlan(kernel: "MemoryKernel", operation: CreateVlan, cause: str) -> None:
-    parent = _entry(kernel, operation, operation.parent)
+    parent = kernel.require(operation, operation.parent)
     if not kernel.knows_vlans:
         raise HostError(*words(operation), errno.EOPNOTSUPP)
     if kernel.find(operation.name):
         raise HostError(*words(operation), errno.EEXIST)
     made = kernel.entries[kernel.create(operation.name, "vlan", parent.link.mac, cause=cause)]
     kernel.change(made, cause, alias=operation.alias, lower=parent.link.index)
-
-
-def _entry(kernel: "MemoryKernel", operation: BridgeOperation | CreateBridge, name: str) -> "Entry":
-    entry = kernel.find(name)
-    if entry is None:
-        raise HostError(*words(operation), errno.ENODEV)
-    return entry

@@ -6,85 +6,29 @@ link go its IPv4 routes and neighbours.
 """
 
 import errno
-import socket
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from ipaddress import ip_network
 from itertools import count
 
 from support import memory_traffic
+from support.memory_addresses import AddressOperation, change_address, host_routes
 from support.memory_bridges import BridgeOperation, change_bridge
-from support.memory_bridges import words as bridge_words
+from support.memory_links import LinkOperation, change_link
 from support.memory_possessions import PossessionOperation, perform, possessions
-from support.memory_possessions import words as possession_words
+from support.memory_sysctls import IP_FORWARD, Path, add_sysctls, write_sysctl
+from support.memory_words import words
 
-from vnetd.host.events import AddressEvent, HostEvent, LinkEvent, RouteEvent, SysctlEvent, TrafficEvent
+from vnetd.host.events import AddressEvent, HostEvent, LinkEvent, RouteEvent, TrafficEvent
 from vnetd.model.base import IPAddress, IPInterface, IPNetwork
 from vnetd.model.errors import HostError
 from vnetd.model.functions import VfState
-from vnetd.plan.functions import SetFunction
-from vnetd.plan.kernel import (
-    AddAddress,
-    AddConnectedRoute,
-    AddRoute,
-    CreateBridge,
-    CreateMacvlan,
-    CreateVeth,
-    DeleteAddress,
-    DeleteLink,
-    DeleteRoute,
-    DisableTxChecksum,
-    Operation,
-    RenameLink,
-    SetLink,
-    WriteSysctl,
-)
-from vnetd.plan.links import (
-    BridgeOptions,
-    BridgeState,
-    HostRoute,
-    KernelRoute,
-    Link,
-    LinkView,
-    Neighbour,
-    PortVlan,
-    TunState,
-)
+from vnetd.plan.kernel import DeleteLink, DisableTxChecksum, Operation, WriteSysctl
+from vnetd.plan.links import BridgeState, HostRoute, KernelRoute, Link, LinkView, Neighbour, PortVlan, TunState
 from vnetd.plan.possessions import HeldAddress, HeldNeighbour, HeldRoute, Possessions
-from vnetd.plan.traffic import CreateIfb, Redirect, Traffic, TrafficOperation
+from vnetd.plan.traffic import Redirect, Traffic
 
-PROTO_KERNEL, PROTO_STATIC, TABLE_MAIN = 2, 4, 254
-IP_FORWARD = ("net", "ipv4", "ip_forward")
 BOOT_ID = ("kernel", "random", "boot_id")
-IPV6_METRIC = 1024
-SMALLEST_DELAY = 200
-"""1/100 s: the forward delay the kernel insists on with STP on (IEEE 802.1D)."""
-PER_LINK = {
-    "ipv4": {"forwarding": "0", "rp_filter": "0", "arp_ignore": "0", "promote_secondaries": "0"},
-    "ipv6": {
-        "forwarding": "0",
-        "disable_ipv6": "0",
-        "addr_gen_mode": "0",
-        "accept_ra": "1",
-        "autoconf": "1",
-        "accept_dad": "1",
-    },
-}
-WORDS: dict[type, str] = {
-    CreateBridge: "create bridge",
-    CreateVeth: "create veth",
-    DeleteLink: "delete link",
-    AddAddress: "add address",
-    DeleteAddress: "delete address",
-    AddConnectedRoute: "add route",
-    AddRoute: "add route",
-    DeleteRoute: "delete route",
-    WriteSysctl: "write sysctl",
-    DisableTxChecksum: "disable tx checksum of",
-    SetFunction: "set",
-}
-REPORTED = frozenset({"forwarding", "rp_filter"})
-Path = tuple[str, ...]
 
 
 @dataclass(slots=True)
@@ -127,7 +71,7 @@ class MemoryKernel:
         self._listeners: list[Callable[[HostEvent], None]] = []
         self._indexes = count(1)
         for name in ("all", "default"):
-            self._add_sysctls(name)
+            add_sysctls(self, name)
         lo = self.create("lo", "")
         self.change(self.entries[lo], up=True, carrier=True)
 
@@ -172,7 +116,7 @@ class MemoryKernel:
 
     async def host_routes(self) -> tuple[HostRoute, ...]:
         """Static routes, and those of the subnets of links that are up."""
-        return tuple(route for entry in self.entries.values() for route in _host_routes(entry))
+        return tuple(route for entry in self.entries.values() for route in host_routes(entry))
 
     async def possessions(self, name: str) -> Possessions | None:
         """What belongs to the host on a link."""
@@ -195,28 +139,28 @@ class MemoryKernel:
         for operation in operations:
             self.done.append(operation)
             if code := self.refuse.pop(type(operation), 0):
-                raise HostError(*_words(operation), code)
+                raise HostError(*words(operation), code)
             self._execute(operation, "")
 
     def foreign(self, *operations: Operation, cause: str = "ip") -> None:
         """What another process does; ``DeleteLink`` does not ask for its alias."""
         for operation in operations:
             if isinstance(operation, DeleteLink):
-                self.remove(self._entry(operation, operation.name).link.index, cause)
+                self.remove(self.require(operation, operation.name).link.index, cause)
             else:
                 self._execute(operation, cause)
 
     def stir(self, index: int) -> None:
         """Something about a link changed that is no property of it: its event says so, if it is there."""
         if entry := self.entries.get(index):
-            self._emit(LinkEvent(index, entry.link.name, ""))
+            self.emit(LinkEvent(index, entry.link.name, ""))
 
     def cut_subnet(self, name: str, subnet: IPNetwork, cause: str = "ip") -> None:
         """Another process deletes the route of a link's own subnet."""
         entry = self.find(name)
         assert entry is not None
         entry.cut.add(subnet)
-        self._emit(RouteEvent(entry.link.index, cause, name))
+        self.emit(RouteEvent(entry.link.index, cause, name))
 
     def find(self, name: str) -> Entry | None:
         """The entry of a link by name."""
@@ -235,20 +179,16 @@ class MemoryKernel:
         index = next(self._indexes)
         bridge = BridgeState(stp=False, forward_delay=1500) if kind == "bridge" else None
         self.entries[index] = Entry(Link(index, name, kind, mac, mtu, up=False, bridge=bridge, tun=tun))
-        self._add_sysctls(name)
-        self._emit(LinkEvent(index, name, cause))
+        add_sysctls(self, name)
+        self.emit(LinkEvent(index, name, cause))
         return index
-
-    def emit(self, event: HostEvent) -> None:
-        """Report an event."""
-        self._emit(event)
 
     def drop_address(self, entry: Entry, address: IPInterface, cause: str = "") -> None:
         """Take an address away if it is there; with the last of IPv4 go the link's routes and neighbours."""
         if address not in entry.addresses:
             return
         last = address.version == 4 and not any(a.version == 4 for a in entry.addresses - {address})
-        self._drop(entry, [address], [r for r in entry.routes if last and r.destination.version == 4], cause)
+        self.drop(entry, [address], [r for r in entry.routes if last and r.destination.version == 4], cause)
         entry.details.pop(address, None)
         if last:
             name = entry.link.name
@@ -272,264 +212,49 @@ class MemoryKernel:
                 self.change(entry, master=0, isolated=False)
             if entry.link.lower == index:
                 self.remove(entry.link.index, cause)
-        self._emit(LinkEvent(index, name, cause))
+        self.emit(LinkEvent(index, name, cause))
 
     def _execute(self, operation: Operation, cause: str) -> None:
         if isinstance(operation, PossessionOperation):
             perform(self, operation, cause)
         elif isinstance(operation, BridgeOperation):
             change_bridge(self, operation, cause)
+        elif isinstance(operation, LinkOperation):
+            change_link(self, operation, cause)
+        elif isinstance(operation, AddressOperation):
+            change_address(self, operation, cause)
+        elif isinstance(operation, WriteSysctl):
+            write_sysctl(self, operation, cause)
+        elif isinstance(operation, DisableTxChecksum):
+            self.require(operation, operation.name).tx_checksum = False
         else:
-            self._execute_common(operation, cause)
+            target = self.require(operation, operation.to).link.index if isinstance(operation, Redirect) else 0
+            entry = self.require(operation, operation.link)
+            self.limits.execute(entry.link.index, operation, target)
+            self.emit(TrafficEvent(entry.link.index, cause, entry.link.name))
 
-    def _execute_common(self, operation: Operation, cause: str) -> None:
-        match operation:
-            case CreateBridge() | CreateVeth() | CreateMacvlan():
-                self._create(operation, cause)
-            case SetLink() | SetFunction():
-                self._set(operation, cause)
-            case RenameLink():
-                self._rename(operation, cause)
-            case DeleteLink():
-                self._delete_link(operation, cause)
-            case AddAddress() | DeleteAddress():
-                self._address(operation, cause)
-            case AddConnectedRoute(link, address):
-                self._entry(operation, link).cut.discard(ip_network(address.network))
-            case AddRoute() | DeleteRoute():
-                self._route(operation, cause)
-            case WriteSysctl():
-                self._write_sysctl(operation, cause)
-            case DisableTxChecksum(name):
-                self._entry(operation, name).tx_checksum = False
-            case _:
-                self._limit(operation, cause)
-
-    def _limit(self, operation: TrafficOperation, cause: str) -> None:
-        if isinstance(operation, CreateIfb):
-            self._create(operation, cause)
-            return
-        target = self._entry(operation, operation.to).link.index if isinstance(operation, Redirect) else 0
-        entry = self._entry(operation, operation.link)
-        self.limits.execute(entry.link.index, operation, target)
-        self._emit(TrafficEvent(entry.link.index, cause, entry.link.name))
-
-    def _rename(self, operation: RenameLink, cause: str) -> None:
-        entry = self._entry(operation, operation.name)
-        if self.find(operation.new):
-            raise HostError(*_words(operation), errno.EEXIST)
-        moved = {path: value for path, value in self.values.items() if path[2:4] == ("conf", operation.name)}
-        for path, value in moved.items():
-            del self.values[path]
-            self.values[(*path[:3], operation.new, *path[4:])] = value
-        self.change(entry, cause, name=operation.new)
-
-    def _delete_link(self, operation: DeleteLink, cause: str) -> None:
-        entry = self.find(operation.name)
-        if entry and entry.link.alias == operation.alias:
-            self.remove(entry.link.index, cause)
-
-    def _write_sysctl(self, operation: WriteSysctl, cause: str) -> None:
-        if operation.path in self.values:
-            self._write(operation.path, operation.value, cause)
-        elif not operation.optional:
-            raise HostError(*_words(operation), errno.ENOENT)
-
-    def _create(self, want: CreateBridge | CreateVeth | CreateMacvlan | CreateIfb, cause: str) -> None:
-        if isinstance(want, CreateMacvlan):
-            return self._create_macvlan(want, cause)
-        if self.find(want.name) is not None:
-            raise HostError(*_words(want), errno.EEXIST)
-        if isinstance(want, CreateIfb):
-            self.change(self.entries[self.create(want.name, "ifb", cause=cause)], cause, alias=want.alias)
-            return
-        delay = want.forward_delay if isinstance(want, CreateBridge) else SMALLEST_DELAY
-        stp = isinstance(want, CreateBridge) and want.stp
-        kind = "bridge" if isinstance(want, CreateBridge) else "veth"
-        entry = self.entries[self.create(want.name, kind, want.mac, want.mtu, cause)]
-        bridge = BridgeState(stp, max(delay, SMALLEST_DELAY) if stp else delay) if kind == "bridge" else None
-        self.change(entry, cause, alias=want.alias, bridge=bridge)
-        if isinstance(want, CreateBridge) and want.options != BridgeOptions():
-            try:
-                change_bridge(self, want, cause)
-            except HostError:
-                self.remove(entry.link.index, cause)
-                raise
-
-    def _create_macvlan(self, want: CreateMacvlan, cause: str) -> None:
-        lower = self._entry(want, want.lower).link
-        above = {e.link.index: self.modes[e.link.index] for e in self.entries.values() if e.link.lower == lower.index}
-        if self.find(want.name) is not None:
-            raise HostError(*_words(want), errno.EEXIST)
-        if "passthrough" in above.values() or (above and want.mode == "passthrough"):
-            raise HostError(*_words(want), errno.EINVAL)
-        entry = self.entries[self.create(want.name, want.kind, want.mac, lower.mtu, cause)]
-        self.modes[entry.link.index] = want.mode
-        self.change(entry, cause, alias=want.alias, lower=lower.index)
-
-    def _set(self, want: SetLink | SetFunction, cause: str) -> None:
-        if isinstance(want, SetLink):
-            return self._set_link(want, cause)
-        entry = self._entry(want, want.pf)
-        if want.vf not in self.cards.get(want.pf, {}):
-            raise HostError(*_words(want), errno.EINVAL)
-        given = {"mac": want.mac, "spoof_check": want.spoof_check, "trust": want.trust, "link_state": want.link_state}
-        changes = {key: value for key, value in given.items() if value is not None}
-        if want.vlan is not None:
-            changes |= {"vlan": want.vlan[0], "qos": want.vlan[1]}
-        self.cards[want.pf][want.vf] = self.cards[want.pf][want.vf].model_copy(update=changes)
-        self._emit(LinkEvent(entry.link.index, want.pf, cause))
-
-    def _set_link(self, want: SetLink, cause: str) -> None:
-        entry = self._entry(want, want.name)
-        changes: dict[str, object] = {"mac": want.mac, "mtu": want.mtu, "alias": want.alias, "up": want.up}
-        changes["master"] = self._master(want)
-        joins = changes["master"] is not None and changes["master"] != entry.link.master
-        changes["isolated"] = False if joins and want.isolated is None else want.isolated
-        if want.stp is not None or want.forward_delay is not None:
-            changes["bridge"] = _bridge(entry.link, want)
-        if want.isolated is not None and not (changes["master"] or entry.link.master):
-            raise HostError(*_words(want), errno.EOPNOTSUPP)
-        self.change(entry, cause, **{key: value for key, value in changes.items() if value is not None})
-        if want.up is False:
-            self._drop(entry, [a for a in entry.addresses if a.version == 6], list(entry.routes), cause)
-
-    def _master(self, want: SetLink) -> int | None:
-        if not want.master:
-            return None if want.master is None else 0
-        return self._entry(want, want.master).link.index
-
-    def _address(self, operation: AddAddress | DeleteAddress, cause: str) -> None:
-        address = operation.address
-        if isinstance(operation, DeleteAddress):
-            entry = self.find(operation.link)
-            if entry:
-                self.drop_address(entry, address, cause)
-            return
-        entry = self._entry(operation, operation.link)
-        if address in entry.addresses:
-            raise HostError(*_words(operation), errno.EEXIST)
-        entry.addresses.add(address)
-        self._emit(AddressEvent(entry.link.index, cause, entry.link.name))
-
-    def _route(self, operation: AddRoute | DeleteRoute, cause: str) -> None:
-        route = _shown(operation.route)
-        if isinstance(operation, DeleteRoute):
-            entry = self.find(operation.link)
-            if entry and route in entry.routes:
-                self._drop(entry, [], [route], cause)
-            return
-        entry = self._entry(operation, operation.link)
-        if code := self._refusal(entry, route):
-            raise HostError(*_words(operation), code)
-        entry.routes.add(route)
-        self._emit(RouteEvent(entry.link.index, cause, entry.link.name))
-
-    def _refusal(self, entry: Entry, route: KernelRoute) -> int:
-        taken = {(r.destination, r.metric) for other in self.entries.values() for r in other.routes}
-        if not entry.link.up:
-            return errno.ENETDOWN
-        if route.gateway and not any(route.gateway in address.network for address in entry.addresses):
-            return errno.ENETUNREACH if route.gateway.version == 4 else errno.EHOSTUNREACH
-        return errno.EEXIST if (route.destination, route.metric) in taken else 0
-
-    def _drop(self, entry: Entry, addresses: Sequence[IPInterface], routes: Sequence[KernelRoute], cause: str) -> None:
+    def drop(self, entry: Entry, addresses: Sequence[IPInterface], routes: Sequence[KernelRoute], cause: str) -> None:
+        """Take addresses and routes of a link away."""
         entry.addresses -= set(addresses)
         entry.routes -= set(routes)
         for _ in addresses:
-            self._emit(AddressEvent(entry.link.index, cause, entry.link.name))
+            self.emit(AddressEvent(entry.link.index, cause, entry.link.name))
         for _ in routes:
-            self._emit(RouteEvent(entry.link.index, cause, entry.link.name))
+            self.emit(RouteEvent(entry.link.index, cause, entry.link.name))
 
-    def _write(self, path: Path, value: str, cause: str) -> None:
-        self.values[path] = value
-        if path == IP_FORWARD:
-            self._write(("net", "ipv4", "conf", "all", "forwarding"), value, cause)
-            return
-        if path[2:] == ("conf", "all", "forwarding"):
-            if path[1] == "ipv4":
-                self.values[IP_FORWARD] = value
-            for other in [p for p in self.values if p[:3] == path[:3] and p[4:] == ("forwarding",) and p != path]:
-                self._write(other, value, cause)
-        if path[2:3] == ("conf",) and path[-1] in REPORTED:
-            family = socket.AF_INET if path[1] == "ipv4" else socket.AF_INET6
-            index = self._index(path[3])
-            self._emit(SysctlEvent(family, index, name=path[3] if index > 0 else ""))
-
-    def _index(self, name: str) -> int:
-        special = {"all": -1, "default": -2}
-        entry = self.find(name)
-        return special.get(name, entry.link.index if entry else 0)
-
-    def _add_sysctls(self, name: str) -> None:
-        for family, values in PER_LINK.items():
-            for key, value in values.items():
-                inherited = self.values.get(("net", family, "conf", "default", key), value)
-                self.values["net", family, "conf", name, key] = inherited
-
-    def _entry(self, operation: Operation, name: str) -> Entry:
+    def require(self, operation: Operation, name: str) -> Entry:
+        """The entry of a link an operation names. Raises ``HostError``."""
         entry = self.find(name)
         if entry is None:
-            raise HostError(*_words(operation), errno.ENODEV)
+            raise HostError(*words(operation), errno.ENODEV)
         return entry
 
     def change(self, entry: Entry, cause: str = "", **changes: object) -> None:
+        """Give a link other properties."""
         entry.link = replace(entry.link, **changes)  # type: ignore[arg-type]
-        self._emit(LinkEvent(entry.link.index, entry.link.name, cause))
+        self.emit(LinkEvent(entry.link.index, entry.link.name, cause))
 
-    def _emit(self, event: HostEvent) -> None:
+    def emit(self, event: HostEvent) -> None:
+        """Report an event."""
         for listener in self._listeners:
             listener(event)
-
-
-def _shown(route: KernelRoute) -> KernelRoute:
-    if route.destination.version == 6 and not route.metric:
-        return replace(route, metric=IPV6_METRIC)
-    return route
-
-
-def _bridge(link: Link, want: SetLink) -> BridgeState:
-    have = link.bridge or BridgeState(stp=False, forward_delay=0)
-    stp = have.stp if want.stp is None else want.stp
-    delay = have.forward_delay if want.forward_delay is None else want.forward_delay
-    return replace(have, stp=stp, forward_delay=max(delay, SMALLEST_DELAY) if stp else delay)
-
-
-def _host_routes(entry: Entry) -> Iterator[HostRoute]:
-    name = entry.link.name
-    if name == "lo" or not entry.link.up:
-        return
-    for address in entry.addresses:
-        yield HostRoute(ip_network(address.network), name, TABLE_MAIN, PROTO_KERNEL)
-    for route in entry.routes:
-        yield HostRoute(route.destination, name, TABLE_MAIN, PROTO_STATIC, route.gateway)
-
-
-def _words(operation: Operation) -> tuple[str, str]:
-    """Operation and object as the real kernel's errors name them."""
-    if isinstance(operation, SetLink):
-        names = ("mac", "mtu", "up", "alias", "master", "stp", "forward_delay", "isolated")
-        changed = [name for name in names if getattr(operation, name) is not None]
-        return f"set {', '.join(changed)} of", operation.name
-    if isinstance(operation, RenameLink):
-        return "rename", f"{operation.name} to {operation.new}"
-    if isinstance(operation, CreateMacvlan):
-        return f"create {operation.kind}", f"{operation.name} on {operation.lower}"
-    for kinds, words in (
-        (PossessionOperation, possession_words),
-        (BridgeOperation, bridge_words),
-        (TrafficOperation, memory_traffic.words),
-    ):
-        if isinstance(operation, kinds):
-            return words(operation)  # type: ignore[operator, no-any-return]
-    verb = WORDS[type(operation)]
-    match operation:
-        case AddAddress(link, address) | DeleteAddress(link, address):
-            return verb, f"{address} on {link}"
-        case AddConnectedRoute(link, address):
-            return verb, f"{address.network} on {link}"
-        case AddRoute(link, route) | DeleteRoute(link, route):
-            return verb, f"{route.destination} on {link}"
-        case WriteSysctl(path):
-            return verb, "/".join(path)
-    return verb, operation.name

@@ -67,7 +67,7 @@ def perform(kernel: "MemoryKernel", operation: PossessionOperation, cause: str) 
     """Do one operation. Raises ``HostError`` as the kernel would."""
     match operation:
         case GiveAddress(link, address):
-            _give_address(kernel, _entry(kernel, operation, link), address, cause)
+            _give_address(kernel, kernel.require(operation, link), address, cause)
         case TakeAddress(link, address):
             if entry := kernel.find(link):
                 kernel.drop_address(entry, address.address, cause)
@@ -84,9 +84,9 @@ def _perform_on_neighbours(
 ) -> None:
     match operation:
         case GiveNeighbour(link, neighbour):
-            _entry(kernel, operation, link).permanent[neighbour.address] = neighbour
+            kernel.require(operation, link).permanent[neighbour.address] = neighbour
         case GiveProxy(link, proxied):
-            entry = _entry(kernel, operation, link)
+            entry = kernel.require(operation, link)
             entry.proxies = [*(one for one in entry.proxies if one != proxied), proxied]
         case TakeNeighbour(link, neighbour):
             if found := kernel.find(link):
@@ -141,7 +141,7 @@ def _give_address(kernel: "MemoryKernel", entry: "Entry", held: HeldAddress, cau
 
 def _give_route(kernel: "MemoryKernel", operation: GiveRoute, route: HeldRoute, cause: str) -> None:
     for hop in route.hops:
-        entry = _entry(kernel, operation, hop.device)
+        entry = kernel.require(operation, hop.device)
         if not entry.link.up:
             raise HostError(*words(operation), errno.ENETDOWN)
     if any(route.identity == one.identity for one in _routes(kernel)):
@@ -149,7 +149,7 @@ def _give_route(kernel: "MemoryKernel", operation: GiveRoute, route: HeldRoute, 
     if not all(_near(kernel, hop) for hop in route.hops):
         route = replace(route, hops=tuple(replace(hop, onlink=hop.gateway is not None) for hop in route.hops))
     (first, *_) = route.hops
-    entry = _entry(kernel, operation, first.device)
+    entry = kernel.require(operation, first.device)
     plain = KernelRoute(route.destination, first.gateway, route.metric)
     if route == _static(first.device, plain):
         entry.routes.add(plain)
@@ -181,10 +181,3 @@ def _take_route(kernel: "MemoryKernel", route: HeldRoute, cause: str) -> None:
     else:
         entry.cut.add(route.destination)
     kernel.emit(RouteEvent(entry.link.index, cause, entry.link.name))
-
-
-def _entry(kernel: "MemoryKernel", operation: PossessionOperation, name: str) -> "Entry":
-    entry = kernel.find(name)
-    if entry is None:
-        raise HostError(*words(operation), errno.ENODEV)
-    return entry
