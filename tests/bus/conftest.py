@@ -10,6 +10,7 @@ import pytest
 from dbus_next.aio.message_bus import MessageBus
 from support.fake_services import FakeServices
 from support.private_bus import GROUP, PrivateBus, RawClient, client_of, private_bus
+from support.vnetctl import Vnetctl
 
 from vnetd.bus.authorization import GroupAuthority
 from vnetd.bus.server import BusServer
@@ -61,6 +62,12 @@ async def client(bus: PrivateBus, server: BusServer) -> AsyncIterator[MessageBus
     """A root client, dbus-next's own."""
     async with client_of(bus) as connection:
         yield connection
+
+
+@pytest.fixture
+def vnetctl(bus: PrivateBus, server: BusServer) -> Vnetctl:
+    """The command, with a daemon to talk to."""
+    return Vnetctl(bus.address)
 
 
 @pytest.fixture

@@ -5,7 +5,8 @@ import shutil
 from uuid import UUID
 
 import pytest
-from support.fake_services import FakeServices, network_view
+from support.fake_services import FakeServices
+from support.fake_world import network_view
 from support.private_bus import PrivateBus
 
 from vnetd.bus.objects import object_path
@@ -162,7 +163,7 @@ async def test_every_method_of_a_switch_reaches_its_service(
     assert await bus.acall(*switch, "Describe", "sa{sv}", "json", "0") == 's "json of office"'
     await bus.acall(*switch, "Stop")
     await bus.acall(*switch, "Undefine")
-    expected = ["define_switch", "create_switch", "start_switch", "confirm_switch", "set_autostart_of_switch"]
+    expected = ["define_switch", "create_switch", "start_switch", "confirm_switch", "set_autostart_switch"]
     assert [call[0] for call in services.world.calls] == [
         *expected,
         "describe_switch",

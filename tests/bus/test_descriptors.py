@@ -9,7 +9,8 @@ from dbus_next.aio.message_bus import MessageBus
 from dbus_next.constants import MessageFlag
 from dbus_next.message import Message
 from dbus_next.signature import Variant
-from support.fake_services import FakeServices, network_view
+from support.fake_services import FakeServices
+from support.fake_world import network_view
 from support.private_bus import NOBODY, PrivateBus, RawClient, method_call
 from support.waiting import eventually
 

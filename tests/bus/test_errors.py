@@ -8,7 +8,8 @@ import pytest
 from dbus_next.constants import MessageFlag
 from dbus_next.message import Message
 from dbus_next.signature import Variant
-from support.fake_services import FakeServices, network_view, one_of_each
+from support.fake_services import FakeServices, one_of_each
+from support.fake_world import network_view
 from support.private_bus import NOBODY, PrivateBus, RawClient, method_call
 from support.waiting import eventually
 

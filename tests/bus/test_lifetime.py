@@ -3,7 +3,8 @@
 from collections.abc import Awaitable, Callable
 
 from dbus_next.aio.message_bus import MessageBus
-from support.fake_services import FakeServices, network_view
+from support.fake_services import FakeServices
+from support.fake_world import network_view
 from support.private_bus import PrivateBus, client_of, method_call
 from support.waiting import eventually
 

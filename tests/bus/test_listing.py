@@ -5,7 +5,8 @@ from dataclasses import replace
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from support.fake_services import FakeServices, network_view, one_of_each
+from support.fake_services import FakeServices, one_of_each
+from support.fake_world import network_view
 
 from vnetd.bus.contracts import load_contracts
 from vnetd.bus.listing import Listing

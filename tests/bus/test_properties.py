@@ -1,6 +1,7 @@
 """Properties are read, written and announced."""
 
-from support.fake_services import FakeServices, network_view, one_of_each
+from support.fake_services import FakeServices, one_of_each
+from support.fake_world import network_view
 from support.private_bus import PrivateBus
 
 from vnetd import __version__

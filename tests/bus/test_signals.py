@@ -9,7 +9,8 @@ from dbus_next.aio.message_bus import MessageBus
 from dbus_next.constants import MessageType
 from dbus_next.message import Message
 from dbus_next.signature import Variant
-from support.fake_services import FakeServices, network_view, one_of_each
+from support.fake_services import FakeServices, one_of_each
+from support.fake_world import network_view
 from support.private_bus import client_of
 from support.waiting import eventually
 

@@ -9,7 +9,8 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import pytest
-from support.fake_services import FakeServices, network_view, one_of_each
+from support.fake_services import FakeServices, one_of_each
+from support.fake_world import network_view
 from support.private_bus import PrivateBus
 from support.vnetctl import PATH
 from vnetctl.arguments import parser

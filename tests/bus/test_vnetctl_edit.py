@@ -6,7 +6,8 @@ import sys
 from pathlib import Path
 
 import pytest
-from support.fake_services import FakeServices, network_view
+from support.fake_services import FakeServices
+from support.fake_world import network_view
 from support.private_bus import PrivateBus
 from support.vnetctl import Done, Vnetctl
 

@@ -11,7 +11,8 @@ import pytest
 from dbus_next.aio.message_bus import MessageBus
 from dbus_next.message import Message
 from dbus_next.signature import Variant
-from support.fake_services import FakeServices, network_view
+from support.fake_services import FakeServices
+from support.fake_world import network_view
 from support.private_bus import PrivateBus, client_of
 from support.vnetctl import PATIENCE, Vnetctl
 

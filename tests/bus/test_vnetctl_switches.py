@@ -1,21 +1,13 @@
 """``vnetctl switch …`` against the daemon's front end, over a real bus."""
 
 from pathlib import Path
-from typing import Any
 
 import pytest
-from support.fake_services import FakeServices, switch_view
-from support.private_bus import PrivateBus
+from support.fake_services import FakeServices
+from support.fake_world import switch_view
 from support.vnetctl import Vnetctl
 
-from vnetd.bus.server import BusServer
 from vnetd.model.errors import NotConfirmed
-
-
-@pytest.fixture
-def vnetctl(bus: PrivateBus, server: BusServer) -> Vnetctl:
-    """The command, with a daemon to talk to."""
-    return Vnetctl(bus.address)
 
 
 @pytest.fixture
@@ -31,11 +23,6 @@ def document(tmp_path: Path) -> str:
     path = tmp_path / "floor.json"
     path.write_text('{"name": "floor"}')
     return str(path)
-
-
-def called(services: FakeServices, what: str) -> list[tuple[Any, ...]]:
-    """Arguments of every call ``what``, without the caller."""
-    return [call[2:] for call in services.world.calls if call[0] == what]
 
 
 async def test_switches_are_listed(vnetctl: Vnetctl, office: str) -> None:
@@ -57,10 +44,10 @@ async def test_one_is_shown_as_a_table_or_as_its_document(vnetctl: Vnetctl, offi
 async def test_what_must_be_confirmed_is_said(vnetctl: Vnetctl, services: FakeServices, document: str) -> None:
     defined = await vnetctl.ok("switch", "define", document, "--confirm", "30")
     assert [word in defined.lines[0] for word in ("floor", "30", "unless", "confirm")] == [True] * 4
-    assert called(services, "define_switch") == [('{"name": "floor"}', {"confirm": 30})]
+    assert services.world.called("define_switch") == [('{"name": "floor"}', {"confirm": 30})]
     started = await vnetctl.ok("switch", "start", "floor", "--confirm", "60")
     assert "60" in started.lines[0]
-    assert called(services, "start_switch")[0][-1] == {"confirm": 60}
+    assert services.world.called("start_switch")[0][-1] == {"confirm": 60}
     assert services.switches.get("floor").unconfirmed
     await vnetctl.ok("switch", "confirm", "floor")
     assert not services.switches.get("floor").unconfirmed
@@ -71,7 +58,7 @@ async def test_a_switch_lives_its_whole_life(vnetctl: Vnetctl, services: FakeSer
     assert services.switches.get("floor").active
     await vnetctl.ok("switch", "stop", "floor")
     await vnetctl.ok("switch", "start", "floor")
-    assert called(services, "start_switch")[0][-1] == {}
+    assert services.world.called("start_switch")[0][-1] == {}
     await vnetctl.ok("switch", "autostart", "floor")
     assert services.switches.get("floor").autostart
     await vnetctl.ok("switch", "autostart", "floor", "--disable")

@@ -1,24 +1,21 @@
 """Services in memory for tests of the front end: they keep objects, record who asked for what, and touch no host."""
 
-import asyncio
-import json
 import os
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
-from typing import Any
+from typing import Any, Generic, TypeVar
 from uuid import UUID, uuid5
+
+from support.fake_world import SPACE, World, name_of, network_view, switch_view
 
 from vnetd.bus.objects import object_path
 from vnetd.model.capability import Capability
-from vnetd.model.errors import Busy, Exists, Invalid, NotFound
+from vnetd.model.errors import Busy, Exists, NotFound
 from vnetd.service.api import Option, Options
 from vnetd.service.views import (
-    Added,
     AddressView,
     Attached,
     BindingView,
     Caller,
-    Changed,
     FilterView,
     Finding,
     LeaseView,
@@ -26,134 +23,71 @@ from vnetd.service.views import (
     Notice,
     ObjectKind,
     PortView,
-    Removed,
     RuleView,
     SwitchView,
-    View,
 )
 
-SPACE = UUID("6ba7b810-9dad-11d1-80b4-00c04fd430c8")
+V = TypeVar("V", NetworkView, SwitchView, FilterView, PortView)
 
 
-def network_view(name: str, **differences: Any) -> NetworkView:
-    """An inactive NAT network whose UUID follows from its name."""
-    view = NetworkView(
-        uuid=uuid5(SPACE, f"network {name}"),
-        name=name,
-        mode="nat",
-        state="inactive",
-        active=False,
-        persistent=True,
-        autostart=False,
-        bridge="virbr0",
-        addresses=("192.168.122.1/24",),
-        ports=(),
-        problems=(),
-        healed_count=0,
-    )
-    return replace(view, **differences)
+class FakeObjects(Generic[V]):
+    """What services of all kinds of objects do alike. A call is recorded as ``stop_switch``, networks' as ``stop``."""
 
-
-def switch_view(name: str, **differences: Any) -> SwitchView:
-    """An inactive switch whose UUID follows from its name."""
-    view = SwitchView(
-        uuid=uuid5(SPACE, f"switch {name}"),
-        name=name,
-        state="inactive",
-        active=False,
-        persistent=True,
-        autostart=False,
-        unconfirmed=False,
-        bridge=name,
-        uplinks=("eth0",),
-        ports=(),
-        problems=(),
-        healed_count=0,
-    )
-    return replace(view, **differences)
-
-
-class World:
-    """What all fake services share: objects, the record of calls, and a gate to hold slow calls at."""
-
-    def __init__(self) -> None:
-        self.views: dict[ObjectKind, dict[UUID, Any]] = {
-            "network": {},
-            "switch": {},
-            "filter": {},
-            "port": {},
-            "binding": {},
-        }
-        self.calls: list[tuple[Any, ...]] = []
-        self.finished: list[str] = []
-        self.gate = asyncio.Event()
-        self.gate.set()
-        self.listeners: list[Callable[[Notice], None]] = []
-        self.failure: Exception | None = None
-        self.read_ends: list[int] = []
-
-    def tell(self, notice: Notice) -> None:
-        for listener in self.listeners:
-            listener(notice)
-
-    def record(self, what: str, *details: Any) -> None:
-        self.calls.append((what, *details))
-        if self.failure is not None:
-            raise self.failure
-
-    def find(self, kind: ObjectKind, ref: str) -> Any:
-        for uuid, view in self.views[kind].items():
-            if ref in (str(uuid), getattr(view, "name", None), getattr(view, "device", None)):
-                return view
-        raise NotFound(f"there is no {kind} '{ref}'; see what there is with List{kind.title()}s")
-
-    def add(self, kind: ObjectKind, view: View) -> Any:
-        self.views[kind][view.uuid] = view
-        self.tell(Added(kind, view))
-        return view
-
-    def change(self, kind: ObjectKind, uuid: UUID, **differences: Any) -> Any:
-        view = self.views[kind][uuid] = replace(self.views[kind][uuid], **differences)
-        self.tell(Changed(kind, view))
-        return view
-
-    def remove(self, kind: ObjectKind, uuid: UUID) -> None:
-        view = self.views[kind].pop(uuid, None)
-        if view is None:
-            raise NotFound(f"there is no {kind} {uuid}")
-        self.tell(Removed(kind, view))
-
-
-def _name(document: str) -> str:
-    try:
-        return str(json.loads(document)["name"])
-    except (ValueError, TypeError, KeyError) as error:
-        raise Invalid(f"document {document!r} has no name") from error
-
-
-class FakeNetworks:
-    """Networks; a document is JSON with a name."""
+    kind: ObjectKind
 
     def __init__(self, world: World) -> None:
         self.world = world
 
-    def list(self) -> tuple[NetworkView, ...]:
-        return tuple(self.world.views["network"].values())
+    def list(self) -> tuple[V, ...]:
+        return tuple(self.world.views[self.kind].values())
 
-    def get(self, ref: str) -> NetworkView:
-        view: NetworkView = self.world.find("network", ref)
+    def get(self, ref: str) -> V:
+        view: V = self.world.find(self.kind, ref)
         return view
+
+    def called(self, verb: str) -> str:
+        return verb if self.kind == "network" else f"{verb}_{self.kind}"
+
+
+class FakeDefinitions(FakeObjects[V]):
+    """What services of objects with documents do alike; a document is JSON with a name."""
+
+    async def undefine(self, caller: Caller, uuid: UUID) -> None:
+        self.world.record(self.called("undefine"), caller, uuid)
+        self.world.remove(self.kind, uuid)
+
+    def describe(self, uuid: UUID, format: str, options: Options) -> str:
+        self.world.record(self.called("describe"), uuid, format, dict(options))
+        return f"{format} of {self.get(str(uuid)).name}"
+
+
+class FakeRunning(FakeDefinitions[V]):
+    """What services of objects that start and stop do alike."""
+
+    async def stop(self, caller: Caller, uuid: UUID) -> None:
+        self.world.record(self.called("stop"), caller, uuid)
+        self.world.change(self.kind, uuid, state="inactive", active=False)
+
+    async def set_autostart(self, caller: Caller, uuid: UUID, enabled: bool) -> None:
+        self.world.record(self.called("set_autostart"), caller, uuid, enabled)
+        self.world.change(self.kind, uuid, autostart=enabled)
+
+
+class FakeNetworks(FakeRunning[NetworkView]):
+    """Networks."""
+
+    kind = "network"
 
     async def define(self, caller: Caller, document: str, options: Options) -> NetworkView:
         self.world.record("define", caller, document, dict(options))
-        if any(view.name == _name(document) for view in self.list()):
-            raise Exists(f"network '{_name(document)}' exists")
-        view: NetworkView = self.world.add("network", network_view(_name(document)))
+        if any(view.name == name_of(document) for view in self.list()):
+            raise Exists(f"network '{name_of(document)}' exists")
+        view: NetworkView = self.world.add("network", network_view(name_of(document)))
         return view
 
     async def create(self, caller: Caller, document: str, options: Options) -> NetworkView:
         self.world.record("create", caller, document, dict(options))
-        view = network_view(_name(document), persistent=False, active=True, state="active")
+        view = network_view(name_of(document), persistent=False, active=True, state="active")
         self.world.add("network", view)
         return view
 
@@ -165,18 +99,6 @@ class FakeNetworks:
         self.world.change("network", uuid, state="active", active=True)
         self.world.finished.append("start")
 
-    async def stop(self, caller: Caller, uuid: UUID) -> None:
-        self.world.record("stop", caller, uuid)
-        self.world.change("network", uuid, state="inactive", active=False)
-
-    async def undefine(self, caller: Caller, uuid: UUID) -> None:
-        self.world.record("undefine", caller, uuid)
-        self.world.remove("network", uuid)
-
-    async def set_autostart(self, caller: Caller, uuid: UUID, enabled: bool) -> None:
-        self.world.record("set_autostart", caller, uuid, enabled)
-        self.world.change("network", uuid, autostart=enabled)
-
     async def update(
         self, caller: Caller, uuid: UUID, command: str, section: str, document: str, options: Options
     ) -> None:
@@ -186,10 +108,6 @@ class FakeNetworks:
         self.world.record("plan", caller, document, dict(options))
         return '{"steps": []}'
 
-    def describe(self, uuid: UUID, format: str, options: Options) -> str:
-        self.world.record("describe", uuid, format, dict(options))
-        return f"{format} of {self.get(str(uuid)).name}"
-
     async def set_leases(self, caller: Caller, uuid: UUID, rows: Sequence[Options]) -> None:
         self.world.record("set_leases", caller, uuid, rows)
 
@@ -198,81 +116,41 @@ class FakeNetworks:
         return (LeaseView("192.168.122.7", 24, "ipv4", "52:54:00:00:00:07", "web", "01:52", 1_700_000_000),)
 
 
-class FakeSwitches:
-    """Switches; a document is JSON with a name."""
+class FakeSwitches(FakeRunning[SwitchView]):
+    """Switches."""
 
-    def __init__(self, world: World) -> None:
-        self.world = world
-
-    def list(self) -> tuple[SwitchView, ...]:
-        return tuple(self.world.views["switch"].values())
-
-    def get(self, ref: str) -> SwitchView:
-        view: SwitchView = self.world.find("switch", ref)
-        return view
+    kind = "switch"
 
     async def define(self, caller: Caller, document: str, options: Options) -> SwitchView:
-        self.world.record("define_switch", caller, document, dict(options))
-        view: SwitchView = self.world.add("switch", switch_view(_name(document)))
+        self.world.record(self.called("define"), caller, document, dict(options))
+        view: SwitchView = self.world.add("switch", switch_view(name_of(document)))
         return view
 
     async def create(self, caller: Caller, document: str, options: Options) -> SwitchView:
-        self.world.record("create_switch", caller, document, dict(options))
-        view = switch_view(_name(document), persistent=False, active=True, state="active")
+        self.world.record(self.called("create"), caller, document, dict(options))
+        view = switch_view(name_of(document), persistent=False, active=True, state="active")
         self.world.add("switch", view)
         return view
 
     async def start(self, caller: Caller, uuid: UUID, options: Options) -> None:
-        self.world.record("start_switch", caller, uuid, dict(options))
+        self.world.record(self.called("start"), caller, uuid, dict(options))
         self.world.change("switch", uuid, state="active", active=True, unconfirmed="confirm" in options)
-
-    async def stop(self, caller: Caller, uuid: UUID) -> None:
-        self.world.record("stop_switch", caller, uuid)
-        self.world.change("switch", uuid, state="inactive", active=False)
-
-    async def undefine(self, caller: Caller, uuid: UUID) -> None:
-        self.world.record("undefine_switch", caller, uuid)
-        self.world.remove("switch", uuid)
 
     async def confirm(self, caller: Caller, uuid: UUID) -> None:
         self.world.record("confirm_switch", caller, uuid)
         self.world.change("switch", uuid, unconfirmed=False)
 
-    async def set_autostart(self, caller: Caller, uuid: UUID, enabled: bool) -> None:
-        self.world.record("set_autostart_of_switch", caller, uuid, enabled)
-        self.world.change("switch", uuid, autostart=enabled)
 
-    def describe(self, uuid: UUID, format: str, options: Options) -> str:
-        self.world.record("describe_switch", uuid, format, dict(options))
-        return f"{format} of {self.get(str(uuid)).name}"
-
-
-class FakeFilters:
+class FakeFilters(FakeDefinitions[FilterView]):
     """Filters and bindings."""
 
-    def __init__(self, world: World) -> None:
-        self.world = world
-
-    def list(self) -> tuple[FilterView, ...]:
-        return tuple(self.world.views["filter"].values())
-
-    def get(self, ref: str) -> FilterView:
-        view: FilterView = self.world.find("filter", ref)
-        return view
+    kind = "filter"
 
     async def define(self, caller: Caller, document: str, options: Options) -> FilterView:
-        self.world.record("define_filter", caller, document, dict(options))
-        name = _name(document)
+        self.world.record(self.called("define"), caller, document, dict(options))
+        name = name_of(document)
         view: FilterView = self.world.add("filter", FilterView(uuid5(SPACE, f"filter {name}"), name, ()))
         return view
-
-    async def undefine(self, caller: Caller, uuid: UUID) -> None:
-        self.world.record("undefine_filter", caller, uuid)
-        self.world.remove("filter", uuid)
-
-    def describe(self, uuid: UUID, format: str, options: Options) -> str:
-        self.world.record("describe_filter", uuid, format, dict(options))
-        return f"{format} of {self.get(str(uuid)).name}"
 
     def bindings(self) -> tuple[BindingView, ...]:
         return tuple(self.world.views["binding"].values())
@@ -295,18 +173,10 @@ class FakeFilters:
         self.world.remove("binding", uuid)
 
 
-class FakePorts:
+class FakePorts(FakeObjects[PortView]):
     """Ports; a tap is the write end of a pipe, whose read end tells when the last copy is closed."""
 
-    def __init__(self, world: World) -> None:
-        self.world = world
-
-    def list(self) -> tuple[PortView, ...]:
-        return tuple(self.world.views["port"].values())
-
-    def get(self, ref: str) -> PortView:
-        view: PortView = self.world.find("port", ref)
-        return view
+    kind = "port"
 
     def describe(self, uuid: UUID, format: str) -> str:
         self.world.record("describe_port", uuid, format)
@@ -407,6 +277,11 @@ class FakeServices:
         """Connections that left, in order."""
         self.can = {"nat": "", "dnsmasq": "2.90"}
         self.cannot = {"sr-iov": "no device of this host has virtual functions"}
+
+    def add_networks(self, *names: str, **differences: Any) -> None:
+        """Inactive networks with these names, or as ``differences`` say."""
+        for name in names:
+            self.world.add("network", network_view(name, **differences))
 
     def subscribe(self, listener: Callable[[Notice], None]) -> None:
         self.world.listeners.append(listener)
