@@ -6,7 +6,19 @@ from uuid import UUID
 
 import pytest
 from support.hasty_loop import hastily
-from support.memory_host import ROOT, Refusal, Running, defined, difference, host_with_uplink, lab, running, verb, view
+from support.memory_host import (
+    ROOT,
+    Refusal,
+    Running,
+    defined,
+    difference,
+    host_with_uplink,
+    lab,
+    raised,
+    running,
+    verb,
+    view,
+)
 from support.waiting import eventually
 
 from vnetd.model.errors import HostError, InUse, Invalid, Unsupported
@@ -32,13 +44,6 @@ from vnetd.service.views import Attached
 MAC = "52:54:00:00:00:07"
 BOTH = {"inbound.average": 4096, "inbound.burst": 512, "outbound.average": 1024}
 LIMITED = {"bandwidth": {"inbound": {"average": 8192, "peak": 16384}, "outbound": {"average": 2048}}}
-
-
-async def raised(daemon: Running, name: str = "lab", net: int = 77, **fields: Any) -> UUID:
-    """A network that runs."""
-    network = await defined(daemon, lab(name, net, **fields))
-    await daemon.services.networks.start(ROOT, network.uuid)
-    return network.uuid
 
 
 async def tap(daemon: Running, network: str = "lab", **spec: Any) -> Attached:

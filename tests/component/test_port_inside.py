@@ -11,11 +11,10 @@ from support.memory_host import (
     Refusal,
     Running,
     crash,
-    defined,
     difference,
     host_with_uplink,
-    lab,
     nth,
+    raised,
     running,
     verb,
 )
@@ -27,11 +26,6 @@ from vnetd.service.views import Attached
 
 SPEC = {"kind": "macvlan", "netns": "guest", "lower": "eth0", "guest_device": "lan0"}
 UPLINKED = {"mode": "nat", "devices": {"interfaces": ["eth0"]}}
-
-
-async def raised(daemon: Running, **fields: Any) -> None:
-    """A network that runs."""
-    await daemon.services.networks.start(ROOT, (await defined(daemon, lab(**fields))).uuid)
 
 
 async def attached(daemon: Running, **spec: Any) -> Attached:

@@ -1,11 +1,10 @@
 """Ports that get another network or port group while their guests run: wholly, or not at all."""
 
 from typing import Any
-from uuid import UUID
 
 import pytest
 from support.hasty_loop import hastily
-from support.memory_host import (  # fmt: skip
+from support.memory_host import (
     ROOT,
     MemoryHost,
     Refusal,
@@ -15,6 +14,7 @@ from support.memory_host import (  # fmt: skip
     difference,
     host_with_uplink,
     lab,
+    raised,
     running,
     view,
 )
@@ -28,13 +28,6 @@ MAC = "52:54:00:00:00:07"
 SLOW = {"name": "slow", "default": True, "bandwidth": {"inbound": {"average": 64}, "outbound": {"average": 32}}}
 FAST = {"name": "fast", "bandwidth": {"inbound": {"average": 6400}}}
 OTHER = {"mtu": 1400, "isolated_ports": True, "portgroups": [SLOW, FAST], "bandwidth": {"inbound": {"average": 9000}}}
-
-
-async def raised(daemon: Running, name: str = "lab", net: int = 77, **fields: Any) -> UUID:
-    """A network that runs."""
-    network = await defined(daemon, lab(name, net, **fields))
-    await daemon.services.networks.start(ROOT, network.uuid)
-    return network.uuid
 
 
 async def tap(daemon: Running, network: str = "lab", **spec: Any) -> Attached:

@@ -7,7 +7,17 @@ from typing import Any
 
 import pytest
 from support.hasty_loop import hastily
-from support.memory_host import ROOT, Call, Refusal, Running, defined, difference, host_with_uplink, lab, running, verb
+from support.memory_host import (
+    ROOT,
+    Call,
+    Refusal,
+    Running,
+    difference,
+    host_with_uplink,
+    raised,
+    running,
+    verb,
+)
 from support.waiting import eventually
 
 from vnetd.model.errors import Denied, Exists, HostError, Invalid, NotFound, Unsupported
@@ -16,12 +26,6 @@ from vnetd.service.views import Attached, Caller
 
 MAC = "52:54:00:00:00:07"
 ALICE, BOB = Caller(1000, name=":1.7"), Caller(1001, name=":1.8")
-
-
-async def raised(daemon: Running, name: str = "lab", net: int = 77, **fields: Any) -> None:
-    """A network that runs."""
-    network = await defined(daemon, lab(name, net, **fields))
-    await daemon.services.networks.start(ROOT, network.uuid)
 
 
 async def tap(daemon: Running, network: str = "lab", caller: Caller = ROOT, **spec: Any) -> Attached:

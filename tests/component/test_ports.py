@@ -4,58 +4,30 @@ import asyncio
 import os
 from collections.abc import Sequence
 from contextlib import suppress
-from typing import Any
-from uuid import UUID
 
 import pytest
 from support.hasty_loop import hastily
 from support.memory_host import (
     ROOT,
     Call,
-    MemoryHost,
     Refusal,
     Running,
     crash,
     defined,
     difference,
     host_with_uplink,
-    lab,
     nth,
+    raised,
     running,
     verb,
     view,
 )
+from support.memory_ports import KINDS, plug
 from support.waiting import eventually
 
-from vnetd.model.errors import Busy, Exists, HostError, InUse, Invalid, NotFound, VnetError
+from vnetd.model.errors import Busy, HostError, NotFound, VnetError
 from vnetd.plan.kernel import DeleteLink, SetLink
-from vnetd.ruleset.filter_symbols import protocol
-from vnetd.service.views import Added, Attached, Removed
-
-FILTER = {"filter": "no-mac-spoofing"}
-KINDS: dict[str, dict[str, Any]] = {
-    "veth": {"kind": "veth", "netns": "guest", **FILTER},
-    "tap": {"kind": "tap", "owner": 107, "group": 36, **FILTER},
-    "existing": {"kind": "existing", "device": "tap7", **FILTER},
-    "tap-fd": {"queues": 2, **FILTER},
-}
-
-
-async def raised(daemon: Running, name: str = "lab", net: int = 77, **fields: Any) -> UUID:
-    """A network that runs."""
-    network = await defined(daemon, lab(name, net, **fields))
-    await daemon.services.networks.start(ROOT, network.uuid)
-    return network.uuid
-
-
-async def plug(daemon: Running, kind: str, network: str = "lab", **spec: Any) -> Attached:
-    """A port of this kind; the existing device is made first."""
-    if kind == "existing" and daemon.host.link("tap7") is None:
-        daemon.host.links.create("tap7", "tun", "52:54:00:00:00:07")
-    ports = daemon.services.ports
-    if kind == "tap-fd":
-        return await ports.open_tap(ROOT, network, {**KINDS[kind], **spec})
-    return await ports.attach(ROOT, network, {**KINDS[kind], **spec})
+from vnetd.service.views import Added, Removed
 
 
 async def close(daemon: Running, fds: Sequence[int]) -> None:
@@ -268,101 +240,6 @@ async def test_ports_of_isolated_ports_networks_are_isolated() -> None:
 
 
 @hastily
-async def test_names_come_from_templates_and_taken_ones_are_refused() -> None:
-    async with running(host_with_uplink()) as daemon:
-        await raised(daemon)
-        daemon.host.links.create("vnet1", "tun")
-        names = [(await plug(daemon, "tap")).port.device for _ in range(3)]
-        assert names == ["vnet0", "vnet2", "vnet3"]
-        assert (await plug(daemon, "veth", device="web%d")).port.device == "web0"
-        assert (await plug(daemon, "veth", device="db")).port.device == "db"
-        for taken in ("db", "vnet1", "virbr0", "eth0", "lo"):
-            with pytest.raises((Exists, InUse), match=taken):
-                await plug(daemon, "tap", device=taken)
-        with pytest.raises(NotFound, match="nothere"):
-            await plug(daemon, "existing", device="nothere")
-        await plug(daemon, "existing")
-        with pytest.raises(InUse, match="tap7"):
-            await plug(daemon, "existing")
-        for own in ("virbr0", "db"):
-            with pytest.raises(InUse, match=own):
-                await plug(daemon, "existing", device=own)
-
-
-@pytest.mark.parametrize(
-    "device",
-    [
-        "sixteen-bytes-xx",
-        "a/b",
-        "..",
-        ".",
-        "a b",
-        "a\nb",
-        "a'b",
-        'a"b',
-        "a\0b",
-        "%d%d",
-        "%s",
-        "all",
-        "default",
-        "é" * 8,
-        "toolongforanyx3%d",
-    ],
-)
-@hastily
-async def test_a_name_no_device_can_have_is_invalid(device: str) -> None:
-    async with running(host_with_uplink()) as daemon:
-        await raised(daemon)
-        before = daemon.host.state()
-        for kind in ("veth", "tap", "tap-fd"):
-            with pytest.raises(Invalid):
-                await plug(daemon, kind, device=device)
-        assert not difference(before, daemon.host.state())
-
-
-@pytest.mark.parametrize(
-    "spec",
-    [
-        {"mac": "01:00:5e:00:00:01"},
-        {"mac": "nonsense"},
-        {"mtu": 67},
-        {"mtu": 65536},
-        {"filter": "no such filter"},
-        {"filter": "clean\ntraffic"},
-        {"owner": -2},
-        {"owner": 2**32},
-        {"netns": 7},
-        {"guest_device": "eth0; reboot"},
-        {"guest_device": "sixteen-bytes-xx"},
-        {"invented": "option"},
-        {"parameter.IP": 7},
-        {"parameter.IP": [7]},
-        {"parameter.": "1"},
-        {"parameter.IP": "10.0.0.1\n"},
-        {"parameter.MAC": "52:54:00:00:00:01\n"},
-    ],
-)
-@hastily
-async def test_a_spec_that_breaks_a_rule_is_refused_and_nothing_happens(spec: dict[str, Any]) -> None:
-    async with running(host_with_uplink()) as daemon:
-        await raised(daemon)
-        before, seen = daemon.host.state(), len(daemon.host.calls)
-        with pytest.raises((Invalid, NotFound)):
-            await plug(daemon, "veth", **spec)
-        assert not difference(before, daemon.host.state())
-        assert not [call for call in daemon.host.calls[seen:] if call.changes]
-
-
-@pytest.mark.parametrize("kind", ["macvtap", "tap-fd", "", None, 7])
-@hastily
-async def test_a_kind_of_port_that_cannot_be_attached_is_refused(kind: object) -> None:
-    async with running(host_with_uplink()) as daemon:
-        await raised(daemon)
-        with pytest.raises(Invalid, match="kind"):
-            await daemon.services.ports.attach(ROOT, "lab", {} if kind is None else {"kind": kind})  # type: ignore[dict-item]
-
-
-@hastily
 async def test_a_network_that_is_not_active_takes_no_ports() -> None:
     async with running(host_with_uplink()) as daemon:
         uuid = await raised(daemon)
@@ -390,126 +267,6 @@ async def test_a_stop_takes_all_ports_out_and_says_which_it_could_not() -> None:
         assert second.port.device not in daemon.host.devices()
         await daemon.services.ports.detach(ROOT, first.port.uuid)
         assert not difference(before, daemon.host.state())
-
-
-@hastily
-async def test_a_filter_that_cannot_be_set_leaves_the_one_that_was() -> None:
-    async with running(host_with_uplink()) as daemon:
-        await raised(daemon)
-        port = (await plug(daemon, "tap")).port
-        await asyncio.sleep(1)
-        before = daemon.host.state()
-        for step in ("nft.commit", "store.save"):
-            daemon.host.before = Refusal(verb(step))
-            with pytest.raises(HostError):
-                await daemon.services.ports.set_filter(ROOT, port.uuid, "no-ip-multicast", {})
-            assert not difference(before, daemon.host.state())
-            assert daemon.services.ports.get(port.device).filter == "no-mac-spoofing"
-        with pytest.raises((Invalid, NotFound)):
-            await daemon.services.ports.set_filter(ROOT, port.uuid, "no such", {})
-        await daemon.services.ports.set_filter(ROOT, port.uuid, "", {})
-        assert daemon.services.ports.get(port.device).filter == ""
-        await daemon.services.ports.set_filter(ROOT, port.uuid, "no-mac-spoofing", {})
-        assert not difference(before, daemon.host.state())
-
-
-@hastily
-async def test_a_bound_filter_is_whole_or_not_at_all() -> None:
-    async with running(host_with_uplink()) as daemon:
-        filters = daemon.services.filters
-        before = daemon.host.state()
-        for step in ("nft.commit", "store.save", "kernel.link"):
-            daemon.host.before = Refusal(verb(step))
-            with pytest.raises(HostError):
-                await filters.bind(ROOT, "tap7", "no-mac-spoofing", {"MAC": ["52:54:00:00:00:07"]})
-            assert not difference(before, daemon.host.state())
-            assert not filters.bindings()
-        binding = await filters.bind(ROOT, "tap7", "no-mac-spoofing", {"MAC": ["52:54:00:00:00:07"]})
-        bound = daemon.host.state()
-        with pytest.raises(Exists, match="tap7"):
-            await filters.bind(ROOT, "tap7", "no-mac-spoofing", {"MAC": ["52:54:00:00:00:07"]})
-        for step in ("nft.commit", "store.delete"):
-            daemon.host.before = Refusal(verb(step))
-            with pytest.raises(HostError):
-                await filters.unbind(ROOT, binding.uuid)
-            assert not difference(bound, daemon.host.state())
-        await filters.unbind(ROOT, binding.uuid)
-        assert not difference(before, daemon.host.state())
-        with pytest.raises(NotFound):
-            await filters.unbind(ROOT, binding.uuid)
-
-
-@hastily
-async def test_the_filter_of_a_port_is_set_on_the_port_and_not_bound_to_its_device() -> None:
-    async with running(host_with_uplink()) as daemon:
-        await raised(daemon)
-        port = (await plug(daemon, "tap")).port
-        with pytest.raises(InUse, match=port.device):
-            await daemon.services.filters.bind(ROOT, port.device, "no-mac-spoofing", {"MAC": [port.mac]})
-
-
-BLOCK = """<filter name='mine'>{uuid}<rule action='drop' direction='in'><{what}/></rule></filter>"""
-
-
-@hastily
-async def test_a_filter_that_cannot_be_kept_or_put_in_force_changes_for_nobody() -> None:
-    async with running(host_with_uplink()) as daemon:
-        await raised(daemon)
-        filters = daemon.services.filters
-        mine = await filters.define(ROOT, BLOCK.format(uuid="", what="icmp"), {})
-        await plug(daemon, "tap", filter="mine")
-        await asyncio.sleep(1)
-        before, document = daemon.host.state(), filters.describe(mine.uuid, "xml", {})
-        changed = BLOCK.format(uuid=f"<uuid>{mine.uuid}</uuid>", what="udp")
-        for step in ("nft.commit", "store.save"):
-            daemon.host.before = Refusal(verb(step))
-            with pytest.raises(HostError):
-                await filters.define(ROOT, changed, {})
-            assert not difference(before, daemon.host.state())
-            assert filters.describe(mine.uuid, "xml", {}) == document
-        with pytest.raises(InUse, match="vnet0"):
-            await filters.undefine(ROOT, mine.uuid)
-        await filters.define(ROOT, changed, {})
-        assert difference(before, daemon.host.state())
-
-
-@hastily
-async def test_a_filter_redefined_during_an_attachment_is_in_force_in_its_new_form() -> None:
-    for number in range(12):
-        host = host_with_uplink()
-        async with running(host) as daemon:
-            await raised(daemon)
-            filters = daemon.services.filters
-            mine = await filters.define(ROOT, BLOCK.format(uuid="", what="icmp"), {})
-            changed = BLOCK.format(uuid=f"<uuid>{mine.uuid}</uuid>", what="udp")
-            redefining: list[asyncio.Task[Any]] = []
-            chosen = nth(number)
-
-            async def redefine(call: Call) -> None:
-                if not redefining and chosen(call):  # noqa: B023
-                    redefining.append(asyncio.create_task(filters.define(ROOT, changed, {})))  # noqa: B023
-                    await asyncio.sleep(0.1)
-
-            host.before = redefine
-            await plug(daemon, "tap", filter="mine", mac="52:54:00:00:00:07")
-            host.before = nothing
-            for task in redefining:
-                await task
-            if not redefining:
-                break
-            await asyncio.sleep(1)
-            once = rules_of_filters(host)
-            await daemon.services.reconcile(ROOT)
-            assert rules_of_filters(host) == once
-            before, after = (f"'right': {protocol(number)!r}}}" for number in (1, 17))
-            assert after in repr(once) and before not in repr(once)
-    else:
-        raise AssertionError("an attachment has fewer calls")
-
-
-def rules_of_filters(host: MemoryHost) -> dict[str, object]:
-    """What is in force on ports."""
-    return {key: value for key, value in host.ruleset().items() if " bridge " in key}
 
 
 @hastily

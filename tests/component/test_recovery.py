@@ -1,46 +1,31 @@
 """What a daemon makes of what the one before it left, however that one ended."""
 
 import json
-from dataclasses import replace
 from ipaddress import ip_interface
-from typing import Any
-from uuid import UUID, uuid4
+from uuid import uuid4
 
 import pytest
 from support.hasty_loop import hastily
 from support.memory_host import (
     ROOT,
     Call,
-    MemoryHost,
-    Running,
-    crash,
+    changes,
     defined,
     difference,
     host_with_uplink,
     lab,
+    raised,
     running,
     view,
 )
 from support.waiting import eventually
 
-from vnetd.model.errors import HostError, NotFound, VnetError
+from vnetd.model.errors import HostError, NotFound
 from vnetd.plan.dnsmasq import Instance
 from vnetd.plan.kernel import AddAddress, CreateBridge, DeleteAddress, DeleteLink, SetLink
 from vnetd.service.views import Healed
 
 VETH = {"kind": "veth", "netns": "guest"}
-
-
-async def raised(daemon: Running, name: str = "lab", net: int = 77) -> UUID:
-    """A network that runs."""
-    network = await defined(daemon, lab(name, net))
-    await daemon.services.networks.start(ROOT, network.uuid)
-    return network.uuid
-
-
-def changes(host: MemoryHost, since: int = 0) -> list[Call]:
-    """What was asked to be changed."""
-    return [call for call in host.calls[since:] if call.changes]
 
 
 @hastily
@@ -75,125 +60,6 @@ async def test_what_drifted_while_no_daemon_ran_is_repaired() -> None:
     async with running(host) as daemon:
         assert not difference(before, host.state())
         assert view(daemon).state == "active"
-
-
-async def whole_or_nothing(host: MemoryHost, nothing: dict[str, object], whole: dict[str, object], when: str) -> None:
-    """A second daemon finds the network as it should be, or nothing of it."""
-    async with running(host) as daemon:
-        state = view(daemon).state
-        assert state in {"active", "inactive"}, when
-        assert not difference(whole if state == "active" else nothing, comparable(host)), f"{state} {when}"
-        seen = len(host.calls)
-        await daemon.services.reconcile(ROOT)
-        assert changes(host, seen) == []
-        if state == "inactive":
-            await daemon.services.networks.start(ROOT, view(daemon).uuid)
-        await daemon.services.networks.stop(ROOT, view(daemon).uuid)
-        assert not difference(nothing, comparable(host)), when
-
-
-def comparable(host: MemoryHost) -> dict[str, object]:
-    """The host's state but for numbers the kernel gives and what is only bookkeeping."""
-    state = {key: value for key, value in host.state().items() if not key.startswith("document run/host")}
-    for entry in host.links.entries.values():
-        rest = frozenset(entry.addresses), frozenset(entry.routes)
-        state[f"link {entry.link.name}"] = (replace(entry.link, index=0), *rest)
-    return state
-
-
-SAME: dict[str, Any] = {"uuid": str(uuid4()), "mac": "52:54:00:00:00:01"}
-
-
-async def define_it(daemon: Running) -> None:
-    await defined(daemon, lab(**SAME))
-
-
-async def raise_it(daemon: Running) -> None:
-    await define_it(daemon)
-    await start_it(daemon)
-
-
-async def left_by(killed_at: int | None, begin: Any, act: Any) -> tuple[MemoryHost, dict[str, object], int]:
-    """A host on which a daemon did ``begin``, then ``act`` up to the call of this number; how many calls it took."""
-    host = host_with_uplink()
-    async with running(host) as daemon:
-        await begin(daemon)
-        host.deafen()
-        before, seen = comparable(host), len(host.calls)
-        if killed_at is not None:
-            host.before = crash(killed_at)
-        try:
-            await act(daemon)
-        except VnetError:
-            assert killed_at is not None
-        return host, before, len([call for call in host.calls[seen:] if call.verb != "nft.chain"])
-
-
-async def start_it(daemon: Running) -> None:
-    await daemon.services.networks.start(ROOT, view(daemon).uuid)
-
-
-async def stop_it(daemon: Running) -> None:
-    await daemon.services.networks.stop(ROOT, view(daemon).uuid)
-
-
-@hastily
-async def test_whenever_a_daemon_dies_in_a_start_the_next_completes_it_or_leaves_nothing() -> None:
-    host, nothing, calls = await left_by(None, define_it, start_it)
-    whole = comparable(host)
-    assert calls > 10
-    for number in range(calls):
-        host, *_ = await left_by(number, define_it, start_it)
-        await whole_or_nothing(host, nothing, whole, f"after a start killed at call {number}")
-
-
-@hastily
-async def test_whenever_a_daemon_dies_in_a_stop_the_next_completes_it_or_everything_runs() -> None:
-    host, whole, calls = await left_by(None, raise_it, stop_it)
-    nothing = comparable(host)
-    assert calls > 5
-    for number in range(calls):
-        host, *_ = await left_by(number, raise_it, stop_it)
-        await whole_or_nothing(host, nothing, whole, f"after a stop killed at call {number}")
-
-
-async def attach_it(daemon: Running) -> None:
-    await daemon.services.ports.attach(ROOT, "lab", {**VETH, "filter": "no-mac-spoofing", "mac": "52:54:00:00:00:07"})
-
-
-async def raise_and_attach(daemon: Running) -> None:
-    await raised(daemon)
-    await attach_it(daemon)
-
-
-async def detach_it(daemon: Running) -> None:
-    await daemon.services.ports.detach(ROOT, daemon.services.ports.list()[0].uuid)
-
-
-@pytest.mark.parametrize("act", [attach_it, detach_it])
-@hastily
-async def test_whenever_a_daemon_dies_with_a_port_half_made_the_next_has_it_whole_or_not_at_all(act: Any) -> None:
-    begin = raised if act is attach_it else raise_and_attach
-    _, _, calls = await left_by(None, begin, act)
-    assert calls > 2
-    for number in range(calls):
-        host, *_ = await left_by(number, begin, act)
-        async with running(host) as daemon:
-            await eventually(lambda: consistent(host, daemon), f"killed at call {number}", deadline=5)  # noqa: B023
-            ports = daemon.services.ports.list()
-            for port in ports:
-                await daemon.services.ports.detach(ROOT, port.uuid)
-            assert host.devices() == {"eth0", "virbr0"}
-            assert not host.files.files.get("run/ports")
-            assert not [key for key, members in host.ruleset().items() if key.startswith("set bridge") and members]
-
-
-def consistent(host: MemoryHost, daemon: Running) -> bool:
-    """Whether devices, records and ports are the same."""
-    devices = host.devices() - {"eth0", "virbr0"}
-    return devices == {port.device for port in daemon.services.ports.list()} and len(devices) == len(
-        host.files.files.get("run/ports", {})
-    )
 
 
 @hastily
@@ -296,87 +162,6 @@ async def test_ports_of_a_network_that_is_not_active_any_more_are_removed() -> N
     async with running(host) as daemon:
         assert (host.devices(), host.files.files["run/ports"]) == ({"eth0"}, {})
         assert (daemon.services.ports.list(), view(daemon).ports) == ((), ())
-
-
-def damage(host: MemoryHost, kind: str, name: str, how: str) -> None:
-    """Make a document unreadable."""
-    texts = host.files.files[kind]
-    if how == "cut off":
-        texts[name] = texts[name][:-5]
-    elif how == "of another version":
-        document = json.loads(texts[name])
-        (document["network"] if "network" in document and kind != "run/ports" else document)["invented"] = 1
-        texts[name] = json.dumps(document)
-    else:
-        texts[name] = json.dumps(["something", "else"])
-
-
-@pytest.mark.parametrize("how", ["cut off", "of another version", "something else"])
-@hastily
-async def test_a_running_network_whose_record_cannot_be_read_is_not_torn_down(how: str) -> None:
-    host = host_with_uplink()
-    async with running(host) as daemon:
-        uuid = await raised(daemon)
-        await raised(daemon, "other", 78)
-    damage(host, "run/networks", str(uuid), how)
-    before = without_documents(host)
-    async with running(host) as daemon:
-        assert not difference(before, without_documents(host))
-        assert view(daemon, "other").state == "active"
-        with pytest.raises(VnetError):
-            await daemon.services.networks.create(ROOT, lab("third", 77), {})
-
-
-def without_documents(host: MemoryHost) -> dict[str, object]:
-    """The host's state but the documents."""
-    return {key: value for key, value in host.state().items() if not key.startswith("document")}
-
-
-@pytest.mark.parametrize("how", ["cut off", "of another version", "something else"])
-@hastily
-async def test_a_definition_that_cannot_be_read_keeps_nobody_from_working(how: str) -> None:
-    host = host_with_uplink()
-    async with running(host) as daemon:
-        await raised(daemon)
-        await raised(daemon, "other", 78)
-    text = host.files.files["etc/networks"]["lab"]
-    damage(host, "etc/networks", "lab", how)
-    damaged, before = host.files.files["etc/networks"]["lab"], without_documents(host)
-    async with running(host) as daemon:
-        assert not difference(before, without_documents(host)), "what runs goes on"
-        assert (view(daemon, "other").state, view(daemon).state, view(daemon).persistent) == ("active", "active", False)
-    assert damaged in {host.files.files["etc/networks"].get("lab"), host.files.aside.get("etc/networks", {}).get("lab")}
-    host.files.files["etc/networks"]["lab"] = text
-    async with running(host) as daemon:
-        assert view(daemon).persistent
-
-
-@pytest.mark.parametrize("how", ["cut off", "of another version", "something else"])
-@hastily
-async def test_a_port_whose_record_cannot_be_read_keeps_its_device_and_its_filter(how: str) -> None:
-    host = host_with_uplink()
-    async with running(host) as daemon:
-        await raised(daemon)
-        attached = await daemon.services.ports.attach(ROOT, "lab", {**VETH, "filter": "no-mac-spoofing"})
-    damage(host, "run/ports", str(attached.port.uuid), how)
-    before = without_documents(host)
-    async with running(host):
-        assert not difference(before, without_documents(host))
-
-
-@hastily
-async def test_a_record_that_cannot_be_realised_any_more_does_not_keep_the_daemon_from_starting() -> None:
-    host = host_with_uplink()
-    async with running(host) as daemon:
-        uuid = await raised(daemon)
-        await raised(daemon, "other", 78)
-    record = json.loads(host.files.files["run/networks"][str(uuid)])
-    record["network"]["dnsmasq_options"] = ["conf-script=/bin/true"]
-    host.files.files["run/networks"][str(uuid)] = json.dumps(record)
-    before = without_documents(host)
-    async with running(host) as daemon:
-        assert view(daemon, "other").state == "active"
-        assert not difference(before, without_documents(host)), "nothing of it is torn down"
 
 
 @hastily

@@ -16,6 +16,7 @@ from ipaddress import ip_address, ip_interface, ip_network
 from itertools import count
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 from support.memory_devices import MemoryFunctions, MemoryMacvtaps, MemoryPasst
 from support.memory_dnsmasq import MemoryDnsmasq
@@ -328,6 +329,11 @@ def difference(before: dict[str, object], after: dict[str, object]) -> dict[str,
     return {key: (before.get(key), after.get(key)) for key in keys if before.get(key) != after.get(key)}
 
 
+def changes(host: MemoryHost, since: int = 0) -> list[Call]:
+    """What was asked to be changed."""
+    return [call for call in host.calls[since:] if call.changes]
+
+
 class Refusal:
     """A ``before`` that fails calls: those ``chosen`` says, the first ``times`` of them."""
 
@@ -422,6 +428,13 @@ def host_with_uplink() -> MemoryHost:
 async def defined(daemon: Running, document: str = "") -> NetworkView:
     """A network that is defined and not started."""
     return await daemon.services.networks.define(ROOT, document or lab(), {})
+
+
+async def raised(daemon: Running, name: str = "lab", net: int = 77, **fields: Any) -> UUID:
+    """A network that runs, as ``lab`` makes it."""
+    network = await defined(daemon, lab(name, net, **fields))
+    await daemon.services.networks.start(ROOT, network.uuid)
+    return network.uuid
 
 
 def view(daemon: Running, name: str = "lab") -> NetworkView:
