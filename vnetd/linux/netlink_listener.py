@@ -6,6 +6,7 @@ import socket
 from collections.abc import Callable, Iterator
 
 from vnetd.linux.netlink import RECEIVE, SOL_NETLINK
+from vnetd.linux.paced import PacedReader
 
 NETLINK_ADD_MEMBERSHIP = 1
 SO_RCVBUFFORCE = 33
@@ -26,12 +27,12 @@ class Listener:
         self._socket = sock
         self._take = take
         self._loop = asyncio.get_running_loop()
-        self._loop.add_reader(sock, self._readable)
+        self._reader = PacedReader(sock.fileno(), self._readable)
 
     def close(self) -> None:
         """Stop listening. Closing twice is harmless."""
         if self._socket.fileno() != -1:
-            self._loop.remove_reader(self._socket)
+            self._reader.close()
             self._socket.close()
 
     def _readable(self) -> None:

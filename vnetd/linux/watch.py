@@ -1,6 +1,5 @@
 """File events: one inotify instance for the files of all networks and the host's resolv.conf."""
 
-import asyncio
 import contextlib
 import os
 from collections.abc import Callable, Iterable
@@ -10,6 +9,7 @@ from inotify_simple import INotify, flags
 
 from vnetd.dnsmasq import layout
 from vnetd.host.events import FileEvent, HostEvent, Overflow
+from vnetd.linux.paced import PacedReader
 
 RESOLV_CONF = "resolv.conf"
 """Name in the ``FileEvent`` (of network "") that reports a change of the host's upstream servers."""
@@ -34,10 +34,9 @@ class Watch:
     def __init__(self, emit: Callable[[HostEvent], None]) -> None:
         self._emit = emit
         self._inotify = INotify(nonblocking=True)
-        self._loop = asyncio.get_running_loop()
         self._targets: dict[int, Interpret] = {}
         self._networks: dict[str, int] = {}
-        self._loop.add_reader(self._inotify.fileno(), self._read)
+        self._reader = PacedReader(self._inotify.fileno(), self._read)
 
     def watch_network(self, network: str, directory: Path) -> None:
         """Report changes of leases, hosts, addnhosts and servers in ``directory``. Raises ``OSError``."""
@@ -68,7 +67,7 @@ class Watch:
     def close(self) -> None:
         """Stop watching everything. Closing twice is harmless."""
         if not self._inotify.closed:
-            self._loop.remove_reader(self._inotify.fileno())
+            self._reader.close()
             self._inotify.close()
 
     def _add(self, directory: Path, mask: int, interpret: Interpret) -> int:

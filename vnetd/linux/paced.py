@@ -1,0 +1,39 @@
+"""A descriptor's news, looked at as soon as there is some, but not more often than it is worth."""
+
+import asyncio
+from collections.abc import Callable
+
+PAUSE = 0.004
+"""Seconds between two looks."""
+
+
+class PacedReader:
+    """Calls ``read`` in the running loop when ``fd`` is readable: at once, then at most every ``PAUSE`` seconds.
+
+    What one change of the host brings arrives in a dozen pieces within a few milliseconds, and to wake up for each
+    costs the loop more than to read it.
+    """
+
+    def __init__(self, fd: int, read: Callable[[], None]) -> None:
+        self._fd = fd
+        self._read = read
+        self._loop = asyncio.get_running_loop()
+        self._pause: asyncio.TimerHandle | None = None
+        self._listen()
+
+    def close(self) -> None:
+        """Stop reading; to be called before ``fd`` is closed. Closing twice is harmless."""
+        if self._pause is not None:
+            self._pause.cancel()
+        elif self._fd != -1:
+            self._loop.remove_reader(self._fd)
+        self._fd = -1
+
+    def _listen(self) -> None:
+        self._pause = None
+        self._loop.add_reader(self._fd, self._readable)
+
+    def _readable(self) -> None:
+        self._loop.remove_reader(self._fd)
+        self._pause = self._loop.call_later(PAUSE, self._listen)
+        self._read()
