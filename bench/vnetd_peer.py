@@ -1,10 +1,11 @@
 """vnetd, doing the job libvirt does beside it: from call to reply over D-Bus, dnsmasq included."""
 
 import asyncio
+import subprocess
 import tempfile
 import time
-from collections.abc import AsyncIterator, Awaitable, Mapping
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Iterator, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -42,12 +43,24 @@ async def running(lab: Lab, environment: Mapping[str, str] | None = None) -> Asy
     async with AsyncExitStack() as stack:
         root = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="vnetd-bench-")))
         root.chmod(0o755)
+        stack.enter_context(in_memory(root / "run"))
         bus = stack.enter_context(private_bus())
         host = lab.namespace("vnetd")
         # Not at level debug: what a user runs is what is measured.
         daemon = stack.enter_context(Daemon(host, bus.address, root, environment=environment, log_level="info"))
         client = await stack.enter_async_context(Client(bus.address))
         yield Running(host, daemon, client)
+
+
+@contextmanager
+def in_memory(directory: Path) -> Iterator[None]:
+    """A directory kept in memory, as /run is on every host, and is for libvirt here."""
+    directory.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "mode=755", "tmpfs", directory], check=True)
+    try:
+        yield
+    finally:
+        subprocess.run(["umount", "--lazy", directory], check=True)
 
 
 async def seconds(action: Awaitable[object]) -> float:
