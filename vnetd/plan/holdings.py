@@ -62,7 +62,7 @@ class Holdings(Generic[K, V]):
     def changes(self, moves: Mapping[K, Move[V]]) -> dict[K, Change[V]]:
         """Which objects the moves change. Raises ``ValueError`` where two owners want one to be different."""
         found = {key: self._settle(key, move) for key, move in moves.items()}
-        return {key: change for key, change in found.items() if change.before != change.after}
+        return {key: change for key, change in found.items() if not same(change.before, change.after)}
 
     def apply(self, moves: Mapping[K, Move[V]]) -> None:
         """Record the moves."""
@@ -83,7 +83,7 @@ class Holdings(Generic[K, V]):
         staying = (len(held.owners) if held else 0) - len(move.leaving)
         wanted = list(move.joining.values())
         after = wanted[0] if wanted else before if staying else None
-        if any(value != after for value in wanted) or (staying and before != after):
+        if not all(same(value, after) for value in wanted) or (staying and not same(before, after)):
             raise ValueError(f"two owners want {key} to be different: {[*wanted, *([before] if staying else [])]}")
         return Change(before, after)
 

@@ -21,8 +21,8 @@ SHARED = "shared"
 LINGER = 60.0
 """Seconds the shared part stays when nobody uses it any more, so that stop and start do not make it anew; 0: none."""
 
-MANY, GATHERING = 100, 0.5
-"""Owners from which on listing what was written waits, and for how many seconds."""
+MANY, GATHERING, PAUSE = 100, 0.5, 0.02
+"""Seconds listing what was written waits, from so many owners on and before: it is not to slow down a start."""
 FEW = 8
 """Chains up to which listing them one by one is faster than listing their table."""
 Spot = tuple[Family, Literal["table", "chain", "set"], str]
@@ -181,8 +181,7 @@ class RulesKeeper:
 
     async def _learn_soon(self) -> None:
         """With many chains it pays to wait for more: each listing takes as long as there are chains."""
-        if len(self._ledger.owners()) > MANY:
-            await asyncio.sleep(GATHERING)
+        await asyncio.sleep(GATHERING if len(self._ledger.owners()) > MANY else PAUSE)
         await self._learn()
 
     async def _learn(self) -> None:
