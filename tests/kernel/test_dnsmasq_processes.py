@@ -8,6 +8,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from support.waiting import eventually, wait_until
 
 from vnetd.host.events import FileEvent, Overflow, ProcessEvent
 from vnetd.linux.dnsmasq_files import find_account
+from vnetd.linux.dnsmasq_process import find_binary, launch, outcome, release, running_with
 from vnetd.linux.watch import RESOLV_CONF
 from vnetd.model.errors import HostError, Invalid, Unsupported
 from vnetd.plan.dnsmasq import DnsmasqState
@@ -156,7 +158,7 @@ async def test_a_foreign_process_named_by_the_pid_file_is_never_ended(served: Se
     # It even looks the part, but for its user: dnsmasq's own could write the file, but not run a process as root.
     imitation = f"exec -a dnsmasq {os.path.realpath(sys.executable)} -c 'import time; time.sleep(60)' $0"
     bystander = subprocess.Popen(
-        ["setpriv", "--reuid=4711", "--clear-groups", "bash", "-c", imitation, f"--conf-file={served.run('conf')}"]
+        ["setpriv", "--reuid=4711", "--clear-groups", "bash", "-c", imitation, f"--pid-file={served.run('pid')}"]
     )
     wait_until(lambda: Path(f"/proc/{bystander.pid}/cmdline").read_bytes().startswith(b"dnsmasq\0"))
     try:
@@ -170,25 +172,35 @@ async def test_a_foreign_process_named_by_the_pid_file_is_never_ended(served: Se
         bystander.wait()
 
 
-async def test_dnsmasq_outlives_a_daemon_that_is_killed(served: Served) -> None:
+@contextmanager
+def daemon_that(does: str, root: Path) -> Iterator[subprocess.Popen[str]]:
+    """A process that does this to a dnsmasq host, then says so, and waits to be killed."""
     program = (
         "import asyncio, sys\n"
         "from pathlib import Path\n"
         "from support.dnsmasq import make_host\n"
         "async def main():\n"
         "    served = make_host(Path(sys.argv[1]))\n"
-        "    await served.host.start(served.instance())\n"
-        "    print('serves', flush=True)\n"
+        f"    {does}\n"
+        "    print('done', flush=True)\n"
         "    await asyncio.sleep(60)\n"
         "asyncio.run(main())\n"
     )
     environment = os.environ | {"PYTHONPATH": f"{TOP}:{TOP}/tests"}
     with subprocess.Popen(
-        [sys.executable, "-c", program, str(served.root)], stdout=subprocess.PIPE, text=True, env=environment
+        [sys.executable, "-c", program, str(root)], stdout=subprocess.PIPE, text=True, env=environment
     ) as daemon:
-        assert daemon.stdout is not None
-        assert daemon.stdout.readline() == "serves\n"
-        daemon.kill()
+        try:
+            assert daemon.stdout is not None
+            assert daemon.stdout.readline() == "done\n"
+            yield daemon
+        finally:
+            daemon.kill()
+
+
+async def test_dnsmasq_outlives_a_daemon_that_is_killed(served: Served) -> None:
+    with daemon_that("await served.host.start(served.instance())", served.root):
+        pass
     assert await served.host.adopt() == (UUID,)
     assert (await served.host.observe(UUID)).started_with == served.instance().files["dnsmasq.conf"]
 
@@ -209,17 +221,87 @@ async def test_a_failed_start_quotes_dnsmasq_and_leaves_nothing(served: Served) 
     assert not served.data("leases").parent.exists()
 
 
-async def test_what_was_prepared_for_a_start_is_used_and_goes_when_that_fails(served: Served) -> None:
-    await served.host.prepare(served.instance())
+def loaded(served: Served) -> list[int]:
+    """Processes of dnsmasq for the network, whatever state they are in."""
+    return [pid for _, pid in running_with([served.run("pid")])]
+
+
+async def prepare(served: Served) -> None:
+    """Prepare a start; returns when the program waits for it."""
+    served.host.prepare(served.instance())
+    await eventually(served.data("leases").exists, pause=0)
+    await eventually(lambda: [pid for pid in loaded(served) if waits_for_input(pid)])
+
+
+def waits_for_input(pid: int) -> bool:
+    """Whether it waits in a read of its standard input, a pipe."""
+    return Path(f"/proc/{pid}/syscall").read_text().startswith("0 0x0 ")
+
+
+def listening() -> str:
+    return run("ss", "--listening", "--udp", "--tcp", "--numeric", "--no-header").stdout
+
+
+async def test_what_was_prepared_waits_until_its_network_is_there(root: Path, inside_host: Namespace) -> None:
+    served = make_host(root)
+    await prepare(served)
     prepared = {name: served.data(name).stat().st_ino for name in ("hosts", "addnhosts", "servers", "leases")}
-    await served.host.start(served.instance())
+    (waiting,) = loaded(served)
+    make_bridge(inside_host)
+    assert listening() == ""
+    state = await served.host.start(served.instance())
+    assert state.files == served.instance().files
     assert prepared == {name: served.data(name).stat().st_ino for name in prepared}
-    await served.host.stop(UUID, forget=True)
+    assert "192.168.77.1:53" in listening()
+    assert ended(waiting)
+    assert loaded(served) == [state.pid]
+    await served.host.close()
+
+
+async def test_what_was_prepared_for_another_configuration_is_not_used(served: Served) -> None:
+    await prepare(served)
+    state = await served.host.start(served.instance(dnsmasq_options=["cache-size=7"]))
+    assert "cache-size=7" in (state.started_with or "")
+    assert loaded(served) == [state.pid]
+
+
+@pytest.mark.parametrize("end", ["stop", "close"])
+async def test_what_was_prepared_goes_unless_it_is_started(served: Served, end: str) -> None:
+    await prepare(served)
+    await (served.host.stop(UUID, forget=True) if end == "stop" else served.host.close())
+    assert loaded(served) == []
+    assert listening() == ""
+    assert end == "close" or served.left() == []
+
+
+async def test_what_was_prepared_goes_when_its_start_fails(served: Served) -> None:
     bad = served.instance(dnsmasq_options=["dhcp-option=option:no-such-option,1"])
-    await served.host.prepare(bad)
+    served.host.prepare(bad)
     with pytest.raises(HostError):
         await served.host.start(bad)
     assert served.left() == []
+    assert loaded(served) == []
+
+
+async def test_a_daemon_killed_before_it_starts_what_it_prepared_leaves_a_whole_dnsmasq(served: Served) -> None:
+    with daemon_that("served.host.prepare(served.instance())", served.root) as daemon:
+        await eventually(lambda: [pid for pid in loaded(served) if waits_for_input(pid)])
+        daemon.kill()
+    await eventually(served.run("pid").exists)
+    assert await served.host.adopt() == (UUID,)
+    state = await served.host.observe(UUID)
+    assert state.files == served.instance().files
+    assert state.started_with is None, "a start that was not finished is begun anew"
+    assert "192.168.77.1:53" in listening()
+
+
+def test_a_dnsmasq_that_was_never_told_its_configuration_serves_nobody(root: Path, inside_host: Namespace) -> None:
+    make_bridge(inside_host)
+    launched = launch(find_binary(), root / "pid", find_account())
+    release(launched)
+    assert outcome(launched) == ""
+    assert listening() == ""
+    os.kill(int((root / "pid").read_text()), signal.SIGKILL)
 
 
 async def test_a_failed_start_forgets_no_leases(served: Served) -> None:

@@ -42,14 +42,14 @@ class MemoryDnsmasq:
         """The host's name servers."""
         return self.resolvers
 
-    async def prepare(self, instance: Instance) -> None:
+    def prepare(self, instance: Instance) -> None:
         """Write the files."""
         self.files[instance.network] = dict(instance.files)
         self.kept.setdefault(instance.network, "")
 
     async def start(self, instance: Instance) -> DnsmasqState:
         """Write the files and run."""
-        await self.prepare(instance)
+        self.prepare(instance)
         self.running[instance.network] = Process(next(self._pids), instance.files[CONFIGURATION])
         return await self.observe(instance.network)
 

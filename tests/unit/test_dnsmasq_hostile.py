@@ -118,7 +118,7 @@ EXPECTED = {
     "addn-hosts", "bind-dynamic", "bind-interfaces",
     "dhcp-authoritative", "dhcp-boot", "dhcp-hostsfile", "dhcp-lease-max",
     "dhcp-leasefile", "dhcp-no-override", "dhcp-option", "dhcp-range", "domain", "enable-ra", "enable-tftp",
-    "except-interface", "expand-hosts", "interface", "local", "log-async", "no-ping", "no-resolv", "pid-file",
+    "except-interface", "expand-hosts", "interface", "local", "log-async", "no-ping", "no-resolv", "pid-file", "port",
     "servers-file", "srv-host", "strict-order", "tftp-root", "txt-record", "log-queries", "address",
 }  # fmt: skip
 # How often a part of one network may give a line of a kind.

@@ -85,6 +85,7 @@ def test_a_new_upstream_server_changes_only_the_file_that_is_read_on_a_signal() 
 def test_no_dns_means_no_port_no_records_and_no_files_for_it() -> None:
     silent = network(dns={"enable": False})
     assert "port=0" in lines(silent)
+    assert "port=53" in lines(network())  # vnetd launches it with 0, so that it serves nobody before it has read this
     assert set(rendered(silent).files) == {"dnsmasq.conf", "hosts"}
 
 

@@ -18,7 +18,7 @@ from vnetd.plan.dnsmasq import Instance
 
 HEADER = "# Written by vnetd; changes made here are undone. Edit the network instead."
 # Given twice, dnsmasq refuses these; what the user's raw options say wins.
-_SINGLE = frozenset({"dhcp-lease-max", "log-async"})
+_SINGLE = frozenset({"dhcp-lease-max", "log-async", "port"})
 
 
 def needs_dnsmasq(network: Network) -> bool:
@@ -80,7 +80,7 @@ def _has_dhcp(network: Network) -> bool:
 def _own_lines(network: Network, uuid: str, bridge: str, directory: str, run_directory: str) -> Iterator[str]:
     dns = has_dns(network)
     yield "strict-order"
-    yield from () if dns else ("port=0",)
+    yield f"port={53 if dns else 0}"
     yield from _domain_lines(network)
     if dns:
         yield from _zone_lines(network)

@@ -215,8 +215,8 @@ class Dnsmasq(Protocol):
         """Addresses of the host's own name servers; a change is a ``FileEvent`` of network ""."""
         ...
 
-    async def prepare(self, instance: Instance) -> None:
-        """Write the files ``start`` will need, while something else has to be done first anyway."""
+    def prepare(self, instance: Instance) -> None:
+        """Begin what ``start`` would begin with, while something else has to be done first; ``stop`` ends it."""
         ...
 
     async def start(self, instance: Instance) -> DnsmasqState:

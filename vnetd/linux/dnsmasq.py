@@ -26,7 +26,7 @@ from vnetd.linux.dnsmasq_process import Launched, Live
 from vnetd.linux.processes import is_alive
 from vnetd.linux.threads import Worker
 from vnetd.linux.watch import Watch
-from vnetd.model.errors import HostError
+from vnetd.model.errors import HostError, VnetError
 from vnetd.plan.dnsmasq import DnsmasqState, Instance
 
 START_TIMEOUT = 10.0
@@ -70,9 +70,9 @@ class DnsmasqHost:
         self._resolv_conf = resolv_conf
         self._account = files.find_account(user)
         self._uids = frozenset({0, self._account.uid})
-        self._worker = Worker("dnsmasq")
+        self._worker, self._reader = Worker("dnsmasq"), Worker("dnsmasq-read")
         self._running: dict[str, Running] = {}
-        self._prepared: dict[str, tuple[Instance, str]] = {}  # with the program's path
+        self._waiting: dict[str, tuple[Instance, asyncio.Task[Launched]]] = {}
         self._watch = Watch(emit)
         self._loop = asyncio.get_running_loop()
 
@@ -87,10 +87,14 @@ class DnsmasqHost:
         """Addresses of the host's name servers, from its resolv.conf. A change is a ``FileEvent`` of network ""."""
         return nameservers(await self._worker.run(_read_resolv_conf, self._resolv_conf))
 
-    async def prepare(self, instance: Instance) -> None:
-        """Write the files ``start`` will need; it finds them written then. Raises what ``start`` would."""
+    def prepare(self, instance: Instance) -> None:
+        """Begin to write the files and to load the program; ``start`` waits for that, and raises what it raised.
+
+        What is prepared already stays; while one runs, which has to be ended first, there is nothing to prepare.
+        """
         paths = self._paths(instance.network)
-        self._prepared[instance.network] = instance, await self._run("prepare", paths, self._write, paths, instance)
+        if paths.network not in self._running and paths.network not in self._waiting:
+            self._waiting[paths.network] = instance, asyncio.create_task(self._launched(paths, instance))
 
     async def start(self, instance: Instance) -> DnsmasqState:
         """Write the files, start dnsmasq, return what is there once it serves. Ends one that runs already first.
@@ -112,7 +116,7 @@ class DnsmasqHost:
         A process whose lease file was taken away counts as started with nothing known: it must be started anew.
         """
         paths, running = self._paths(network), self._running.get(network)
-        state, found = await self._worker.run(self._read_state, paths, running, discard=_close_found)
+        state, found = await self._reader.run(self._read_state, paths, running, discard=_close_found)
         if found is not None:
             self._supervise(paths, found)
         return state
@@ -130,7 +134,7 @@ class DnsmasqHost:
     async def stop(self, network: str, *, forget: bool) -> None:
         """End the process and remove its files but the leases; with ``forget`` those too. None is no error."""
         paths = self._paths(network)
-        self._prepared.pop(network, None)
+        await self._abandon(paths)
         await self._end(paths)
         self._watch.forget_network(network)
         await self._run("stop", paths, files.remove, paths, forget)
@@ -157,83 +161,111 @@ class DnsmasqHost:
     async def close(self) -> None:
         """Let go of all processes, which run on, and stop reporting."""
         self._watch.close()
+        for network in tuple(self._waiting):
+            await self._abandon(self._paths(network))
         for network in tuple(self._running):
             os.close(self._release(network).live.pidfd)
         await self._worker.close()
+        await self._reader.close()
 
     async def _start(self, paths: Paths, instance: Instance) -> DnsmasqState:
+        """End what runs, let go what was prepared; if it does not serve, remove what was written."""
         orphaned = None
         if (running := self._running.get(paths.network)) is not None:
             orphaned = await self._worker.run(files.orphaned_leases, paths, running.live.pid)
             await self._end(paths)
-        begun = await self._run("start", paths, self._launch, paths, instance, orphaned)
-        if isinstance(begun, Running):
-            self._supervise(paths, begun)
-            return await self._start(paths, instance)
-        return await self._come_up(paths, instance, begun)
-
-    async def _come_up(self, paths: Paths, instance: Instance, launched: Launched) -> DnsmasqState:
-        """Wait until dnsmasq serves; if it does not, remove what was written."""
         try:
-            self._watch.watch_network(paths.network, paths.data)
-            if not await _ended(launched.pidfd, START_TIMEOUT):
-                await self._run("start", paths, process.kill_stuck, launched, paths.configuration, self._uids)
-            started, state = await self._run("start", paths, self._started, paths, launched, instance)
+            launched = await self._prepared(paths, instance, orphaned)
+            found = await self._run("start", paths, self._let_go, paths, launched, instance.files[layout.CONFIGURATION])
+            if found is None:
+                return await self._come_up(paths, instance, launched)
         except BaseException:
             await self._run("start", paths, files.remove, paths)
             raise
+        self._supervise(paths, found)
+        return await self._start(paths, instance)
+
+    async def _prepared(self, paths: Paths, instance: Instance, orphaned: str | None) -> Launched:
+        """What ``prepare`` launched, or another one if that is not what shall run now."""
+        prepared, launching = self._waiting.get(paths.network, (None, None))
+        if launching is None or prepared != instance or orphaned is not None:
+            await self._abandon(paths)
+            return await self._launched(paths, instance, orphaned)
+        del self._waiting[paths.network]
+        return await launching
+
+    async def _launched(self, paths: Paths, instance: Instance, orphaned: str | None = None) -> Launched:
+        return await self._run("start", paths, self._launch, paths, instance, orphaned, discard=process.abandon)
+
+    async def _abandon(self, paths: Paths) -> None:
+        """End one that was prepared and not started."""
+        _, launching = self._waiting.pop(paths.network, (None, None))
+        if launching is not None:
+            with contextlib.suppress(VnetError):  # nobody is interested in why it could not be launched
+                await self._worker.run(process.abandon, await launching)
+
+    async def _come_up(self, paths: Paths, instance: Instance, launched: Launched) -> DnsmasqState:
+        """Wait until dnsmasq serves."""
+        self._watch.watch_network(paths.network, paths.data)
+        if not await _ended(launched.pidfd, START_TIMEOUT):
+            await self._run("start", paths, process.kill_stuck, launched, paths.pid, self._uids)
+        started, state = await self._run("start", paths, self._started, paths, launched, instance)
         self._supervise(paths, started)
         return state
 
     def _paths(self, network: str) -> Paths:
         return paths_of(self._root, network)
 
-    async def _run(self, operation: str, paths: Paths, function: Callable[[*Args], T], *args: *Args) -> T:
+    async def _run(
+        self,
+        operation: str,
+        paths: Paths,
+        function: Callable[[*Args], T],
+        *args: *Args,
+        discard: Callable[[T], object] | None = None,
+    ) -> T:
         """Work on the worker thread; what the host refuses becomes a ``HostError``."""
         try:
-            return await self._worker.run(function, *args)
+            return await self._worker.run(function, *args, discard=discard)
         except OSError as error:
             words = f"{error.filename}: {error.strerror}" if error.filename else str(error)
             raise _error(operation, paths, words) from error
 
     # On the worker thread
 
-    def _launch(self, paths: Paths, instance: Instance, orphaned: str | None) -> Launched | Running:
-        """Launch it, or return one that runs and nobody adopted."""
-        if (running := self._find(paths)) is not None:
-            return running
+    def _launch(self, paths: Paths, instance: Instance, orphaned: str | None) -> Launched:
+        """Load the program and write the files meanwhile."""
+        launched = process.launch(process.find_binary(self._binary), paths.pid, self._account)
         try:
-            prepared, binary = self._prepared.pop(paths.network, (None, ""))
-            if prepared is not instance or orphaned is not None:
-                binary = self._write(paths, instance, orphaned)
-            paths.pid.unlink(missing_ok=True)
-            launched = process.launch(binary, paths.configuration, self._account)
-            self._note(paths, launched, instance.files[layout.CONFIGURATION])
-            return launched
+            files.write(paths, instance.files, self._account, orphaned)
+            files.refuse_barred(paths, self._account)
+            process.direct(launched, paths.configuration)
         except BaseException:
-            files.remove(paths)
+            process.abandon(launched)
             raise
+        return launched
 
-    def _write(self, paths: Paths, instance: Instance, orphaned: str | None = None) -> str:
-        """Write the files if there is a dnsmasq that can use them; its path."""
-        binary = process.find_binary(self._binary)
-        files.write(paths, instance.files, self._account, orphaned)
-        files.refuse_barred(paths, self._account)
-        return binary
+    def _let_go(self, paths: Paths, launched: Launched, configuration: str) -> Running | None:
+        """Let it read its configuration; or, if one runs that nobody adopted, end it and return the other.
 
-    def _note(self, paths: Paths, launched: Launched, configuration: str) -> None:
-        """Keep what dnsmasq is started with, while it comes up; an heir that finds nothing would start it anew."""
+        What it is started with is noted before: an heir that finds nothing would start it anew.
+        """
         try:
-            files.replace(paths.state, configuration, 0)
+            if (running := self._find(paths)) is None:
+                paths.pid.unlink(missing_ok=True)
+                files.replace(paths.state, configuration, 0)
+                process.release(launched)
+                return None
         except BaseException:
-            process.kill_stuck(launched, paths.configuration, self._uids)
-            process.outcome(launched)
+            process.abandon(launched)
             raise
+        process.abandon(launched)
+        return running
 
     def _started(self, paths: Paths, launched: Launched, instance: Instance) -> tuple[Running, DnsmasqState]:
         if words := process.outcome(launched):
             raise _error("start", paths, words)
-        live = process.open_live(process.read_pid(paths.pid), paths.configuration, self._uids)
+        live = process.open_live(process.read_pid(paths.pid), paths.pid, self._uids)
         if live is None:
             raise _error("start", paths, "it ended as soon as it had started")
         spare(live)
@@ -241,7 +273,7 @@ class DnsmasqHost:
         return running, self._read_state(paths, running)[0]
 
     def _find(self, paths: Paths) -> Running | None:
-        live = process.open_live(process.read_pid(paths.pid), paths.configuration, self._uids)
+        live = process.open_live(process.read_pid(paths.pid), paths.pid, self._uids)
         return None if live is None else Running(live, files.read_text(paths.state))
 
     def _find_all(self) -> dict[str, Running]:
@@ -251,10 +283,10 @@ class DnsmasqHost:
             if running := self._find(paths):
                 found[paths.network] = running
             else:
-                lost[paths.configuration] = paths
-        for configuration, pid in process.running_with(lost) if lost else ():
-            paths = lost[configuration]
-            if paths.network not in found and (live := process.open_live(pid, configuration, self._uids)):
+                lost[paths.pid] = paths
+        for pid_file, pid in process.running_with(lost) if lost else ():
+            paths = lost[pid_file]
+            if paths.network not in found and (live := process.open_live(pid, pid_file, self._uids)):
                 found[paths.network] = Running(live, files.read_text(paths.state))
         return found
 

@@ -50,6 +50,7 @@ class NetworkTarget:
     async def bring_up(self) -> None:
         """Make everything; if a step fails, undo what was made and raise the step's error."""
         try:
+            self._prepare()
             await self.converge()
         except BaseException as failure:
             await self._undo(failure)
@@ -113,13 +114,18 @@ class NetworkTarget:
         return ObservedNetwork(view, sysctls, self._rules.fragment(self.key), dnsmasq, self._is_ours(view))
 
     async def _guard(self, steps: Sequence[Step]) -> None:
-        """The bridge with its addresses, its rules and dnsmasq's files, side by side; a new bridge is still down."""
-        starts = [step for step in steps if isinstance(step, StartDnsmasq)]
+        """The bridge with its addresses beside its rules, while dnsmasq is loaded; a new bridge is still down."""
+        if any(isinstance(step, StartDnsmasq) for step in steps):
+            self._prepare()
         await _all(
             self._execute([step for step in steps if step.phase in {Phase.LINK, Phase.ADDRESSES}]),
             self._execute([step for step in steps if step.phase == Phase.RULES]),
-            *(self._host.dnsmasq.prepare(step.instance) for step in starts),
         )
+
+    def _prepare(self) -> None:
+        """dnsmasq takes as long to load as all the rest takes to make: nobody waits for it before it is to start."""
+        if self.desired.dnsmasq:
+            self._host.dnsmasq.prepare(self.desired.dnsmasq)
 
     async def _raise(self, steps: Sequence[Step]) -> KernelView:
         await self._execute([step for step in steps if step.phase in {Phase.UP, Phase.ROUTES}])
@@ -153,9 +159,10 @@ class NetworkTarget:
         return await self._bridge.recover(self.desired.bridge)
 
     async def _undo(self, failure: BaseException) -> None:
-        if isinstance(failure, InUse):
-            return
         try:
+            if isinstance(failure, InUse):  # what is there is somebody else's
+                await self._host.dnsmasq.stop(self.desired.uuid, forget=False)
+                return
             await self.take_down()
             self.remains = False
         except HostError as error:
