@@ -149,7 +149,8 @@ class AddressLearning:
         for state in self._states.values():
             state.cancel()
         while self._tasks:
-            await asyncio.gather(*self._tasks, return_exceptions=True)
+            # Not gather: of tasks that have all ended it may return at once, before the loop takes them from the set.
+            await asyncio.wait(self._tasks)
 
     def _seen(self, packet: Packet) -> None:
         if packet.snooped:
