@@ -67,8 +67,9 @@ async def test_a_guest_gets_a_lease_and_reaches_a_server_beyond_the_host(admin: 
         assert guest.connects(address, outside.ipv4, outside.ipv4, SERVED)
 
 
-async def test_a_forwarded_port_of_the_host_leads_to_the_guest(admin: Administrator, network: str) -> None:
-    _, path = await attach(admin, forwards=["tcp:8022:22"])
+@pytest.mark.parametrize("listen", [8022, 22])
+async def test_a_forwarded_port_of_the_host_leads_to_the_guest(admin: Administrator, network: str, listen: int) -> None:
+    _, path = await attach(admin, forwards=[f"tcp:{listen}:22"])
     outside = admin.site.outside
     with plugged(path) as guest:
         address = guest.offered()
@@ -79,7 +80,7 @@ async def test_a_forwarded_port_of_the_host_leads_to_the_guest(admin: Administra
 
         def call() -> None:
             with suppress(OSError):
-                client.connect((outside.host_ipv4, 8022))
+                client.connect((outside.host_ipv4, listen))
 
         caller = threading.Thread(target=call)
         caller.start()
@@ -94,7 +95,8 @@ async def test_passt_is_started_again_when_it_dies_and_ends_with_its_port(admin:
     (first,) = passts(admin)
     run("kill", "-KILL", str(first))
     await eventually(lambda: passts(admin) and first not in passts(admin))
-    await eventually(lambda: os.path.exists(path))
+    ready = Path(path).with_name("pid")
+    await eventually(lambda: ready.exists() and ready.read_text(), "it has everything prepared")
     with plugged(path) as guest:
         assert guest.offered()
     await admin.call(port, PORT, "Detach")

@@ -2,6 +2,9 @@
 
 A process is known by its command line, which names the socket in the port's own directory, and by its user. It runs
 in the foreground as a child, for its directory belongs to a user who could forge a file with a process id in it.
+
+It is its user's from the first moment, and all it takes along is the ability to listen on ports below 1024: what one
+that is started as root does before it becomes somebody else differs between versions.
 """
 
 import asyncio
@@ -20,9 +23,10 @@ from vnetd.linux.processes import IGNORED_BY_PYTHON, SEARCH, command_line, effec
 from vnetd.linux.threads import Worker
 from vnetd.model.capability import refusal
 from vnetd.model.errors import HostError
-from vnetd.plan.passt import PasstInstance, passt_arguments
+from vnetd.plan.passt import PasstInstance, passt_arguments, pid_file
 
 PROGRAM = "passt"
+SETPRIV = "/usr/bin/setpriv"
 NOT_INSTALLED = "it is not installed: install it (package passt)"
 START_TIMEOUT = 10.0
 """Seconds passt has to listen; it takes milliseconds unless the machine is swamped."""
@@ -119,7 +123,7 @@ class PasstHost:
         directory, socket = self._directory / instance.port, self.socket(instance.port)
         try:
             _prepare(directory, socket, instance)
-            return _start(binary, passt_arguments(instance, socket), socket)
+            return _start([*_become(instance), binary], passt_arguments(instance, socket), socket)
         except OSError as error:
             _remove(directory)
             raise _error("start", instance.port, error.strerror or str(error)) from error
@@ -141,13 +145,19 @@ def _prepare(directory: Path, socket: str, instance: PasstInstance) -> None:
     os.chown(directory, instance.uid, instance.gid)
 
 
-def _start(binary: str, arguments: tuple[str, ...], socket: str) -> Live:
+def _become(instance: PasstInstance) -> tuple[str, ...]:
+    """What runs a command as passt's user (setpriv(1))."""
+    user = (f"--reuid={instance.uid}", f"--regid={instance.gid}", "--clear-groups")
+    return (SETPRIV, *user, "--inh-caps=+net_bind_service", "--ambient-caps=+net_bind_service")
+
+
+def _start(program: Sequence[str], arguments: tuple[str, ...], socket: str) -> Live:
     # What it writes goes where it can never fill up a pipe or lose its reader when the daemon ends.
     output = os.memfd_create("passt", os.MFD_CLOEXEC)
     try:
         pid = os.posix_spawn(
-            binary,
-            [PROGRAM, *arguments],
+            program[0],
+            [*program, *arguments],
             {"PATH": SEARCH},
             file_actions=[
                 (os.POSIX_SPAWN_OPEN, 0, "/dev/null", os.O_RDWR, 0),
@@ -159,17 +169,19 @@ def _start(binary: str, arguments: tuple[str, ...], socket: str) -> Live:
             setsigdef=IGNORED_BY_PYTHON,
         )
         live = Live(os.pidfd_open(pid), _mark(arguments))
-        _await_socket(live, socket, output)
+        _await_readiness(live, socket, output)
         return live
     finally:
         os.close(output)
 
 
-def _await_socket(live: Live, socket: str, output: int) -> None:
+def _await_readiness(live: Live, socket: str, output: int) -> None:
+    """It writes its process id when all is prepared; the socket alone may be there before forwards are tried."""
     end = time.monotonic() + START_TIMEOUT
     while is_alive(live.pidfd) and time.monotonic() < end:
-        if os.path.lexists(socket):
-            return
+        with contextlib.suppress(FileNotFoundError):
+            if os.lstat(pid_file(socket)).st_size and os.path.lexists(socket):
+                return
         time.sleep(POLL)
     _kill(live)
     raise _NotStartedError(_own_words(output) or "it did not get to listen")

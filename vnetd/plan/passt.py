@@ -36,7 +36,7 @@ def passt_arguments(instance: PasstInstance, socket: str) -> tuple[str, ...]:
 
     The gateway's address leads to the gateway: passt would lead it to the host's loopback, where much trusts callers.
     """
-    words = ["-f", "-q", "--no-map-gw", "-s", socket, "--runas", f"{instance.uid}:{instance.gid}"]
+    words = ["-f", "-q", "--no-map-gw", "-s", socket, "-P", pid_file(socket)]
     if instance.mtu:
         words += ["-m", str(instance.mtu)]
     if instance.interface:
@@ -49,3 +49,8 @@ def passt_arguments(instance: PasstInstance, socket: str) -> tuple[str, ...]:
         if not chosen:
             words += [f"-{protocol[0]}", "none"]
     return tuple(words)
+
+
+def pid_file(socket: str) -> str:
+    """Where a passt with this socket writes its process id."""
+    return f"{socket.removesuffix('socket')}pid"
