@@ -66,20 +66,41 @@ def _plain(part: Any) -> Any:
     match part:
         case {"range": [first, last]} if first == last:
             return first  # up to 1.0 it is listed as written, from 1.1 on as the value
-        case {"match": {"left": {"payload": {"protocol": "icmp" | "icmpv6" as header, "field": "code"}}} as body}:
-            # Up to 1.0 codes have names, whatever the type; from 1.1 on they are numbers.
-            return {"match": {**body, "right": _plain(_numbers(body["right"], _CODES[header]))}}
+        case {"|": [*flags]}:
+            return flags  # up to 1.0 they are a list wherever they stand
         case {"match": {"left": {"tcp option": option}, "right": bool() as there}}:
             # Written by number, listed by a name if libnftables has one, which depends on its version.
             return {"tcp option": _OPTIONS.get(option["name"]) if "name" in option else option["base"], "there": there}
-        case {"match": {"left": {"meta": {"key": "l4proto"}} | {"payload": {"field": "protocol" | "nexthdr"}}} as body}:
-            # The C library knows their names from /etc/protocols, if there is one.
-            return {"match": {**body, "right": _plain(_numbers(body["right"], _PROTOCOLS))}}
+        case {"match": dict() as body}:
+            return {"match": {name: _plain(value) for name, value in _plain_match(body).items()}}
         case dict():
             return {name: _plain(value) for name, value in part.items()}
         case list() | tuple():
             return _unimplied([_plain(value) for value in part])
     return part
+
+
+def _plain_match(body: dict[str, Any]) -> dict[str, Any]:
+    match body:
+        case {"left": {"payload": {"protocol": "icmp" | "icmpv6" as header, "field": "code"}}}:
+            # Up to 1.0 codes have names, whatever the type; from 1.1 on they are numbers.
+            return {**body, "right": _numbers(body["right"], _CODES[header])}
+        case {"left": {"meta": {"key": "l4proto"}} | {"payload": {"field": "protocol" | "nexthdr"}}}:
+            # The C library knows their names from /etc/protocols, if there is one.
+            return {**body, "right": _numbers(body["right"], _PROTOCOLS)}
+        case {"left": {"&": [{"payload": {"base": _} as bits}, int() as mask]}, "right": int() as value}:
+            return {**body, **_trimmed(bits, mask, value)}
+    return body
+
+
+def _trimmed(bits: Mapping[str, Any], mask: int, value: int) -> dict[str, Any]:
+    """Some bits of a header compared: up to 1.0 listed as written, from 1.1 on just these bits if they are in a row."""
+    low = (mask & -mask).bit_length() - 1
+    width = mask.bit_length() - low
+    if mask <= 0 or mask >> low != (1 << width) - 1:
+        return {"left": {"&": [dict(bits), mask]}, "right": value}
+    place = {"base": bits["base"], "offset": bits["offset"] + bits["len"] - low - width, "len": width}
+    return {"left": {"payload": place}, "right": value >> low}
 
 
 def _numbers(right: Any, codes: Mapping[str, int]) -> Any:
