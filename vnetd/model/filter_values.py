@@ -140,10 +140,10 @@ def odd_ipv4(text: str) -> bool:
 
 
 def ipv6(text: str) -> str:
-    """An IPv6 address."""
+    """An IPv6 address, in the text that the C library and so nftables make of it; Python's depends on its version."""
     if "%" in text:
         raise ValueError("an IPv6 address without zone is needed")
-    return str(IPv6Address(text))
+    return socket.inet_ntop(socket.AF_INET6, IPv6Address(text).packed)
 
 
 def ipv4_mask(text: str) -> str:
