@@ -10,7 +10,7 @@ import pytest
 from support.client import MANAGER, ROOT, variant
 from support.private_bus import VNETD_GROUP as GROUP
 from support.private_bus import client_of, method_call
-from support.qemu import helper_script, machine
+from support.qemu import as_user, helper_script, machine
 from support.site import Administrator, Site
 from support.waiting import eventually
 
@@ -99,8 +99,8 @@ async def test_the_helper_says_why_there_is_no_tap(admin: Administrator, network
 
     def refused(*arguments: str, groups: tuple[int, ...] = (GROUP,)) -> str:
         done = subprocess.run(
-            [helper, *arguments], env=environment(admin.site), capture_output=True, text=True, check=False,
-            user=65534, group=65534, extra_groups=groups, stdin=subprocess.DEVNULL,
+            [*as_user(groups), helper, *arguments], env=environment(admin.site), capture_output=True, text=True,
+            check=False, stdin=subprocess.DEVNULL,
         )  # fmt: skip
         assert done.returncode != 0
         return done.stderr
