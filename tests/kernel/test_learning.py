@@ -58,6 +58,7 @@ async def test_a_lease_holds_while_the_daemon_is_killed_and_after_and_ends_with_
     client = guest.start("udhcpc", "-i", "eth0", "-f", "-R", "-t", "20", "-T", "1", "-s", str(DHCP_SCRIPT))
     address = wait_until(lambda: [a.split("/")[0] for a in guest.addresses("eth0") if "." in a], "it has a lease")[0]
     wait_until(lambda: pings_from(guest, address), "its lease is in force")
+    await admin.reconcile()
     before = admin.site.ruleset()
     with Pinging(guest, PEER) as ping:
         admin.site.daemon.kill()
@@ -110,6 +111,7 @@ async def test_the_first_address_used_is_learned_also_on_a_device_of_somebody_el
         guest.run("ip", "address", "add", f"{SPOOFED}/24", "dev", "eth0")
         assert not pings_from(inside, SPOOFED)
         assert pings_from(inside, "192.168.77.7")
+        await admin.reconcile()
         before = admin.site.ruleset()
         admin.site.daemon.kill()
         admin.site.daemon.start()

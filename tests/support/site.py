@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from support.client import NETWORK, Client
+from support.client import MANAGER, NETWORK, ROOT, Client
 from support.daemon import Daemon
 from support.netns import Guest, Lab, Namespace, run
 from support.outside import Outside, outside_of
@@ -213,19 +213,23 @@ class Administrator(Client):
         listed = await self.call("/org/vnetd1", "org.vnetd1.Manager", "ListNetworks", "a{sv}", {})
         return {str(one["name"]): one for one in listed}
 
+    async def reconcile(self) -> None:
+        """Have everything looked at. Of the rules nothing lingers then."""
+        await self.call(ROOT, MANAGER, "Reconcile")
+
     async def clear(self) -> None:
         """Stop and forget all networks, bindings and filters of one's own; nothing may be left over then."""
-        manager = "/org/vnetd1", "org.vnetd1.Manager"
         for network in (await self.networks()).values():
             if network["active"]:
                 await self.stop(network["path"])
             if network["persistent"]:
                 await self.call(network["path"], NETWORK, "Undefine")
-        for binding in await self.call(*manager, "ListBindings", "a{sv}", {}):
+        for binding in await self.call(ROOT, MANAGER, "ListBindings", "a{sv}", {}):
             await self.call(binding["path"], "org.vnetd1.Binding", "Delete")
-        for one in await self.call(*manager, "ListFilters", "a{sv}", {}):
+        for one in await self.call(ROOT, MANAGER, "ListFilters", "a{sv}", {}):
             if (self.site.root / "etc/vnetd/filters" / f"{one['name']}.json").exists():
                 await self.call(one["path"], "org.vnetd1.Filter", "Undefine")
+        await self.reconcile()
         left = self.site.leftovers()
         assert not left, f"left over: {left}"
 

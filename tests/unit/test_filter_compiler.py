@@ -18,7 +18,8 @@ from support.filter_rules import (
 from vnetd.model.errors import Invalid, Unsupported
 from vnetd.plan.features import BridgeFeatures
 from vnetd.plan.rules import Chain
-from vnetd.ruleset.filter import BASE, Compiled, compile_binding
+from vnetd.ruleset.filter import Compiled, compile_binding
+from vnetd.ruleset.filter_chains import BASE
 from vnetd.ruleset.filter_symbols import protocol
 
 # The table of 7.5: rows are direction and action, columns from the guest and to it.

@@ -301,12 +301,4 @@ def _unique(pairs: Iterable[tuple[K, T]]) -> dict[K, T]:
 
 
 def _uses(chain: Chain, family: Family, name: str) -> bool:
-    return chain.family == family and _mentions(chain.rules, f"@{name}")
-
-
-def _mentions(json: Json, text: str) -> bool:
-    if isinstance(json, dict):
-        return any(_mentions(value, text) for value in json.values())
-    if isinstance(json, list | tuple):
-        return any(_mentions(value, text) for value in json)
-    return bool(json == text)
+    return chain.family == family and chain.names({f"@{name}"})

@@ -5,8 +5,9 @@ language. A ``Fragment`` is what one owner (a network, a port, the base) contrib
 the union of all fragments. Chains and sets that several fragments name are shared and must be equal.
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
+from itertools import chain
 from types import MappingProxyType
 from typing import Any, Literal, get_args
 
@@ -44,6 +45,10 @@ class Chain:
     rules: tuple[tuple[Json, ...], ...]
     hook: Hook | None = None
     counted: bool = field(default=False, compare=False)
+
+    def names(self, texts: Collection[str]) -> bool:
+        """Whether its rules name any of these: chains by their names, sets as ``@name``."""
+        return any(text in texts for text in _texts(self.rules))
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,6 +122,15 @@ class Fragment:
 
 
 EMPTY = Fragment()
+
+
+def _texts(json: Json) -> Iterator[str]:
+    if isinstance(json, str):
+        yield json
+    elif isinstance(json, dict):
+        yield from chain.from_iterable(map(_texts, json.values()))
+    elif isinstance(json, list | tuple):
+        yield from chain.from_iterable(map(_texts, json))
 
 
 @dataclass(frozen=True, slots=True)

@@ -27,9 +27,6 @@ from vnetd.reconcile.forwarding import ForwardingKeeper
 from vnetd.reconcile.healer import Healer, Reporter
 from vnetd.reconcile.rules import RulesKeeper
 from vnetd.reconcile.surroundings import HostRoutes
-from vnetd.ruleset import filter as filter_rules
-from vnetd.ruleset import network as network_rules
-from vnetd.ruleset import snooping
 
 LEASES = "leases"
 
@@ -46,7 +43,7 @@ class Loop:
     ) -> None:
         self.host = host
         self.devices = Devices()
-        self.rules = RulesKeeper(host.nft, (network_rules.BASE, filter_rules.BASE, snooping.BASE))
+        self.rules = RulesKeeper(host.nft)
         self.routes = HostRoutes(host.kernel, self.devices.names)
         self.forwarding = ForwardingKeeper(host.kernel, host.store, self.routes)
         self.healer = Healer(reporter)

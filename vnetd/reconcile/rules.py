@@ -6,20 +6,20 @@ only, and is entered in the ledger once the kernel took it. Foreign changes are 
 
 import asyncio
 import logging
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Mapping
 from typing import Literal
 
 from vnetd.host.protocols import Nft
 from vnetd.model.errors import HostError
 from vnetd.plan.ledger import Drift, Ledger, Proposal, merge
+from vnetd.plan.lingering import Lingering, is_lingering
 from vnetd.plan.rules import EMPTY, FAMILIES, Chain, Family, Fragment
 
 log = logging.getLogger(__name__)
 
-SHARED = "shared"
-"""Owner of what all networks, filters or ports share."""
 LINGER = 60.0
-"""Seconds the shared part stays when nobody uses it any more, so that stop and start do not make it anew; 0: none."""
+"""Seconds chains stay when nobody uses them any more, so that stop and start do not make them anew; 0: none."""
 
 MANY, GATHERING, PAUSE = 100, 0.5, 0.02
 """Seconds listing what was written waits, from so many owners on and before: it is not to slow down a start."""
@@ -34,16 +34,15 @@ class RulesKeeper:
 
     key = "rules"
 
-    def __init__(self, nft: Nft, bases: Sequence[Fragment] = ()) -> None:
-        """``bases`` are what all networks, filters or ports share: kept for a while after the last of them is gone."""
-        self._bases = bases
-        self._farewell: asyncio.TimerHandle | None = None
-        self._releasing: asyncio.Task[None] | None = None
+    def __init__(self, nft: Nft) -> None:
         self.lock = asyncio.Lock()
         self.repaired: dict[str, tuple[str, ...]] = {}
         """What the last look repaired, by owner."""
         self._nft = nft
         self._ledger = Ledger()
+        self._lingering = Lingering(self._ledger)
+        self._farewell: asyncio.TimerHandle | None = None
+        self._parting: asyncio.Task[None] | None = None
         self._suspects: set[Spot] = set()
         self._learning: asyncio.Task[None] | None = None
 
@@ -56,19 +55,13 @@ class RulesKeeper:
         return self._ledger.contents()
 
     def sharers(self, family: Family, chain: str) -> int:
-        """How many owners have that chain."""
-        return len(self._ledger.owners_of(Chain(family, chain, ())))
+        """How many owners have that chain in use."""
+        return sum(not is_lingering(owner) for owner in self._ledger.owners_of(Chain(family, chain, ())))
 
     async def put(self, changes: Mapping[str, Fragment | None]) -> None:
         """Make each owner's part the given fragment, all in one transaction; ``None`` removes it."""
         async with self.lock:
-            proposal = self._ledger.propose({**changes, **self._shared_by(changes)})
-            await self._transact(proposal)
-            if proposal.remove != EMPTY and not self._ledger.owners() and not self._ledger.spares_foreign:
-                await self._nft.clear()
-            self._part()
-            if proposal.add.chains and self._learning is None:
-                self._learning = asyncio.get_running_loop().create_task(self._learn_soon())
+            await self._change(changes)
 
     async def adopt(self, fragments: Mapping[str, Fragment], *, all_known: bool = True) -> None:
         """Take over what an earlier run left in the kernel: only what differs from ``fragments`` is changed.
@@ -89,7 +82,8 @@ class RulesKeeper:
         self._suspects.add(spot)
 
     async def converge(self) -> tuple[str, ...]:
-        """Compare what was changed by others (everything, if nothing was named) and repair it.
+        """Compare what was changed by others and repair it. If nothing was named, that is everything, and what nobody
+        needs goes at once.
 
         Called with ``lock`` held. What was repaired, by owner, is in ``repaired`` afterwards.
         """
@@ -101,49 +95,49 @@ class RulesKeeper:
             # Somebody changed the tables between look and repair: look at all of it and try once more.
             drift = await self._audit_tables()
             await self._repair(drift)
+        if not suspects and (unneeded := self._lingering.due(math.inf)):
+            await self._change(dict.fromkeys(unneeded))
         return tuple(drifted.what for drifted in drift.what)
 
     async def close(self) -> None:
         """Wait for listing under way."""
         if self._farewell:
             self._farewell.cancel()
-        for task in (self._learning, self._releasing):
+        for task in (self._learning, self._parting):
             if task:
                 await task
 
-    def _shared_by(self, changes: Mapping[str, Fragment | None]) -> dict[str, Fragment]:
-        """The shared part as an owner of its own, if something new needs it: making it takes longer than the rest."""
-        needed = [
-            base
-            for base in self._bases
-            if LINGER and any(fragment and base.sets[0] in fragment.sets for fragment in changes.values())
-        ]
-        kept = self._ledger.fragment(SHARED) or EMPTY
-        missing = [base for base in needed if base.sets[0] not in kept.sets]
-        if not missing:
-            return {}
-        chains = tuple(chain for base in missing for chain in base.chains)
-        sets = tuple(one for base in missing for one in base.sets)
-        return {SHARED: Fragment((*kept.chains, *chains), (*kept.sets, *sets))}
+    async def _change(self, changes: Mapping[str, Fragment | None]) -> None:
+        proposal = self._ledger.propose({**changes, **self._linger(changes)})
+        await self._transact(proposal)
+        if proposal.remove != EMPTY and not self._ledger.owners() and not self._ledger.spares_foreign:
+            await self._nft.clear()
+        self._await_farewell()
+        if proposal.add.chains and self._learning is None:
+            self._learning = asyncio.get_running_loop().create_task(self._learn_soon())
+
+    def _linger(self, changes: Mapping[str, Fragment | None]) -> Mapping[str, Fragment | None]:
+        """What goes with these changes, so that chains they let go of stay for a while."""
+        return self._lingering.after(changes, asyncio.get_running_loop().time() + LINGER) if LINGER else {}
+
+    def _await_farewell(self) -> None:
+        if self._farewell is None and (due := self._lingering.next) is not None:
+            self._farewell = asyncio.get_running_loop().call_at(due, self._part)
 
     def _part(self) -> None:
-        """Let go of the shared part once nobody else has needed it for a while."""
-        if self._farewell:
-            self._farewell.cancel()
-            self._farewell = None
-        if self._ledger.owners() == {SHARED}:
-            self._farewell = asyncio.get_running_loop().call_later(LINGER, self._release)
+        self._farewell = None
+        self._parting = asyncio.get_running_loop().create_task(self._remove_lingering())
 
-    def _release(self) -> None:
-        self._releasing = asyncio.get_running_loop().create_task(self._remove_shared())
-
-    async def _remove_shared(self) -> None:
-        if self._ledger.owners() == {SHARED}:
-            try:
-                await self.put({SHARED: None})
-            except HostError as error:  # the next one that goes tries again
-                log.warning("cannot remove tables nobody needs: %s", error)
-        self._releasing = None
+    async def _remove_lingering(self) -> None:
+        """Take away what nobody has come back for."""
+        now = asyncio.get_running_loop().time()
+        gone = self._lingering.due(now)
+        try:
+            await self.put(dict.fromkeys(gone))
+        except HostError as error:
+            log.warning("cannot remove chains nobody needs: %s", error)
+            self._lingering.postpone(gone, now + LINGER)
+            self._await_farewell()
 
     async def _transact(self, proposal: Proposal) -> None:
         """Once begun, it comes to its end and into the ledger even if its caller is cancelled."""

@@ -12,13 +12,12 @@ from vnetd.model.filter import Action, Filter
 from vnetd.plan.features import PLAIN, BridgeFeatures
 from vnetd.plan.rules import Element, Fragment
 from vnetd.ruleset.filter_bound import Bound, Form, Variables, constants, variables
-from vnetd.ruleset.filter_chains import BASE, Shape, build, own_chain
+from vnetd.ruleset.filter_chains import Shape, build, own_chain
 from vnetd.ruleset.filter_resolve import Placed, Side, arrange, check_definition, flatten, references
 from vnetd.ruleset.filter_uses import Uses, digest
 from vnetd.ruleset.filter_variables import missing
 
 __all__ = [
-    "BASE",
     "Compiled",
     "admits_only_by",
     "check_definition",

@@ -1,0 +1,46 @@
+"""What outlives its users, and what must not: nothing that one guest left may be there for the next."""
+
+from vnetd.plan.ledger import Ledger
+from vnetd.plan.lingering import Lingering, is_lingering
+from vnetd.plan.rules import Chain, Element, Fragment, Set
+from vnetd.ruleset.expressions import ACCEPT, in_set, jump, meta
+from vnetd.ruleset.filter_rules import goto
+
+DEVICES = Set("bridge", "from_guest", ("ifname",), data="verdict")
+BUDGET = Set("bridge", "spent", ("ifname",), flags=("dynamic",), size=100, timeout=60)
+FLOWS = Set("bridge", "flows", ("ifname", "ipv4_addr"), flags=("dynamic",), size=100, timeout=600)
+
+
+def chain(name: str, *rules: object) -> Chain:
+    return Chain("bridge", name, (*((rule,) for rule in rules), (ACCEPT,)))
+
+
+def kept_of(fragment: Fragment) -> Fragment:
+    """What is kept of a fragment whose only owner goes."""
+    ledger = Ledger()
+    ledger.accept(ledger.propose({"port:1": fragment}))
+    ((owner, kept),) = Lingering(ledger).after({"port:1": None}, until=60).items()
+    assert is_lingering(owner) and kept is not None
+    return kept
+
+
+def test_chains_and_sets_stay_without_elements() -> None:
+    element = Element("bridge", "from_guest", ("vnet0",), "goto web")
+    fragment = Fragment((chain("web"),), (DEVICES, BUDGET), frozenset({element}))
+    assert kept_of(fragment) == Fragment((chain("web"),), (DEVICES, BUDGET))
+
+
+def test_what_remembers_a_guest_goes_and_all_that_leads_there() -> None:
+    remembering = chain("remembering", in_set(meta("iifname"), "flows"))
+    between, root = chain("between", jump("remembering")), chain("root", goto("between"))
+    innocent = chain("innocent", in_set(meta("iifname"), "from_guest"))
+    fragment = Fragment((root, innocent, between, remembering), (DEVICES, FLOWS))
+    assert kept_of(fragment) == Fragment((innocent,), (DEVICES,))
+
+
+def test_a_change_of_elements_lets_go_of_nothing() -> None:
+    ledger = Ledger()
+    web = Fragment((chain("web"),), (DEVICES,))
+    ledger.accept(ledger.propose({"port:1": web}))
+    more = Fragment(web.chains, web.sets, frozenset({Element("bridge", "from_guest", ("vnet0",), "goto web")}))
+    assert not Lingering(ledger).after({"port:1": more}, until=60)
