@@ -11,9 +11,10 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
-from support.dnsmasq import UUID, Served, make_bridge, make_host
+from support.dnsmasq import ADDRESSES, UUID, Served, make_bridge, make_host
 from support.netns import Namespace, run
 from support.waiting import eventually, wait_until
 
@@ -25,7 +26,7 @@ from vnetd.model.errors import HostError, Invalid, Unsupported
 from vnetd.plan.dnsmasq import DnsmasqState
 
 TOP = Path(__file__).resolve().parents[2]
-RTMGRP_IPV4_ROUTE, RTMGRP_IPV6_ROUTE = 0x40, 0x400
+RTMGRP_ADDRESSES = 0x10 | 0x100
 LEASE = "1900000000 52:54:00:11:22:33 192.168.77.50 guest1 *\n"
 
 
@@ -62,14 +63,25 @@ async def test_a_started_dnsmasq_is_observed_with_its_files(served: Served) -> N
     assert state == DnsmasqState(state.pid, instance.files["dnsmasq.conf"], instance.files)
 
 
-async def test_dnsmasq_hears_of_no_routes(served: Served) -> None:
-    await served.host.start(served.instance())
+IPV4_ONLY: dict[str, Any] = {"addresses": ADDRESSES[:1]}
+HEARS: list[tuple[dict[str, Any], int]] = [
+    (IPV4_ONLY, 0),
+    ({}, RTMGRP_ADDRESSES),
+    ({**IPV4_ONLY, "mode": "open"}, RTMGRP_ADDRESSES),
+    ({**IPV4_ONLY, "dnsmasq_options": ["cache-size=7"]}, RTMGRP_ADDRESSES),
+]
+
+
+@pytest.mark.parametrize(("fields", "hears"), HEARS, ids=["IPv4", "IPv4 and IPv6", "open", "options of its own"])
+async def test_dnsmasq_hears_of_no_routes_and_of_addresses_only_if_it_acts_on_them(
+    served: Served, fields: dict[str, Any], hears: int
+) -> None:
+    await served.host.start(served.instance(**fields))
     pid = (await served.host.observe(UUID)).pid
     sockets = {os.readlink(entry) for entry in Path(f"/proc/{pid}/fd").iterdir()}
     table = [line.split() for line in Path(f"/proc/{pid}/net/netlink").read_text().splitlines()[1:]]
     groups = [int(line[3], 16) for line in table if line[1] == "0" and f"socket:[{line[9]}]" in sockets]
-    assert groups, "it has a routing socket, and nobody closed it"
-    assert not any(joined & (RTMGRP_IPV4_ROUTE | RTMGRP_IPV6_ROUTE) for joined in groups)
+    assert groups == [hears], "it has one routing socket, and nobody closed it"
 
 
 async def test_stopping_ends_the_process_and_leaves_only_the_leases(served: Served) -> None:

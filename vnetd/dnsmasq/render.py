@@ -61,7 +61,9 @@ def render(
     if has_dns(network):
         files[layout.ADDITIONAL_HOSTS] = _text(_additional_hosts(network.dns or Dns()))
         files[layout.SERVERS] = _text(servers_file(network, upstream))
-    return Instance(network=uuid, bridge=bridge, files=files)
+    return Instance(
+        uuid, bridge, files, follows_addresses=_binds_dynamically(network) or _advertises(network) or bool(raw)
+    )
 
 
 def _text(lines: Iterable[str]) -> str:
@@ -71,6 +73,15 @@ def _text(lines: Iterable[str]) -> str:
         fields.one_line("line", line.replace("\t", " "))
         text += line + "\n"
     return text
+
+
+def _binds_dynamically(network: Network) -> bool:
+    return network.mode is Mode.OPEN
+
+
+def _advertises(network: Network) -> bool:
+    """Whether it answers DHCPv6 or sends router advertisements: one of them for every address of IPv6."""
+    return any(address.address.version == 6 for address in network.addresses)
 
 
 def _has_dhcp(network: Network) -> bool:
@@ -87,7 +98,7 @@ def _own_lines(network: Network, uuid: str, bridge: str, directory: str, run_dir
     yield from _process_lines(uuid, directory, run_directory, dns)
     # An interface bound dynamically makes every dnsmasq of the host list all addresses whenever one is added. Where
     # rules see to it that only the network's own bridge reaches the service, the addresses there are do (adr/0005).
-    yield "bind-dynamic" if network.mode is Mode.OPEN else "bind-interfaces"
+    yield "bind-dynamic" if _binds_dynamically(network) else "bind-interfaces"
     yield f"interface={fields.interface('bridge', bridge)}"
     if network.mode is Mode.ISOLATED:
         yield from ("dhcp-option=3", "ra-param=*,0,0")

@@ -268,7 +268,7 @@ class DnsmasqHost:
         live = process.open_live(process.read_pid(paths.pid), paths.pid, self._uids)
         if live is None:
             raise _error("start", paths, "it ended as soon as it had started")
-        spare(live)
+        spare(live, addresses=not instance.follows_addresses)
         running = Running(live, instance.files[layout.CONFIGURATION])
         return running, self._read_state(paths, running)[0]
 

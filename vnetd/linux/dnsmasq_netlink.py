@@ -1,9 +1,10 @@
-"""Spares a dnsmasq the news of routes.
+"""Spares a dnsmasq the news of routes and addresses.
 
-dnsmasq joins the route groups of rtnetlink whatever its configuration is, only to ask again what upstream servers did
-not answer and to read resolv.conf anew. With 300 networks each start of one more would wake 300 processes several
-times. vnetd tells dnsmasq its upstream servers itself, so it takes that membership away from outside: pidfd_getfd(2)
-gives it a copy of dnsmasq's socket, and memberships are the socket's, not the copy's (netlink(7)).
+dnsmasq joins these groups of rtnetlink whatever its configuration is. Of routes it only learns when to ask again what
+upstream servers did not answer and to read resolv.conf anew, and vnetd tells it its upstream servers itself; of
+addresses it makes nothing unless it binds dynamically, advertises or speaks DHCPv6. With 300 networks each start of one
+more would wake 300 processes several times. So vnetd takes that membership away from outside: pidfd_getfd(2) gives it
+a copy of dnsmasq's socket, and memberships are the socket's, not the copy's (netlink(7)).
 """
 
 import ctypes
@@ -19,18 +20,22 @@ PIDFD_GETFD = 438
 SOL_NETLINK = 270
 NETLINK_DROP_MEMBERSHIP = 2
 NETLINK_ROUTE = 0
-ROUTE_GROUPS = (7, 11)
-"""RTNLGRP_IPV4_ROUTE and RTNLGRP_IPV6_ROUTE (linux/rtnetlink.h)."""
+ROUTE_GROUPS, ADDRESS_GROUPS = (7, 11), (5, 9)
+"""RTNLGRP_IPV4_ROUTE and RTNLGRP_IPV6_ROUTE, RTNLGRP_IPV4_IFADDR and RTNLGRP_IPV6_IFADDR (linux/rtnetlink.h)."""
 
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
-def spare(live: Live) -> None:
-    """Take a dnsmasq's sockets out of the route groups. Where the host does not allow it, all stays as it is."""
+def spare(live: Live, *, addresses: bool) -> None:
+    """Take a dnsmasq's sockets out of the groups of routes, and of ``addresses``.
+
+    Where the host does not allow it, all stays as it is.
+    """
+    groups = (*ROUTE_GROUPS, *(ADDRESS_GROUPS if addresses else ()))
     try:
         for own in _sockets(live):
             with own:
-                _leave(own)
+                _leave(own, groups)
     except OSError:
         pass  # it merely wakes more often
 
@@ -49,7 +54,7 @@ def _copy(pidfd: int, number: int) -> int:
     return copy
 
 
-def _leave(own: socket.socket) -> None:
+def _leave(own: socket.socket, groups: tuple[int, ...]) -> None:
     if own.family == socket.AF_NETLINK and own.proto == NETLINK_ROUTE:
-        for group in ROUTE_GROUPS:
+        for group in groups:
             own.setsockopt(SOL_NETLINK, NETLINK_DROP_MEMBERSHIP, group)

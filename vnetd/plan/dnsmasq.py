@@ -10,12 +10,13 @@ class Instance:
 
     ``files`` maps a base name (``dnsmasq.conf``, ``hosts``, ``addnhosts``, ``servers``) to its text; in the texts
     ``@DIR@`` never occurs: paths are rendered whole. A change of ``dnsmasq.conf`` needs a restart, of any other
-    file a reload.
+    file a reload. ``follows_addresses``: it acts on the news that any address of the host comes or goes.
     """
 
     network: str
     bridge: str
     files: Mapping[str, str]
+    follows_addresses: bool = True
 
 
 @dataclass(frozen=True, slots=True)
