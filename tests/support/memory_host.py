@@ -389,7 +389,7 @@ class Running:
     async def looked(self) -> None:
         """Return when everything that was touched has been looked at."""
         healer = self.services._loop.healer
-        await eventually(lambda: not healer._timers and not healer._tasks, "all looks are done")
+        await eventually(lambda: not healer._timers and not healer._looks, "all looks are done")
 
 
 @asynccontextmanager

@@ -12,6 +12,7 @@ from typing import Protocol
 from vnetd.model.errors import VnetError
 from vnetd.reconcile.absent import Absent
 from vnetd.reconcile.backoff import WINDOW, Fights
+from vnetd.reconcile.errands import Errands
 
 log = logging.getLogger(__name__)
 
@@ -56,7 +57,7 @@ class Healer:
         self._causes: dict[str, str] = {}
         self._fights: dict[str, Fights] = {}
         self._held: dict[str, float] = {}
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._looks = Errands()
 
     def add(self, target: Target) -> None:
         """Look after ``target`` from now on."""
@@ -96,16 +97,14 @@ class Healer:
             timer.cancel()
         self._timers.clear()
         self._targets.clear()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._looks.ended()
 
     def _schedule(self, key: str, delay: float) -> None:
         self._timers[key] = asyncio.get_running_loop().call_later(delay, self._due, key)
 
     def _due(self, key: str) -> None:
         self._timers.pop(key, None)
-        task = asyncio.get_running_loop().create_task(self._look(key), name=f"heal {key}")
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        self._looks.run(self._look(key), name=f"heal {key}")
 
     async def _look(self, key: str) -> None:
         target = self._targets.get(key)

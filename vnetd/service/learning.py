@@ -16,6 +16,7 @@ from pydantic import ValidationError
 from vnetd.model.errors import VnetError
 from vnetd.model.learned import LearnedAddress, LearnedRecord, Source
 from vnetd.packets.sightings import Address, Claimed, Given, Packet, Sighting, Used, sightings
+from vnetd.reconcile.errands import Errands
 from vnetd.reconcile.healer import RETRY
 from vnetd.reconcile.loop import Loop
 from vnetd.service.filter_uses import Bound, Knowledge
@@ -71,7 +72,7 @@ class AddressLearning:
         self._states: dict[str, _State] = {}
         self._devices: dict[str, str] = {}
         self._records: dict[str, LearnedRecord] = {}
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._errands = Errands()
         self._filtered: Callable[[str], bool] = lambda _: False
         loop.host.packets.subscribe(self._seen)
 
@@ -123,7 +124,7 @@ class AddressLearning:
             if state.learned:
                 self.changed(owner)
         if state or self._records.pop(owner, None):
-            self._spawn(self._erase(owner))
+            self._errands.run(self._erase(owner))
 
     async def load(self) -> None:
         """Read what an earlier run learned. What cannot be read is learned anew."""
@@ -148,9 +149,7 @@ class AddressLearning:
         """Stop, and wait for what is under way."""
         for state in self._states.values():
             state.cancel()
-        while self._tasks:
-            # Not gather: of tasks that have all ended it may return at once, before the loop takes them from the set.
-            await asyncio.wait(self._tasks)
+        await self._errands.ended()
 
     def _seen(self, packet: Packet) -> None:
         if packet.snooped:
@@ -164,7 +163,7 @@ class AddressLearning:
             if len(state.waiting) < MOST_WAITING:
                 state.waiting.append(sighting)
         if state.waiting and state.work is None:
-            state.work = self._spawn(self._work(state))
+            state.work = self._errands.run(self._work(state))
 
     def _honest(self, packet: Packet, state: _State) -> bool:
         """What a guest sends counts under its own MAC address only."""
@@ -234,7 +233,7 @@ class AddressLearning:
 
         def due() -> None:
             state.timers.pop(name, None)
-            self._spawn(_guarded(act(state), state))
+            self._errands.run(_guarded(act(state), state))
 
         state.timers[name] = asyncio.get_running_loop().call_later(delay, due)
 
@@ -294,12 +293,6 @@ class AddressLearning:
             await self._host.store.delete(LEARNED, _name(owner))
         except VnetError as error:
             log.warning("learned addresses of %s stay on record: %s", owner, error)
-
-    def _spawn(self, work: Awaitable[None]) -> asyncio.Task[None]:
-        task = asyncio.ensure_future(work)
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
-        return task
 
 
 async def _guarded(work: Awaitable[None], state: _State) -> None:

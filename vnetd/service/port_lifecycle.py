@@ -3,7 +3,7 @@
 import asyncio
 import logging
 import os
-from collections.abc import AsyncIterator, Coroutine, Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from uuid import UUID
 
@@ -11,6 +11,7 @@ from vnetd.model.errors import Denied, Invalid, VnetError
 from vnetd.model.port import PortKind, PortRecord, PortSpec
 from vnetd.plan.rules import EMPTY, port_owner
 from vnetd.reconcile.desired import alias_of
+from vnetd.reconcile.errands import Errands
 from vnetd.reconcile.function import FunctionTarget
 from vnetd.reconcile.healer import RETRY
 from vnetd.reconcile.inner_port import InnerPortTarget
@@ -58,7 +59,7 @@ class PortLifecycle:
         self._ports = ports
         self._filters = filters
         self._wishes = wishes
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._errands = Errands()
         self._closed = False
 
     def object(self, record: PortRecord, network: NetworkObject) -> PortObject:
@@ -131,7 +132,7 @@ class PortLifecycle:
     async def close(self) -> None:
         """Wait for ports that are being forgotten."""
         self._closed = True
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._errands.ended()
 
     def announce(self, network: NetworkObject) -> None:
         """Tell that the ports of a network are others now."""
@@ -233,7 +234,7 @@ class PortLifecycle:
         if port is None or self._closed:
             return
         self._loop.healer.discard(port.target.key)
-        self._spawn(self._bury(port))
+        self._errands.run(self._bury(port))
 
     def tampered(self, uuid: str, text: str) -> None:
         """Note it; the port stays down until somebody who may plugs it in again. Whoever goes on is detached."""
@@ -247,17 +248,12 @@ class PortLifecycle:
         if times >= MOST_TAMPERING:
             self.expel(port, blocked)
         else:
-            self._spawn(self._note(port))
+            self._errands.run(self._note(port))
 
     def expel(self, port: PortObject, why: str) -> None:
         """Detach a port soon, and again until that succeeds."""
         if not self._closed:
-            self._spawn(self._expel(port, why))
-
-    def _spawn(self, work: Coroutine[None, None, None]) -> None:
-        task = asyncio.get_running_loop().create_task(work)
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+            self._errands.run(self._expel(port, why))
 
     async def _note(self, port: PortObject) -> None:
         async with port.target.lock:

@@ -1,8 +1,7 @@
 """All services joined, and the loop's reports turned into what callers see."""
 
-import asyncio
 import logging
-from collections.abc import Callable, Coroutine, Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from ipaddress import ip_address
 from uuid import UUID
@@ -11,6 +10,7 @@ from vnetd.host.protocols import Host
 from vnetd.model.capability import Capability
 from vnetd.model.learned import LearnedAddress
 from vnetd.reconcile.desired import Surroundings
+from vnetd.reconcile.errands import Errands
 from vnetd.reconcile.loop import Loop
 from vnetd.service.diagnosis import DiagnosisService
 from vnetd.service.filter_uses import Bound
@@ -35,7 +35,7 @@ class ServiceRoot:
     def __init__(self, host: Host, around: Surroundings) -> None:
         self._notices = Notices()
         self._loop = Loop(host, self, self._leases_changed, self._resolvers_changed)
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._errands = Errands()
         self.networks = NetworkService(self._loop, self._notices, around)
         self.filters = FilterService(self._loop, self._notices)
         self.ports = PortService(
@@ -65,7 +65,7 @@ class ServiceRoot:
         await self.switches.confirmations.close()
         await self.ports.close()
         await self.filters.learning.close()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._errands.ended()
         await self._loop.rules.close()
 
     def subscribe(self, listener: Callable[[Notice], None]) -> None:
@@ -151,12 +151,12 @@ class ServiceRoot:
 
     def _ports_changed(self, notice: Notice) -> None:
         if isinstance(notice, Added | Changed | Removed) and notice.kind == "port" and len(self.switches.objects):
-            self._spawn(self.switches.follow_ports())
+            self._errands.run(self.switches.follow_ports())
 
     def _leases_changed(self, uuid: str) -> None:
         one = self._object(f"network:{uuid}")
         if isinstance(one, NetworkObject):
-            self._spawn(self.networks.leases_of.refresh(one.current, one.uuid))
+            self._errands.run(self.networks.leases_of.refresh(one.current, one.uuid))
 
     async def _leases_of(self, bound: Bound) -> Iterable[LearnedAddress]:
         """What the DHCP server of a port's network has given its guest, as far as it knows guests by MAC address."""
@@ -167,17 +167,12 @@ class ServiceRoot:
         return [leased(ip_address(one.address), one.expiry) for one in leases if one.mac == bound.mac]
 
     def _resolvers_changed(self) -> None:
-        self._spawn(self._read_resolvers())
+        self._errands.run(self._read_resolvers())
 
     async def _read_resolvers(self) -> None:
         activation = self.networks.activation
         activation.around = replace(activation.around, upstream=await self._loop.host.dnsmasq.upstream())
         await activation.follow()
-
-    def _spawn(self, work: Coroutine[None, None, None]) -> None:
-        task = asyncio.get_running_loop().create_task(work)
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
 
 
 def _kind_of(key: str) -> ObjectKind:

@@ -11,6 +11,7 @@ from collections.abc import Awaitable, Callable
 from vnetd.host.protocols import Kernel
 from vnetd.model.errors import Invalid, VnetError
 from vnetd.model.switch import Switch
+from vnetd.reconcile.errands import Errands
 from vnetd.reconcile.healer import RETRY
 from vnetd.service.api import Options
 from vnetd.service.clock import boottime
@@ -46,7 +47,7 @@ class Confirmations:
         self._kernel = kernel
         self._take_back = take_back
         self._timers: dict[SwitchObject, asyncio.TimerHandle] = {}
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._errands = Errands()
 
     async def pending(self, seconds: int, before: Switch | None, after: Switch | None) -> Pending | None:
         """What is to be recorded with a change that is to be confirmed within ``seconds``; nothing for 0."""
@@ -75,7 +76,7 @@ class Confirmations:
         for timer in self._timers.values():
             timer.cancel()
         self._timers.clear()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._errands.ended()
 
     def _schedule(self, known: SwitchObject, seconds: float) -> None:
         self._timers[known] = asyncio.get_running_loop().call_later(seconds, self._glance, known)
@@ -87,9 +88,7 @@ class Confirmations:
         if self.clock() < known.pending.deadline:
             self.watch(known)
             return
-        task = asyncio.get_running_loop().create_task(self._over(known), name=f"take back {known.name}")
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        self._errands.run(self._over(known), name=f"take back {known.name}")
 
     async def _over(self, known: SwitchObject) -> None:
         try:
