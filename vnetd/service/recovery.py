@@ -4,14 +4,8 @@ Nothing is deleted before the whole store has been read, and only what is provab
 and its UUID is on record.
 """
 
-import json
 import logging
-from collections.abc import Mapping
-from typing import TypeVar
 
-from pydantic import ValidationError
-
-from vnetd.model.base import Value
 from vnetd.model.errors import VnetError
 from vnetd.model.filter import Filter
 from vnetd.model.network import Network
@@ -32,6 +26,7 @@ from vnetd.service.network_object import DEFINITIONS, RUNNING, NetworkObject
 from vnetd.service.networks import NetworkService
 from vnetd.service.port_object import PORTS
 from vnetd.service.ports import PortService
+from vnetd.service.records import Records
 from vnetd.service.switch_recovery import SwitchRecovery
 from vnetd.service.switches import SwitchService
 from vnetd.service.views import Caller
@@ -40,7 +35,6 @@ log = logging.getLogger(__name__)
 
 HOST, AUTOSTARTED = "run/host", "autostarted"
 DAEMON = Caller(uid=0, name="vnetd", administrator=True)
-V = TypeVar("V", bound=Value)
 
 
 class Recovery:
@@ -58,7 +52,7 @@ class Recovery:
         self._recorded: set[str] = set()
         self._stopping: list[NetworkObject] = []
         self._stale: list[PortRecord] = []
-        self._all_read = True
+        self._records = Records(loop.host.store)
 
     async def run(self) -> None:
         """All of it; when it returns, autostart networks are up and calls can be answered."""
@@ -73,8 +67,7 @@ class Recovery:
         fragments |= await self._take_over_ports()
         self._switches.recount()
         fragments |= await self._take_over_bindings()
-        await self._look_for_broken()
-        await self._loop.rules.adopt(fragments, all_known=self._all_read)
+        await self._loop.rules.adopt(fragments, all_known=self._records.whole)
         await self._tag_unfinished()
         await self._switches.tag_unfinished()
         self._loop.listen()
@@ -89,28 +82,21 @@ class Recovery:
         await DefaultNetwork(self._loop, self._networks, DAEMON).put_in_place()
 
     async def _load_filters(self) -> None:
-        for name, document in (await self._store.load(filter_service.DEFINITIONS)).items():
-            if filter := self._parsed(Filter, document, f"filter {name}"):
-                if builtin := self._filters.objects.by_name(filter.name):
-                    self._filters.objects.remove(builtin)
-                self._filters.objects.add(FilterObject(uuid_of(filter), filter.name, filter))
+        for filter, _ in await self._records.load(filter_service.DEFINITIONS, Filter, "filter"):
+            if builtin := self._filters.objects.by_name(filter.name):
+                self._filters.objects.remove(builtin)
+            self._filters.objects.add(FilterObject(uuid_of(filter), filter.name, filter))
 
     async def _load_networks(self) -> None:
-        for name, document in (await self._store.load(DEFINITIONS)).items():
-            fields = document if isinstance(document, Mapping) else {}
-            if network := self._parsed(Network, fields.get("network"), f"network {name}"):
-                known = NetworkObject(uuid_of(network), network.name, definition=network)
-                known.autostart = fields.get("autostart") is True
-                self._networks.objects.add(known)
-                self._recorded.add(str(known.uuid))
+        for network, fields in await self._records.load(DEFINITIONS, Network, "network", "network"):
+            known = NetworkObject(uuid_of(network), network.name, definition=network)
+            known.autostart = fields.get("autostart") is True
+            self._networks.objects.add(known)
+            self._recorded.add(str(known.uuid))
 
     async def _take_over_networks(self) -> dict[str, Fragment]:
         fragments = {}
-        for name, document in (await self._store.load(RUNNING)).items():
-            fields = document if isinstance(document, Mapping) else {}
-            network = self._parsed(Network, fields.get("network"), f"running network {name}")
-            if network is None:
-                continue
+        for network, fields in await self._records.load(RUNNING, Network, "running network", "network"):
             known = self._networks.objects.by_uuid(uuid_of(network))
             known = known or NetworkObject(uuid_of(network), network.name)
             self._recorded.add(str(known.uuid))
@@ -119,7 +105,7 @@ class Recovery:
                 await self._networks.activation.resume(known)
             except VnetError as error:
                 log.error("running network %s cannot be looked after and is left alone: %s", network.name, error)
-                known.live, self._all_read = None, False
+                known.live, self._records.whole = None, False
                 continue
             self._networks.objects.add(known)
             assert known.target is not None
@@ -132,10 +118,7 @@ class Recovery:
 
     async def _take_over_ports(self) -> dict[str, Fragment]:
         fragments = {}
-        for name, document in (await self._store.load(PORTS)).items():
-            record = self._parsed(PortRecord, document, f"port {name}")
-            if record is None:
-                continue
+        for record, _ in await self._records.load(PORTS, PortRecord, "port"):
             self._recorded.add(str(record.uuid))
             network = self._networks.objects.by_uuid(record.network)
             if network is None or not network.active:
@@ -145,7 +128,7 @@ class Recovery:
                 port = self._ports.restore(record, network)
             except VnetError as error:
                 log.error("port %s keeps the rules it has: %s", record.device, error)
-                self._all_read = False
+                self._records.whole = False
                 continue
             fragments[port.target.key] = port.target.desired.fragment
             if not port.record.plug or await self._loop.host.kernel.link(port.name):  # else its rules are gone as well
@@ -154,13 +137,12 @@ class Recovery:
 
     async def _take_over_bindings(self) -> dict[str, Fragment]:
         fragments = {}
-        for name, document in (await self._store.load(filter_service.BINDINGS)).items():
-            if record := self._parsed(BindingRecord, document, f"binding {name}"):
-                try:
-                    fragments[binding_owner(record.uuid)] = self._filters.restore(record)
-                except VnetError as error:
-                    log.error("binding of %s keeps the rules it has: %s", record.device, error)
-                    self._all_read = False
+        for record, _ in await self._records.load(filter_service.BINDINGS, BindingRecord, "binding"):
+            try:
+                fragments[binding_owner(record.uuid)] = self._filters.restore(record)
+            except VnetError as error:
+                log.error("binding of %s keeps the rules it has: %s", record.device, error)
+                self._records.whole = False
         return fragments
 
     async def _tag_unfinished(self) -> None:
@@ -196,15 +178,9 @@ class Recovery:
             except VnetError as error:
                 log.error("network %s was being stopped and cannot be: %s", known.name, error)
 
-    async def _look_for_broken(self) -> None:
-        """Documents that are no JSON at all; those set aside by earlier runs count as long as nobody wrote anew."""
-        for kind in (DEFINITIONS, RUNNING, PORTS, filter_service.DEFINITIONS, filter_service.BINDINGS):
-            if await self._store.broken(kind):
-                self._all_read = False
-
     async def _remove_leftovers(self, serving: tuple[str, ...]) -> None:
         """Devices and dnsmasq processes of networks and ports that are not active any more."""
-        if not (self._all_read and self._switches.whole):
+        if not (self._records.whole and self._switches.records.whole):
             log.error("some records could not be read: leftovers are kept until that is cleared up")
             return
         claimed = self._loop.devices.names()
@@ -226,7 +202,7 @@ class Recovery:
 
     async def _end_strays(self, lent: tuple[str, ...]) -> None:
         """passt processes of ports that are not there any more."""
-        if not self._all_read:
+        if not self._records.whole:
             return
         ports = {str(port.uuid) for port in self._ports.objects}
         for port in sorted(set(lent) - ports):
@@ -249,15 +225,6 @@ class Recovery:
                 except VnetError as error:
                     log.error("network %s could not be started: %s", known.name, error)
         await self._store.save(HOST, AUTOSTARTED, True)
-
-    def _parsed(self, model: type[V], document: object, what: str) -> V | None:
-        """The value, or ``None`` with an error in the log: the file is left as it is, and nothing of it torn down."""
-        try:
-            return model.model_validate_json(json.dumps(document))
-        except (ValidationError, VnetError) as error:
-            log.error("%s is not readable and was left out: %s", what, error)
-            self._all_read = False
-            return None
 
 
 def _device_mac(record: PortRecord) -> str:

@@ -1,18 +1,14 @@
 """Switches an earlier run of the daemon left: taken over, finished, taken back where nobody confirmed them in time."""
 
-import json
 import logging
-from collections.abc import Awaitable, Callable, Mapping
-from typing import TypeVar
+from collections.abc import Awaitable, Callable
 
-from pydantic import ValidationError
-
-from vnetd.model.base import Value
 from vnetd.model.errors import VnetError
 from vnetd.model.switch import Switch
 from vnetd.plan.kernel import CreateBridge, CreateVlan, DeleteLink, SetLink
 from vnetd.reconcile.loop import Loop
 from vnetd.service.documents import uuid_of
+from vnetd.service.records import Records
 from vnetd.service.switch_object import DEFINITIONS, RUNNING, SwitchObject, SwitchRecord
 from vnetd.service.switches import SwitchService
 from vnetd.service.views import Caller
@@ -20,35 +16,28 @@ from vnetd.service.views import Caller
 log = logging.getLogger(__name__)
 
 TAG = "vnetd:switch"
-V = TypeVar("V", bound=Value)
 
 
 class SwitchRecovery:
-    """The switches' part of the daemon's start, in the order of its methods. ``whole``: every record could be read."""
+    """The switches' part of the daemon's start, in the order of its methods."""
 
     def __init__(self, loop: Loop, switches: SwitchService) -> None:
-        self.whole = True
+        self.records = Records(loop.host.store)
         self._loop = loop
-        self._store = loop.host.store
         self._switches = switches
         self._recorded: set[str] = set()
         self._stopping: list[SwitchObject] = []
 
     async def take_over(self) -> None:
         """Read what is defined and what runs; changes nothing on the host."""
-        for name, document in (await self._store.load(DEFINITIONS)).items():
-            fields = document if isinstance(document, Mapping) else {}
-            if switch := self._parsed(Switch, fields.get("switch"), f"switch {name}"):
-                known = SwitchObject(uuid_of(switch), switch.name, definition=switch)
-                known.autostart = fields.get("autostart") is True
-                known.unconfirmed = fields.get("unconfirmed") is True
-                self._switches.objects.add(known)
-                self._recorded.add(str(known.uuid))
-        for name, document in (await self._store.load(RUNNING)).items():
-            if record := self._parsed(SwitchRecord, document, f"running switch {name}"):
-                self._resume(record)
-        for kind in (DEFINITIONS, RUNNING):
-            self.whole = self.whole and not await self._store.broken(kind)
+        for switch, fields in await self.records.load(DEFINITIONS, Switch, "switch", "switch"):
+            known = SwitchObject(uuid_of(switch), switch.name, definition=switch)
+            known.autostart = fields.get("autostart") is True
+            known.unconfirmed = fields.get("unconfirmed") is True
+            self._switches.objects.add(known)
+            self._recorded.add(str(known.uuid))
+        for record, _ in await self.records.load(RUNNING, SwitchRecord, "running switch"):
+            self._resume(record)
 
     def recount(self) -> None:
         """Ports have been taken over: uplinks carry their VLANs as they did."""
@@ -112,12 +101,3 @@ class SwitchRecovery:
             log.error("switch %s could not be put back: %s", known.name, error)
             known.problem = str(error)
             self._switches.confirmations.watch(known)
-
-    def _parsed(self, model: type[V], document: object, what: str) -> V | None:
-        """The value, or ``None`` with an error in the log: the file is left as it is, and nothing of it torn down."""
-        try:
-            return model.model_validate_json(json.dumps(document))
-        except (ValidationError, VnetError) as error:
-            log.error("%s is not readable and was left out: %s", what, error)
-            self.whole = False
-            return None
