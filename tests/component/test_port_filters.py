@@ -145,3 +145,20 @@ async def test_a_filter_redefined_during_an_attachment_is_in_force_in_its_new_fo
 def rules_of_filters(host: MemoryHost) -> dict[str, object]:
     """What is in force on ports."""
     return {key: value for key, value in host.ruleset().items() if " bridge " in key}
+
+
+@hastily
+async def test_a_builtin_filter_can_be_redefined_by_name_and_what_users_made_only_with_its_uuid() -> None:
+    async with running(host_with_uplink()) as daemon:
+        filters = daemon.services.filters
+        mine = await filters.define(ROOT, BLOCK.format(uuid="", what="icmp").replace("mine", "no-ip-multicast"), {})
+        assert filters.get("no-ip-multicast").uuid == mine.uuid
+        with pytest.raises(Exists, match=str(mine.uuid)):
+            await filters.define(ROOT, BLOCK.format(uuid="", what="udp").replace("mine", "no-ip-multicast"), {})
+        named = f"<uuid>{mine.uuid}</uuid>"
+        with pytest.raises(Exists, match="no-ip-multicast"):
+            await filters.define(ROOT, BLOCK.format(uuid=named, what="udp"), {})
+        with pytest.raises(Exists, match="no-ip-multicast"):
+            await filters.define(ROOT, BLOCK.format(uuid=named, what="udp").replace("mine", "no-mac-spoofing"), {})
+        await filters.define(ROOT, BLOCK.format(uuid=named, what="udp").replace("mine", "no-ip-multicast"), {})
+        assert "udp" in filters.describe(mine.uuid, "xml", {})

@@ -7,8 +7,6 @@ from dataclasses import dataclass
 from ipaddress import ip_address
 from uuid import UUID, uuid4
 
-from pydantic import ValidationError
-
 from vnetd.model.capability import refusal
 from vnetd.model.errors import Exists, InUse, Invalid, NotFound, Unsupported
 from vnetd.model.filter import Filter
@@ -18,6 +16,7 @@ from vnetd.plan.rules import Fragment
 from vnetd.reconcile.loop import Loop
 from vnetd.ruleset.filter import check_definition, references
 from vnetd.service.api import Options
+from vnetd.service.binding_object import BINDINGS, UNFILTERABLE, binding_owner, binding_record, binding_view, bound_by
 from vnetd.service.documents import parse, refuse_format, refuse_unknown, uuid_of
 from vnetd.service.filter_uses import Bound, compile_use, pupil_of
 from vnetd.service.learning import AddressLearning
@@ -29,9 +28,7 @@ from vnetd.xmlcodec.filter_builtin import builtin_filters
 
 log = logging.getLogger(__name__)
 
-DEFINITIONS, BINDINGS = "etc/filters", "run/bindings"
-UNFILTERABLE = {"macvtap", "macvlan", "ipvlan", "ipvtap", "bridge", "loopback"}
-"""Kinds of devices that are never a port of a bridge: rules on them would have no effect."""
+DEFINITIONS = "etc/filters"
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,13 +130,13 @@ class FilterService:
 
     def bindings(self) -> tuple[BindingView, ...]:
         """All bindings, by device."""
-        return tuple(_binding_view(one) for one in sorted(self._bindings.values(), key=lambda one: one.device))
+        return tuple(binding_view(one) for one in sorted(self._bindings.values(), key=lambda one: one.device))
 
     def binding(self, ref: str) -> BindingView:
         """One binding by UUID or device. Raises ``NotFound``."""
         for one in self._bindings.values():
             if ref in {one.device, str(one.uuid)}:
-                return _binding_view(one)
+                return binding_view(one)
         raise NotFound(f"there is no binding {ref!r}")
 
     async def bind(
@@ -150,12 +147,12 @@ class FilterService:
         Raises ``Exists`` if it is bound, ``InUse`` if it is a port of vnetd, ``Unsupported`` for a kind of device
         that is never a bridge port, ``Invalid`` for what the filter cannot be given.
         """
-        record = _binding_record(device, filter, parameters)
+        record = binding_record(device, filter, parameters)
         async with self.changing:
             await self._bind(record)
         log.info("filter %s bound to %s by uid %d (pid %d)", filter, device, caller.uid, caller.pid)
-        self._notices.tell(Added("binding", _binding_view(record)))
-        return _binding_view(record)
+        self._notices.tell(Added("binding", binding_view(record)))
+        return binding_view(record)
 
     async def _bind(self, record: BindingRecord) -> None:
         owner, device = binding_owner(record.uuid), record.device
@@ -168,7 +165,7 @@ class FilterService:
             raise Unsupported(
                 f"device {device} is a {link.kind}: others' devices can be filtered as ports of a bridge only"
             )
-        bound = _bound(record)
+        bound = bound_by(record)
         fragment = self.compile(bound)
         self.use(bound)
         try:
@@ -188,7 +185,7 @@ class FilterService:
                 raise NotFound(f"there is no binding {uuid}")
             await self._unbind(record)
         log.info("filter %s unbound from %s by uid %d (pid %d)", record.filter, record.device, caller.uid, caller.pid)
-        self._notices.tell(Removed("binding", _binding_view(record)))
+        self._notices.tell(Removed("binding", binding_view(record)))
 
     async def _unbind(self, record: BindingRecord) -> None:
         """Its record goes first: what is left after a crash in between is removed with what nobody wants."""
@@ -204,7 +201,7 @@ class FilterService:
 
     def restore(self, record: BindingRecord) -> Fragment:
         """Take over a binding of an earlier run; returns its rules."""
-        bound = _bound(record)
+        bound = bound_by(record)
         fragment = self.compile(bound)
         self._bindings[record.uuid] = record
         self.use(bound)
@@ -275,15 +272,11 @@ class FilterService:
         return [b for b in self.users.values() if b.filter == name or name in references(filters, b.filter)]
 
     def _same_identity(self, filter: Filter) -> FilterObject | None:
-        by_name = self.objects.by_name(filter.name)
-        by_uuid = self.objects.by_uuid(filter.uuid) if filter.uuid else None
-        if by_uuid and by_uuid is not by_name:
-            raise Exists(f"filter {by_uuid.name} has uuid {filter.uuid} already")
-        if by_name and filter.uuid and by_name is not by_uuid and not by_name.builtin:
-            raise Exists(f"filter {filter.name} exists already with uuid {by_name.uuid}")
-        if by_name and not by_name.builtin and filter.uuid is None:
-            raise Exists(f"filter {filter.name} exists already: give its uuid {by_name.uuid} to change it")
-        return by_name
+        """What ``filter`` is a new form of; of a builtin one also without its UUID, or with another that is free."""
+        known = self.objects.by_name(filter.name)
+        if known and known.builtin and (filter.uuid is None or self.objects.by_uuid(filter.uuid) in (None, known)):
+            return known
+        return self.objects.same_identity(filter.name, filter.uuid)
 
     def _view(self, one: FilterObject) -> FilterView:
         return FilterView(one.uuid, one.name, tuple(sorted(bound.device for bound in self._users_of(one.name))))
@@ -291,27 +284,3 @@ class FilterService:
     def _tell(self, caller: Caller, kind: str, one: FilterObject) -> None:
         log.info("filter %s %s by uid %d (pid %d)", one.name, kind, caller.uid, caller.pid)
         self._notices.tell(LifecycleEvent(kind, "filter", one.uuid, one.name))
-
-
-def binding_owner(uuid: UUID) -> str:
-    """Owner of a binding's part of the ruleset."""
-    return f"binding:{uuid}"
-
-
-def _bound(record: BindingRecord) -> Bound:
-    return Bound(binding_owner(record.uuid), record.device, record.filter, record.mac or "", record.parameters)
-
-
-def _binding_record(device: str, filter: str, parameters: Mapping[str, Sequence[str]]) -> BindingRecord:
-    values = {name: tuple(texts) for name, texts in parameters.items()}
-    mac = values.pop("MAC", ())
-    if len(mac) > 1:
-        raise Invalid("parameter MAC has several values: a device has one MAC address")
-    try:
-        return BindingRecord(uuid=uuid4(), device=device, filter=filter, mac=mac[0] if mac else None, parameters=values)
-    except ValidationError as error:
-        raise Invalid("; ".join(str(detail["msg"]) for detail in error.errors())) from None
-
-
-def _binding_view(record: BindingRecord) -> BindingView:
-    return BindingView(record.uuid, record.device, record.filter, record.parameters, record.mac or "")

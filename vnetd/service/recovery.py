@@ -18,9 +18,10 @@ from vnetd.reconcile.loop import Loop
 from vnetd.reconcile.network import NetworkTarget
 from vnetd.service import filters as filter_service
 from vnetd.service.activation import need_of
+from vnetd.service.binding_object import BINDINGS, binding_owner
 from vnetd.service.default_network import DefaultNetwork
 from vnetd.service.documents import uuid_of
-from vnetd.service.filters import FilterObject, FilterService, binding_owner
+from vnetd.service.filters import FilterObject, FilterService
 from vnetd.service.naming import host_side_mac
 from vnetd.service.network_object import DEFINITIONS, RUNNING, NetworkObject
 from vnetd.service.networks import NetworkService
@@ -137,7 +138,7 @@ class Recovery:
 
     async def _take_over_bindings(self) -> dict[str, Fragment]:
         fragments = {}
-        for record, _ in await self._records.load(filter_service.BINDINGS, BindingRecord, "binding"):
+        for record, _ in await self._records.load(BINDINGS, BindingRecord, "binding"):
             try:
                 fragments[binding_owner(record.uuid)] = self._filters.restore(record)
             except VnetError as error:
