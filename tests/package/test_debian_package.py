@@ -1,30 +1,21 @@
-"""vnetd's Debian packages and packaging/install on bare systems: what they bring, keep, and leave."""
+"""vnetd's Debian packages on bare systems: what they bring, keep, and leave."""
 
-import json
 import os
 import re
 import shutil
 import subprocess
 from dataclasses import dataclass
 from fnmatch import fnmatch
-from pathlib import Path
 from typing import Any
 
 import pytest
-from support.debian_package import RELEASES, TOP, Prepared, System, Unprepared, newer, prepared, unpacked
+from support.debian_package import RELEASES, TOP, Prepared, System, Unprepared, contents, newer, prepared, unpacked
 
 import vnetd
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 PRIVATE = "/usr/lib/vnetd/lib/"
 MINE = '{"network": {"name": "mine", "mode": "isolated"}, "autostart": false}'
-SERVING = """
-mkdir -p /run/dbus && dbus-daemon --system --fork && ip link set lo up
-vnetd >/tmp/log 2>&1 & daemon=$!
-for i in $(seq 300); do vnetctl status >/dev/null 2>&1 && break; sleep 0.2; done
-vnetctl --json network list; cat /tmp/log >&2
-vnetctl network stop --all >/dev/null; kill $daemon; wait $daemon
-"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +64,7 @@ def life(made: Prepared, system: System, tmp_path_factory: pytest.TempPathFactor
     found["programs"] = [system.run(name, "--version") for name in ("vnetd", "vnetctl")]
     found["group"] = system.run("getent", "group", "vnetd")
     found["installed"] = look(system)
-    found["networks"] = json.loads(system.run("sh", "-c", SERVING))
+    found["networks"] = system.networks()
     keep = system.root / "etc/vnetd/networks/mine.json"
     keep.parent.mkdir(parents=True, exist_ok=True)
     keep.write_text(MINE)
@@ -134,12 +125,6 @@ def test_lintian_finds_no_error(made: Prepared) -> None:
     assert done.returncode == 0, done.stdout
 
 
-def contents(package: Path) -> set[str]:
-    """Files of a package."""
-    listed = subprocess.run(["dpkg-deb", "--contents", package], check=True, capture_output=True, text=True).stdout
-    return {words[5][1:] for line in listed.splitlines() if not (words := line.split())[5].endswith("/")}
-
-
 def test_every_file_of_the_checkout_that_is_to_be_installed_is_in_the_package(made: Prepared) -> None:
     files = contents(made.package)
     assert {f"/usr/share/dbus-1/interfaces/{path.name}" for path in TOP.glob("dbus/*.xml")} <= files
@@ -161,7 +146,7 @@ def test_the_rpm_spec_lists_the_same_files(made: Prepared) -> None:
     listed = [line for line in section.splitlines() if line.startswith("%{")]
     for macro, value in macros.items():
         listed = [line.replace(macro, value) for line in listed]
-    ours = {path for path in contents(made.package) if not path.startswith(("/usr/share/doc/", "/usr/share/lintian/"))}
+    ours = contents(made.package)
     covered = {path for path in ours if any(_covers(line, path) for line in listed)}
     assert ours - covered == set()
     assert [line for line in listed if not any(_covers(line, path) for path in ours)] == []
@@ -170,32 +155,3 @@ def test_the_rpm_spec_lists_the_same_files(made: Prepared) -> None:
 def _covers(line: str, path: str) -> bool:
     """An entry of %files: a pattern, or a directory with all below it."""
     return fnmatch(path, line) or path.startswith(f"{line.removesuffix('/')}/")
-
-
-def test_a_checkout_is_installed_and_uninstalled(made: Prepared, system: System, life: dict[str, Any]) -> None:
-    before = life["purged"].files
-    root = system.root
-    subprocess.run(["dpkg-deb", "--extract", made.package, root / "staged"], check=True)
-    shutil.copytree(TOP / "packaging", root / "checkout/packaging")
-    said = system.run("/checkout/packaging/install", "--staged", "/staged")
-    assert "vnetd is installed" in said
-    assert system.run("vnetctl", "--version") == f"vnetctl {vnetd.__version__}\n"
-    assert system.run("systemctl", "is-enabled", "vnetd.service").strip() == "enabled"
-    (root / "etc/vnetd/networks").mkdir(parents=True)
-    (root / "etc/vnetd/networks/mine.json").write_text(MINE)
-    (root / "staged/usr/share/bash-completion/completions/vnetctl").unlink()
-    system.run("/checkout/packaging/install", "--staged", "/staged")
-    assert not (root / "usr/share/bash-completion/completions/vnetctl").exists(), "an earlier installation's file"
-    system.run("/checkout/packaging/install", "--uninstall")
-    assert (root / "etc/vnetd/networks/mine.json").read_text() == MINE
-    left = {path for path in system.files() - before if not path.startswith(("/staged", "/checkout"))}
-    assert left == {"/etc/vnetd", "/var/lib/vnetd"}
-    assert "nothing to uninstall" in _refusal(system, "--uninstall")
-    system.run("/checkout/packaging/install", "--staged", "/staged")
-    system.run("/checkout/packaging/install", "--uninstall", "--purge")
-    assert {path for path in system.files() - before if not path.startswith(("/staged", "/checkout"))} == set()
-    assert "usage" in _refusal(system, "--purge")
-
-
-def _refusal(system: System, *arguments: str) -> str:
-    return system.run("sh", "-c", f"/checkout/packaging/install {' '.join(arguments)} 2>&1; [ $? != 0 ]")

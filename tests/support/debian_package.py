@@ -1,25 +1,30 @@
-"""vnetd's Debian packages, and bare systems of the same releases to install them on.
+"""vnetd's Debian packages, bare systems of the same releases to install them on, and one with an installed checkout.
 
 ``python -m support.debian_package`` makes all where that was not done for these very files; ./test runs it first, for
 tests have no network to fetch anything from. Kept below ``.cache/packaging``.
 """
 
 import hashlib
+import json
 import os
 import re
 import shutil
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 TOP = Path(__file__).resolve().parents[2]
 CACHE = TOP / ".cache" / "packaging"
 RELEASES = ("bookworm", "trixie")
 """Debian 12 and 13."""
+CHECKOUT_ON = "bookworm"
+"""Where packaging/install is run."""
 INPUTS = ("packaging", "vnetd", "clients", "dbus", "systemd", "docs/man", "LICENSE", "MANIFEST.in")
 INPUTS += ("README.md", "CHANGELOG.md", "pyproject.toml", "setup.py")
 SYSTEM = ("systemd", "systemd-sysv", "dbus", "python3", "libnftables1", "dnsmasq-base", "udev", "kmod", "iproute2")
@@ -40,6 +45,13 @@ mkdir -p "$root/dev/net" && touch "$root/dev/net/tun" && mount --bind /dev/net/t
 mount -t proc proc "$root/proc" && mount -t sysfs sysfs "$root/sys" && mount -t tmpfs tmpfs "$root/run" || exit 125
 exec chroot "$root" env -i HOME=/root PATH=/usr/sbin:/usr/bin:/sbin:/bin LC_ALL=C.UTF-8 \\
     DEBIAN_FRONTEND=noninteractive "$@"
+"""
+SERVING = """
+mkdir -p /run/dbus && dbus-daemon --system --fork
+vnetd >/tmp/log 2>&1 & daemon=$!
+for i in $(seq 300); do vnetctl status >/dev/null 2>&1 && break; sleep 0.2; done
+vnetctl --json network list; cat /tmp/log >&2
+vnetctl network stop --all >/dev/null; kill $daemon; wait $daemon
 """
 
 
@@ -70,6 +82,10 @@ class System:
         assert not check or done.returncode == 0, f"{' '.join(command)}: {done.stdout}{done.stderr}"
         return done.stdout
 
+    def networks(self) -> list[dict[str, Any]]:
+        """Run the daemon that is installed there, and return the networks it lists."""
+        return list(json.loads(self.run("sh", "-c", SERVING)))
+
     def files(self, word: str = "vnet") -> set[str]:
         """Every path with this word in its last part; what is below is not listed."""
         found: set[str] = set()
@@ -86,6 +102,13 @@ def unpacked(archive: Path, directory: Path, shared: Mapping[str, Path] | None =
     command = ["tar", "--extract", "--file", str(archive), "--directory", str(directory), "--exclude", "./dev/*"]
     subprocess.run(command, check=True, timeout=300)
     return System(directory, shared or {})
+
+
+def contents(package: Path) -> set[str]:
+    """Files of a package, those left out that only Debian wants."""
+    listed = subprocess.run(["dpkg-deb", "--contents", package], check=True, capture_output=True, text=True).stdout
+    files = {words[5][1:] for line in listed.splitlines() if not (words := line.split())[5].endswith("/")}
+    return {path for path in files if not path.startswith(("/usr/share/doc/", "/usr/share/lintian/"))}
 
 
 def newer(package: Path, work: Path) -> Path:
@@ -109,6 +132,14 @@ def prepared(release: str) -> Prepared:
     return Prepared(package, system)
 
 
+def installed_checkout() -> Path:
+    """An archive of a system on which packaging/install ran, these files in ``/source``. Raises ``Unprepared``."""
+    prepared(CHECKOUT_ON)
+    if not _installed().exists():
+        raise Unprepared(f"no system with an installed checkout: {_failure(CHECKOUT_ON).read_text()}")
+    return _installed()
+
+
 def prepare() -> list[Prepared]:
     """Make what is missing. Needs root, mmdebstrap and the package archives. Raises ``Unprepared``."""
     CACHE.mkdir(parents=True, exist_ok=True)
@@ -124,6 +155,8 @@ def _prepare(release: str) -> Prepared:
             _make_system(release)
         if _package(release) is None:
             _run(str(TOP / "packaging/deb/build"), "--release", release, "--output", str(_output(release)))
+        if release == CHECKOUT_ON and not _installed().exists():
+            _install_checkout()
     except Unprepared as error:
         _failure(release).write_text(str(error))
         raise
@@ -135,6 +168,15 @@ def _make_system(release: str) -> None:
     bare = ("--quiet", "--format=tar", "--variant=minbase", f"--include={','.join(SYSTEM)}")
     _run("mmdebstrap", *bare, release, str(made))
     made.rename(_system(release))
+
+
+def _install_checkout() -> None:
+    made = _installed().with_suffix(".new")
+    with tempfile.TemporaryDirectory(prefix="installing-", dir=CACHE) as work:
+        root = f"{work}/root"
+        _run(str(TOP / "packaging/deb/root"), CHECKOUT_ON, root, "/source/packaging/install")
+        _run("tar", "--create", "--zstd", "--file", str(made), "--directory", root, "--exclude=./dev", ".")
+    made.rename(_installed())
 
 
 def _forget_old() -> None:
@@ -150,6 +192,10 @@ def _package(release: str) -> Path | None:
 
 def _output(release: str) -> Path:
     return CACHE / f"package-{release}-{_key()}"
+
+
+def _installed() -> Path:
+    return _output(CHECKOUT_ON) / "installed.tar.zst"
 
 
 def _system(release: str) -> Path:
