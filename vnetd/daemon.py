@@ -50,7 +50,7 @@ async def _serve(bus: str, root: Path) -> None:
         loop.add_signal_handler(number, _finish, end)
     async with AsyncExitStack() as stack:
         stack.callback(LagProbe(loop).close)
-        host = await LinuxHost.open(root)
+        host = await LinuxHost.open(root, bus)
         stack.push_async_callback(host.close)
         around = Surroundings(host.state_directory, host.run_directory)
         services = ServiceRoot(host, around)

@@ -23,6 +23,7 @@ from support.memory_host import (
     running,
     verb,
 )
+from support.memory_resolver import DEFAULTS
 from support.waiting import eventually
 
 from vnetd.model.errors import Busy, Exists, HostError, InUse, Invalid, NotConfirmed, NotFound, Unsupported, VnetError
@@ -38,6 +39,7 @@ from vnetd.plan.kernel import (
     TakeAddress,
     TakeRoute,
 )
+from vnetd.plan.link_dns import LinkDns, LinkDomain, NameServer
 from vnetd.plan.links import BridgeOptions, PortVlan
 from vnetd.plan.possessions import HeldAddress, HeldNeighbour, HeldRoute, NextHop
 from vnetd.service.views import Healed, SwitchView
@@ -46,6 +48,15 @@ NIC_MAC = "52:54:00:aa:00:01"
 SECOND = HeldAddress(ip_interface("203.0.113.3/24"), label="eth0:web", valid=3600, preferred=1800)
 POLICY = HeldRoute(ip_network("10.8.0.0/16"), (NextHop("eth0", ip_address("203.0.113.1")),), table=7, metric=20)
 BY_HAND = HeldNeighbour(ip_address("203.0.113.5"), "52:54:00:00:00:05")
+DNS = LinkDns(
+    (NameServer(ip_address("203.0.113.53")), NameServer(ip_address("2001:db8::53"), 853, "dns.example")),
+    (LinkDomain("example"), LinkDomain("corp.example", route_only=True)),
+    default_route=True,
+    llmnr="no",
+    multicast_dns="no",
+    dns_over_tls="opportunistic",
+    dnssec="no",
+)
 OPTIONS: dict[str, Any] = {
     "stp": True,
     "priority": 4096,
@@ -74,7 +85,14 @@ def rich_host() -> MemoryHost:
         GiveProxy("eth0", ip_address("203.0.113.77")),
     )
     host.links.create("eth1", "")
+    host.name_servers.links[index_of(host, "eth0")] = DNS
     return host
+
+
+def index_of(host: MemoryHost, name: str) -> int:
+    link = host.link(name)
+    assert link
+    return link.index
 
 
 @asynccontextmanager
@@ -220,6 +238,7 @@ async def test_a_bridge_that_somebody_deletes_comes_back_with_all_that_hung_on_i
         host.perform(DeleteLink("br0", ""))
         await eventually(lambda: addresses(host, "br0") == OWN)
         await eventually(lambda: POLICY.through("eth0", "br0") in host.links.further_routes)
+        await eventually(lambda: host.name_servers.shown("br0") == DNS)
 
 
 async def test_who_takes_an_uplink_out_again_and_again_is_told_of_and_not_fought() -> None:
@@ -263,7 +282,8 @@ async def test_whichever_call_of_a_start_fails_every_address_and_route_is_where_
                 assert not difference(before, host.state()), f"when {call} fails"
                 assert not view(daemon).active
                 await starting(daemon)
-            assert (view(daemon).state, addresses(host, "br0")) == ("active", OWN), f"after {call} failed"
+            assert (view(daemon).active, addresses(host, "br0")) == (True, OWN), f"after {call} failed"
+            assert all("name servers" in one for one in view(daemon).problems), "at worst these have not followed"
 
 
 async def test_wherever_a_start_is_killed_the_next_run_completes_or_undoes_it() -> None:
@@ -308,6 +328,51 @@ async def test_wherever_a_stop_is_killed_the_next_run_ends_it() -> None:
                 await stopping(daemon)
         assert (addresses(host, "eth0"), host.devices()) == (OWN, {"eth0", "eth1"}), f"killed at {call}"
         assert POLICY in host.links.further_routes, f"killed at {call}"
+
+
+async def test_name_servers_move_with_the_addresses_and_back() -> None:
+    host = rich_host()
+    async with deaf(host) as daemon:
+        switch = await start(daemon)
+        assert (host.name_servers.shown("br0"), host.name_servers.shown("eth0")) == (DNS, DEFAULTS)
+        meanwhile = replace(DNS, servers=DNS.servers[:1])
+        host.name_servers.links[index_of(host, "br0")] = meanwhile
+        await daemon.services.switches.stop(ROOT, switch.uuid)
+        assert host.name_servers.shown("eth0") == meanwhile
+
+
+async def test_without_a_resolver_there_is_nothing_to_move_and_no_problem() -> None:
+    host = rich_host()
+    host.name_servers.runs = False
+    async with deaf(host) as daemon:
+        assert ((await start(daemon)).state, addresses(host, "br0")) == ("active", OWN)
+
+
+@pytest.mark.parametrize("refused", ["resolver.settings", "resolver.give", "resolver.take"])
+async def test_name_servers_that_cannot_be_moved_are_a_problem_until_they_can(refused: str) -> None:
+    host = rich_host()
+    async with deaf(host) as daemon:
+        await define(daemon)
+        host.before = Refusal(verb(refused), times=100)
+        await starting(daemon)
+        (problem,) = view(daemon).problems
+        assert ("of eth0 could not be moved to br0" in problem, view(daemon).state) == (True, "degraded")
+        assert ("203.0.113.53" in problem) is (refused != "resolver.settings"), "it says which as soon as it knows"
+        assert (addresses(host, "br0"), host.name_servers.shown("eth0")) == (OWN, DNS)
+        host.before = Refusal(lambda _: False)
+        await daemon.services.full_pass()
+        assert (view(daemon).state, view(daemon).problems) == ("active", ())
+        assert (host.name_servers.shown("br0"), host.name_servers.shown("eth0")) == (DNS, DEFAULTS)
+
+
+async def test_name_servers_that_a_manager_of_the_uplink_tells_the_resolver_stay_known_of_it() -> None:
+    host = rich_host()
+    host.name_servers.managed.add("eth0")
+    async with deaf(host) as daemon:
+        switch = await start(daemon)
+        assert (host.name_servers.shown("br0"), host.name_servers.shown("eth0")) == (DNS, DNS)
+        await daemon.services.switches.stop(ROOT, switch.uuid)
+        assert (view(daemon).problems, host.name_servers.shown("eth0")) == ((), DNS)
 
 
 async def test_an_address_that_comes_during_the_move_moves_too() -> None:

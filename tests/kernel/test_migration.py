@@ -4,6 +4,7 @@ import subprocess
 from collections.abc import AsyncIterator, Sequence
 
 import pytest
+from support.memory_resolver import MemoryResolver
 
 from vnetd.linux.kernel import LinuxKernel
 from vnetd.model.errors import HostError, Unsupported
@@ -96,7 +97,7 @@ async def test_wherever_a_move_breaks_off_everything_is_back_on_the_kernel(kerne
     balk, refused = 0, set()
     while True:
         balking, record = Balking(kernel, balk), Record()
-        migration = Migration(balking, record.note)  # type: ignore[arg-type]
+        migration = Migration(balking, MemoryResolver(), record.note)  # type: ignore[arg-type]
         move = await migration.prepare("nic0", "br0")
         assert record.move == move, "on record before the first step"
         try:
@@ -114,7 +115,7 @@ async def test_wherever_a_move_breaks_off_everything_is_back_on_the_kernel(kerne
     moved = await kernel.possessions("br0")
     assert moved is not None
     assert (await kernel.possessions("nic0"), len(moved.addresses), len(moved.neighbours)) == (Possessions(), 5, 2)
-    back = Migration(kernel, Record().note)
+    back = Migration(kernel, MemoryResolver(), Record().note)
     await back.carry_out(await back.prepare("br0", "nic0"))
     assert shape(await kernel.possessions("nic0")) == before
 
@@ -131,5 +132,5 @@ async def test_a_route_with_a_hop_that_is_down_cannot_be_made_again_and_is_named
         subprocess.run(["ip", *line.split()], check=True)
     record = Record()
     with pytest.raises(Unsupported, match=r"10\.90\.0\.0/16 with a next hop whose device is down"):
-        await Migration(kernel, record.note).prepare("nic0", "br0")
+        await Migration(kernel, MemoryResolver(), record.note).prepare("nic0", "br0")
     assert record.noted == []

@@ -22,6 +22,7 @@ from support.memory_devices import MemoryFunctions, MemoryMacvtaps, MemoryPasst
 from support.memory_dnsmasq import MemoryDnsmasq
 from support.memory_kernel import BOOT_ID, MemoryKernel
 from support.memory_nft import MemoryNft
+from support.memory_resolver import MemoryResolver
 from support.memory_store import MemoryStore
 from support.memory_taps import MemoryTaps
 from support.waiting import eventually
@@ -41,7 +42,7 @@ ROOT = Caller(0, name=":1.1", administrator=True)
 RUN, STATE = Path("/run/vnetd"), Path("/var/lib/vnetd")
 READING = {"view", "link", "links", "host_routes", "sysctls", "table", "chain", "set", "observe", "leases", "upstream"}
 READING |= {"traffic", "neighbours", "adopt", "load", "broken", "installed"}
-READING |= {"possessions", "port_vlans"}
+READING |= {"possessions", "port_vlans", "settings"}
 READING |= {"held", "of", "at", "serves", "functions"}
 
 
@@ -212,6 +213,7 @@ class MemoryHost:
         self.macvtap_nodes = MemoryMacvtaps(self.links, self.tap_devices)
         self.cards = MemoryFunctions()
         self.passts = MemoryPasst(self.announce)
+        self.name_servers = MemoryResolver(lambda name: link.index if (link := self.link(name)) else 0)
         self.calls: list[Call] = []
         self.before: Hook = _nothing
         """Awaited before each call; what it raises is how the call fails."""
@@ -226,6 +228,7 @@ class MemoryHost:
         self.passt: Any = Seam(self, "passt", self.passts)
         self.namespaces: Any = Seam(self, "namespaces", self.guests)
         self.dnsmasq: Any = Seam(self, "dnsmasq", self.processes)
+        self.resolver: Any = Seam(self, "resolver", self.name_servers)
         self.capabilities = MemoryCapabilities()
         self.store: Any = Seam(self, "store", self.files)
         self.events = self
@@ -295,6 +298,7 @@ class MemoryHost:
         for entry in self.links.entries.values():
             link = entry.link
             found[f"link {link.name}"] = (link, frozenset(entry.addresses), frozenset(entry.routes))
+            found[f"name servers of {link.name}"] = self.name_servers.shown(link.name)
             found[f"limits of {link.name}"] = self.links.limits.of(link.index)
             found[f"more of {link.name}"] = (
                 dict(entry.details),

@@ -131,8 +131,6 @@ def _connected(entry: "Entry") -> Iterator[HeldRoute]:
 
 
 def _give_address(kernel: "MemoryKernel", entry: "Entry", held: HeldAddress, cause: str) -> None:
-    if held.address in entry.addresses:
-        return
     entry.addresses.add(held.address)
     if held != HeldAddress(held.address):
         entry.details[held.address] = held

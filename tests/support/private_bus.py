@@ -86,15 +86,15 @@ class PrivateBus:
 
 
 @contextmanager
-def private_bus(policy: bool = True) -> Iterator[PrivateBus]:
-    """A dbus-daemon on a socket in a temporary directory, with or without vnetd's own policy."""
+def private_bus(policy: bool = True, more: str = "") -> Iterator[PrivateBus]:
+    """A dbus-daemon on a socket in a temporary directory, with or without vnetd's own policy, and ``more`` of it."""
     with tempfile.TemporaryDirectory(prefix="vnetd-bus-") as name:
         folder = Path(name)
         folder.chmod(0o755)
         address = f"unix:path={folder}/bus"
         include = f"<include>{POLICY}</include>" if policy else ""
         configuration = folder / "bus.conf"
-        configuration.write_text(CONFIGURATION.format(socket=folder / "bus", policy=include))
+        configuration.write_text(CONFIGURATION.format(socket=folder / "bus", policy=include + more))
         read, write = os.pipe()
         process = subprocess.Popen(
             ["dbus-daemon", f"--config-file={configuration}", "--nofork", "--nopidfile", f"--print-address={write}"],

@@ -9,6 +9,7 @@ from typing import Protocol
 
 from vnetd.host.devices import Functions, Macvtaps, Passt
 from vnetd.host.events import HostEvent
+from vnetd.host.resolver import Resolver
 from vnetd.model.base import IPAddress, IPInterface
 from vnetd.model.capability import Capability
 from vnetd.model.functions import VfState
@@ -309,6 +310,8 @@ class Host(Protocol):
     def namespaces(self) -> Namespaces: ...
     @property
     def dnsmasq(self) -> Dnsmasq: ...
+    @property
+    def resolver(self) -> Resolver: ...
     @property
     def store(self) -> Store: ...
     @property

@@ -15,6 +15,7 @@ from vnetd.linux.nft import LinuxNft
 from vnetd.linux.nft_events import RulesMonitor
 from vnetd.linux.packet_log import PacketLog
 from vnetd.linux.passt import PasstHost
+from vnetd.linux.resolved import Resolved
 from vnetd.linux.rtnl_events import RtnlEvents
 from vnetd.linux.store import FileStore
 from vnetd.linux.taps import LinuxTaps
@@ -37,9 +38,11 @@ class Announcer:
 
 
 class LinuxHost:
-    """``host.Host`` on this machine, with its files below ``root``. Make it with ``open``."""
+    """``host.Host`` on this machine: files are below ``root``, the resolver is on ``bus``. Make it with ``open``."""
 
-    def __init__(self, root: Path, kernel: LinuxKernel, nft: LinuxNft, events: Announcer, packets: PacketLog) -> None:
+    def __init__(
+        self, root: Path, bus: str, kernel: LinuxKernel, nft: LinuxNft, events: Announcer, packets: PacketLog
+    ) -> None:
         self.state_directory = root.absolute() / "var/lib/vnetd"
         self.run_directory = root.absolute() / "run/vnetd"
         self.kernel = kernel
@@ -53,11 +56,12 @@ class LinuxHost:
         self.namespaces = Namespaces()
         self.store = FileStore(root)
         self.dnsmasq = DnsmasqHost(root, events.announce)
+        self.resolver = Resolved(bus)
         self.capabilities = LinuxCapabilities(nft.exclusively)
         self._stack = AsyncExitStack()
 
     @classmethod
-    async def open(cls, root: Path) -> "LinuxHost":
+    async def open(cls, root: Path, bus: str) -> "LinuxHost":
         """Open every socket and thread. Raises ``HostError`` if the kernel lacks what nothing goes without."""
         async with AsyncExitStack() as stack:
             kernel = await LinuxKernel.start()
@@ -73,7 +77,7 @@ class LinuxHost:
             packets = PacketLog()
             packets.open()
             stack.callback(packets.close)
-            host = cls(root, kernel, nft, events, packets)
+            host = cls(root, bus, kernel, nft, events, packets)
             beside = (host.macvtaps.close, host.functions.close, host.passt.close)
             for closer in (host.store.close, host.namespaces.close, host.taps.stop, *beside, host.dnsmasq.close):
                 stack.push_async_callback(closer)

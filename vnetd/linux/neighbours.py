@@ -26,7 +26,6 @@ NUD_PERMANENT = 0x80
 NTF_PROXY = 0x08
 NTF_SETTABLE = 0x10 | 0x80
 """EXT_LEARNED, ROUTER: the others say how a request is meant, not what an entry is."""
-NLM_F_REPLACE = 0x100
 FAMILIES = (socket.AF_INET, socket.AF_INET6)
 TICKS = os.sysconf("SC_CLK_TCK")
 GONE = frozenset({errno.ENOENT, errno.ENODEV})
@@ -58,7 +57,7 @@ def execute_neighbour(sock: ReadSocket, operation: Operation) -> bool:
     match operation:
         case GiveNeighbour(link, held):
             with reporting("add neighbour", f"{held.address} on {link}"):
-                sock.change(RTM_NEWNEIGH, netlink.NLM_F_CREATE | NLM_F_REPLACE, _entry(link, held))
+                sock.change(RTM_NEWNEIGH, netlink.NLM_F_CREATE | netlink.NLM_F_REPLACE, _entry(link, held))
         case TakeNeighbour(link, held):
             with reporting("delete neighbour", f"{held.address} on {link}", GONE):
                 sock.change(RTM_DELNEIGH, 0, _key(link, held.address))

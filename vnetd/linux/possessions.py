@@ -84,9 +84,9 @@ def execute_possession(sock: ReadSocket, operation: Operation) -> bool:
     """Do ``operation`` if it is one of those done here; whether it was. Raises ``HostError`` naming it."""
     match operation:
         case GiveAddress(link, address):
-            with reporting("add address", f"{address.address} on {link}", {errno.EEXIST}):
+            with reporting("add address", f"{address.address} on {link}"):
                 body = _address_body(index_of(link), address, link)
-                sock.change(netlink.RTM_NEWADDR, netlink.NLM_F_CREATE | netlink.NLM_F_EXCL, body)
+                sock.change(netlink.RTM_NEWADDR, netlink.NLM_F_CREATE | netlink.NLM_F_REPLACE, body)
         case TakeAddress(link, address):
             with reporting("delete address", f"{address.address} on {link}", GONE):
                 sock.change(netlink.RTM_DELADDR, 0, _address_key(index_of(link), address))

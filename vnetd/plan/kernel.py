@@ -68,7 +68,7 @@ class DeletePortVlan:
 
 @dataclass(frozen=True, slots=True)
 class GiveAddress:
-    """Add an address with all its attributes, IPv6 without duplicate detection; one that is there is no error."""
+    """Add an address with all its attributes, IPv6 without duplicate detection; one that is there is announced anew."""
 
     link: str
     address: HeldAddress

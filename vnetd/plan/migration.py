@@ -58,6 +58,7 @@ def united(one: Possessions, other: Possessions) -> Possessions:
         (*one.neighbours, *(neighbour for neighbour in other.neighbours if neighbour.address not in neighbours)),
         (*one.proxies, *(proxy for proxy in other.proxies if proxy not in one.proxies)),
         (*one.unportable, *other.unportable),
+        one.dns or other.dns,
     )
 
 

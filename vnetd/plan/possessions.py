@@ -1,4 +1,4 @@
-"""What hangs on a network device and belongs to the host, not to vnetd: addresses, routes, neighbours, proxies.
+"""What hangs on a network device and belongs to the host, not to vnetd: addresses, routes, neighbours, name servers.
 
 An uplink's possessions move to its bridge and back. They are kept with everything the kernel would need to have them
 made again: scope, flags, label, lifetimes, table, protocol, metric, every next hop.
@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from ipaddress import IPv6Network
 
 from vnetd.model.base import IPAddress, IPInterface, IPNetwork
+from vnetd.plan.link_dns import LinkDns
 
 FOREVER = 0xFFFFFFFF
 """Seconds of a lifetime that never ends."""
@@ -101,6 +102,7 @@ class Possessions:
 
     ``routes`` go through the device or come from one of its addresses; ``neighbours`` are permanent ones; ``proxies``
     are addresses it answers neighbours for. ``unportable`` names what is there and cannot be made again, for errors.
+    ``dns`` is what the host's resolver knows of it, which the kernel does not.
     """
 
     addresses: tuple[HeldAddress, ...] = ()
@@ -108,9 +110,10 @@ class Possessions:
     neighbours: tuple[HeldNeighbour, ...] = ()
     proxies: tuple[IPAddress, ...] = ()
     unportable: tuple[str, ...] = ()
+    dns: LinkDns | None = None
 
     def __bool__(self) -> bool:
-        return bool(self.addresses or self.routes or self.neighbours or self.proxies)
+        return bool(self.addresses or self.routes or self.neighbours or self.proxies or self.dns)
 
 
 def is_portable(address: IPInterface) -> bool:

@@ -2,19 +2,25 @@
 
 What moves is on record before the first operation. All operations of a round are one piece of work for the kernel's
 thread, so that nothing of ours comes in between; then both devices are looked at again, for others may have added
-something meanwhile.
+something meanwhile. Name servers follow: the resolver is another process, which may be slow or refuse, and that must
+not cost the host its addresses.
 """
 
+import logging
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 
 from vnetd.host.protocols import Kernel
+from vnetd.host.resolver import Resolver
 from vnetd.model.errors import HostError, Unsupported, VnetError
-from vnetd.plan.kernel import WriteSysctl
+from vnetd.plan.kernel import GiveAddress, WriteSysctl
+from vnetd.plan.link_dns import LinkDns
 from vnetd.plan.migration import guarded, plan_move, renamed, united
 from vnetd.plan.possessions import Possessions
 
 ROUNDS = 5
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,18 +34,28 @@ class Move:
 
 
 class Migration:
-    """``note`` puts the move under way on record, ``None`` when there is none any more."""
+    """``note`` puts the move under way on record, ``None`` when there is none any more.
 
-    def __init__(self, kernel: Kernel, note: Callable[[Move | None], Awaitable[None]]) -> None:
+    ``problem`` says, in words for people, that name servers could not be moved and are to be ``settle``d yet.
+    """
+
+    def __init__(self, kernel: Kernel, resolver: Resolver, note: Callable[[Move | None], Awaitable[None]]) -> None:
+        self.problem = ""
+        self._owed: Move | None = None
         self._kernel = kernel
+        self._resolver = resolver
         self._note = note
+
+    async def seen(self, name: str) -> Possessions:
+        """All that hangs on a device now, as far as it can be told."""
+        return replace(await self._seen(name), dns=await self._name_servers(name))
 
     async def prepare(self, source: str, target: str, lost: Possessions | None = None) -> Move:
         """Put on record what will move: all of ``source``'s, and what was ``lost`` on the way.
 
         Raises ``Unsupported`` naming what cannot be made again, before anything is changed.
         """
-        held = await self._seen(source)
+        held = await self.seen(source)
         if held.unportable:
             raise Unsupported(
                 f"{', '.join(held.unportable)} of {source} cannot be moved to {target}: take it away first"
@@ -52,7 +68,7 @@ class Migration:
         return move
 
     async def carry_out(self, move: Move) -> None:
-        """Do it; if that fails, put everything back where it was and raise."""
+        """Do all but the name servers, for which there is ``settle``; if that fails, put everything back and raise."""
         if not move.held:
             return
         try:
@@ -60,7 +76,17 @@ class Migration:
         except BaseException as failure:
             await self._put_back(move, failure)
             raise
-        await self._note(None)
+        self._owed = move
+
+    async def settle(self) -> None:
+        """Have name servers follow a move that was carried out, or could not follow it so far; never fails.
+
+        To be called when the device is no port of a bridge any more: systemd-resolved takes the end of that for the
+        end of the device, and forgets its addresses too.
+        """
+        if self._owed:
+            await self._carry_name_servers(self._owed)
+            await self._note(None)
 
     async def _put_back(self, move: Move, failure: BaseException) -> None:
         back = Move(move.target, move.source, renamed(move.held, move.source, move.target), "1")
@@ -81,6 +107,28 @@ class Migration:
                 return
             await self._kernel.apply(guarded(operations, move.source, move.promote))
         raise HostError("move", f"addresses of {move.source} to {move.target}", "they change all the time")
+
+    async def _name_servers(self, name: str) -> LinkDns | None:
+        try:
+            return await self._resolver.settings(name)
+        except HostError:  # asked again, and reported, when it is their turn
+            return None
+
+    async def _carry_name_servers(self, move: Move) -> None:
+        """Give, then take: what the resolver refuses is at worst known of both devices."""
+        self.problem, self._owed = "", None
+        dns = move.held.dns
+        try:
+            dns = dns or await self._resolver.settings(move.source)
+            if dns:
+                addresses = (await self._seen(move.target)).addresses
+                await self._kernel.apply([GiveAddress(move.target, address) for address in addresses])
+                await self._resolver.give(move.target, dns)
+                await self._resolver.take(move.source)
+        except HostError as error:
+            self._owed = move
+            self.problem = f"{dns or 'name servers'} of {move.source} could not be moved to {move.target}: {error}"
+            log.warning("%s", self.problem)
 
     async def _restore_promotion(self, move: Move) -> None:
         if move.promote not in {None, "1"}:

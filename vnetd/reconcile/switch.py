@@ -62,7 +62,12 @@ class SwitchTarget:
         self._kernel = loop.host.kernel
         self._devices = loop.devices
         self._bridge = OwnBridge(self._kernel)
-        self._migration = Migration(self._kernel, self._note)
+        self._migration = Migration(self._kernel, loop.host.resolver, self._note)
+
+    @property
+    def warning(self) -> str:
+        """What is not as it should be and does not keep the switch from working, in words for people; "" if nothing."""
+        return self._migration.problem
 
     async def bring_up(self, *, early: bool = False) -> None:
         """Make everything; if a step fails, put everything back and raise the step's error.
@@ -93,6 +98,7 @@ class SwitchTarget:
     async def converge(self) -> tuple[str, ...]:
         """Observe, plan, execute, observe again; returns what was repaired, without repetition."""
         renamed_back = await self._bridge.recover(self.desired.bridge)
+        await self._migration.settle()
         before = await self.observe()
         steps = self._plan(before)
         done = list(steps)
@@ -116,6 +122,7 @@ class SwitchTarget:
         await self._bridge.recover(self.desired.bridge)
         await self._move_back(restore)
         failures = [error for one in self.desired.uplinks if (error := await self._unplug(one))]
+        await self._migration.settle()
         failures += await self._attempt(DeleteLink(self.desired.bridge.name, self.desired.bridge.alias))
         if failures:
             raise failures[0] if len(failures) == 1 else HostError("remove", "switch", "; ".join(map(str, failures)))
@@ -163,11 +170,11 @@ class SwitchTarget:
 
     async def _all_of(self, uplink: DesiredUplink, link: Link) -> Possessions:
         """What hangs on an uplink, and on the bridge it is plugged into already."""
-        held = await self._kernel.possessions(uplink.port) or Possessions()
+        held = await self._migration.seen(uplink.port)
         bridge = self.desired.bridge.name
         if not await self._plugged(link):
             return held
-        return united(held, renamed(await self._kernel.possessions(bridge) or Possessions(), bridge, uplink.port))
+        return united(held, renamed(await self._migration.seen(bridge), bridge, uplink.port))
 
     @property
     def _former_possessions(self) -> Possessions:
@@ -182,6 +189,7 @@ class SwitchTarget:
         self.desired = desired
         await self.remember()
         failures = [error for uplink in gone if (error := await self._unplug(uplink))]
+        await self._migration.settle()
         if failures:
             raise failures[0]
         if now and (was is None or was.port != now.port):
@@ -201,6 +209,7 @@ class SwitchTarget:
         await self._apply([step for step in steps if step.phase == Phase.PORTS])
         if move:
             await self._carry_out(move)
+            await self._migration.settle()
         return await self.observe()
 
     async def _remember_new(self, steps: Sequence[KernelStep], before: ObservedSwitch) -> None:
@@ -298,5 +307,6 @@ class SwitchTarget:
             failure.add_note(f"and undoing it failed: {error}")
 
     async def _note(self, move: Move | None) -> None:
-        self.memory.move = move
-        await self.memory.save()
+        if move != self.memory.move:
+            self.memory.move = move
+            await self.memory.save()
