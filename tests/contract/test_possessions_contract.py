@@ -154,6 +154,16 @@ async def test_a_route_whose_gateway_is_not_near_any_more_is_made_all_the_same(n
     assert DEFAULT.identity not in {route.identity for route in (await held(near)).routes}
 
 
+async def test_a_route_whose_source_has_gone_is_named_for_it_cannot_be_made_again(near: Kernel) -> None:
+    await near.apply([GiveAddress(NEAR, PLAIN), GiveAddress(NEAR, RICH), GiveRoute(POLICY), TakeAddress(NEAR, PLAIN)])
+    await near.apply([GiveAddress(NEAR, HeldAddress(ip_interface("192.0.2.3/24")))])
+    found = await held(near)
+    assert POLICY.destination not in {route.destination for route in found.routes}
+    assert found.unportable == ("route 10.0.0.0/8 from 192.0.2.2, which this host has not,",)
+    error = await refused(near, TakeRoute(POLICY), GiveRoute(POLICY))
+    assert error.errno == errno.EINVAL
+
+
 async def test_a_route_through_a_device_that_is_down_is_refused_by_name(near: Kernel) -> None:
     error = await refused(near, SetLink(NEAR, up=False), GiveRoute(DIRECT))
     assert (error.errno, str(error)) == (errno.ENETDOWN, "add route 203.0.113.0/24 on nic0: Network is down")

@@ -55,6 +55,12 @@ class World:
     async def get(self, path: str, name: str) -> Any:
         return await self.client.get(path, SWITCH, name)
 
+    async def add_and_see_recorded(self, address: str) -> None:
+        """Add an address to the bridge and return once the daemon has it on record."""
+        self.host.run("ip", "address", "add", address, "dev", "br0")
+        (record,) = (self.daemon.root / "run/vnetd/switches").iterdir()
+        await eventually(lambda: address in record.read_text(), "on record")
+
     def possessions(self, device: str) -> dict[str, Any]:
         """What hangs on a device, without what differs from device to device or ticks."""
         addresses = [
@@ -241,6 +247,52 @@ async def test_a_daemon_killed_in_the_middle_leaves_a_host_that_the_next_run_set
 @contextmanager
 def _no_matter() -> Iterator[None]:
     yield
+
+
+EDITS = f"""
+address add 203.0.113.9/24 dev br0
+address delete 192.0.2.3/24 dev br0
+-6 address add 2001:db8:9::9/64 dev br0 nodad
+route replace default via {PEER4} dev br0 metric 50 proto dhcp mtu 1400
+route add default via 203.0.113.1 dev br0 table 99
+route delete 10.30.0.0/16 dev br0
+-6 route add 2001:db8:aa::/48 via {PEER6} dev br0
+neighbour replace 192.0.2.5 lladdr 52:54:00:00:00:06 dev br0 nud permanent
+"""
+"""What the administrator changes on the bridge later."""
+
+
+@pytest.mark.parametrize("runs", [True, False], ids=["seen", "while no daemon runs"])
+async def test_a_bridge_that_somebody_deletes_comes_back_with_what_hung_on_it_last(world: World, runs: bool) -> None:
+    path = await world.define()
+    await world.start(path)
+    for line in EDITS.strip().splitlines():
+        world.host.run("ip", *line.split())
+    # The last change has an event of its own: once it is on record, so is the rest.
+    await world.add_and_see_recorded("203.0.113.10/24")
+    last = world.possessions("br0")
+    # Its source was deleted above: the kernel has kept the route, but would not take it.
+    last["routes"] = [route for route in last["routes"] if '"table": "77"' not in route]
+    if not runs:
+        world.daemon.stop()
+    world.host.run("ip", "link", "delete", "br0")
+    if not runs:
+        world.daemon.start()
+    await eventually(lambda: world.possessions("br0") == last, "everything is back")
+    bridge = world.host.link("br0")
+    assert bridge and (bridge["address"], bridge["mtu"], bridge["operstate"]) == (MAC, 1480, "UP")
+    await eventually(lambda: world.peer.succeeds("ping", "-c1", "-W1", HOST4), "reachable again")
+    await world.client.call(path, SWITCH, "Stop")
+    assert world.possessions("nic0") == last, "and goes back with the rest"
+
+
+async def test_a_bridge_that_somebody_sets_down_gets_back_what_the_kernel_takes_then(world: World) -> None:
+    path = await world.define()
+    await world.start(path)
+    await world.add_and_see_recorded("203.0.113.10/24")
+    before = world.possessions("br0")
+    world.host.run("ip", "link", "set", "br0", "down")
+    await eventually(lambda: world.possessions("br0") == before)
 
 
 async def test_a_change_nobody_confirms_is_taken_back_though_the_daemon_was_killed(world: World) -> None:

@@ -60,7 +60,18 @@ def possessions(kernel: "MemoryKernel", entry: "Entry") -> Possessions:
     routes = [
         route for route in _routes(kernel) if route.uses(entry.link.name) or (route.source and route.source in sources)
     ]
-    return Possessions(addresses, tuple(sorted(routes, key=str)), tuple(entry.permanent.values()), tuple(entry.proxies))
+    whole = [route for route in routes if _has_source(kernel, route)]
+    return Possessions(
+        addresses,
+        tuple(sorted(whole, key=str)),
+        tuple(entry.permanent.values()),
+        tuple(entry.proxies),
+        tuple(
+            f"route {route.destination} from {route.source}, which this host has not,"
+            for route in routes
+            if route not in whole
+        ),
+    )
 
 
 def perform(kernel: "MemoryKernel", operation: PossessionOperation, cause: str) -> None:
@@ -142,6 +153,8 @@ def _give_route(kernel: "MemoryKernel", operation: GiveRoute, route: HeldRoute, 
         entry = kernel.require(operation, hop.device)
         if not entry.link.up:
             raise HostError(*words(operation), errno.ENETDOWN)
+    if not _has_source(kernel, route):
+        raise HostError(*words(operation), errno.EINVAL)
     if any(route.identity == one.identity for one in _routes(kernel)):
         return
     if not all(_near(kernel, hop) for hop in route.hops):
@@ -156,6 +169,11 @@ def _give_route(kernel: "MemoryKernel", operation: GiveRoute, route: HeldRoute, 
     else:
         kernel.further_routes.append(route)
     kernel.emit(RouteEvent(entry.link.index, cause, entry.link.name))
+
+
+def _has_source(kernel: "MemoryKernel", route: HeldRoute) -> bool:
+    addresses = (address.ip for entry in kernel.entries.values() for address in entry.addresses)
+    return route.source is None or route.source in addresses
 
 
 def _near(kernel: "MemoryKernel", hop: NextHop) -> bool:

@@ -63,21 +63,29 @@ def read_possessions(sock: ReadSocket, name: str) -> Possessions | None:
 
     Routes are looked for in all tables and on all devices, for those that come from one of the link's addresses go
     with the address. Left out is what the kernel makes by itself with every device: link-local IPv6, local routes.
+    A route whose source went with its address stays in tables other than the main one; the kernel takes no such route.
     """
     link = read_link(sock, name)
     if link is None:
         return None
-    body = netlink.ADDRESS.pack(socket.AF_UNSPEC, 0, 0, 0, link.index)
-    found = sock.dump(netlink.RTM_GETADDR, body, lambda data, start, end: _address(data, start, end, name))
-    addresses = tuple(address for address in found if address and is_portable(address.address))
+    everywhere = _addresses(sock, name)
+    addresses = tuple(one for index, one in everywhere if index == link.index and is_portable(one.address))
     sources = frozenset(address.address.ip for address in addresses)
     routes: list[HeldRoute] = []
     unportable: list[str] = []
     for family in FAMILIES:
         for data, start, end in _dump_routes(sock, family):
             _collect(data, start, end, link.index, sources, routes, unportable)
-    neighbours, proxies = read_permanent(sock, link.index), read_proxies(sock, link.index)
-    return Possessions(addresses, tuple(routes), neighbours, proxies, tuple(unportable))
+    present = {address.address.ip for _, address in everywhere} | {None}
+    homeless = [route for route in routes if route.source not in present]
+    unportable += [f"route {route.destination} from {route.source}, which this host has not," for route in homeless]
+    return Possessions(
+        addresses,
+        tuple(route for route in routes if route not in homeless),
+        read_permanent(sock, link.index),
+        read_proxies(sock, link.index),
+        tuple(unportable),
+    )
 
 
 def execute_possession(sock: ReadSocket, operation: Operation) -> bool:
@@ -119,8 +127,15 @@ def _words(route: HeldRoute) -> str:
     return f"{route.destination} on {', '.join(hop.device for hop in route.hops)}"
 
 
-def _address(data: bytes, start: int, end: int, name: str) -> HeldAddress | None:
-    _family, length, flags, scope, _index = netlink.ADDRESS.unpack_from(data, start)
+def _addresses(sock: ReadSocket, name: str) -> list[tuple[int, HeldAddress]]:
+    """Every address of the host with its link's number, those of link ``name`` as they are there."""
+    body = netlink.ADDRESS.pack(socket.AF_UNSPEC, 0, 0, 0, 0)
+    found = sock.dump(netlink.RTM_GETADDR, body, lambda data, start, end: _address(data, start, end, name))
+    return [address for address in found if address]
+
+
+def _address(data: bytes, start: int, end: int, name: str) -> tuple[int, HeldAddress] | None:
+    _family, length, flags, scope, index = netlink.ADDRESS.unpack_from(data, start)
     found = attributes(data, start + netlink.ADDRESS.size, end)
     local, other = found.get(IFA_LOCAL), found.get(IFA_ADDRESS)
     own = local or other
@@ -129,7 +144,7 @@ def _address(data: bytes, start: int, end: int, name: str) -> HeldAddress | None
     flags = _number(found, IFA_FLAGS) or flags
     preferred, valid, *_ = _CACHE.unpack(found[IFA_CACHEINFO]) if IFA_CACHEINFO in found else (FOREVER, FOREVER)
     label = found.get(IFA_LABEL, b"").rstrip(b"\0").decode(errors="replace")
-    return HeldAddress(
+    return index, HeldAddress(
         address=ip_interface((own, length)),
         peer=_ip(other) if local and other and other != local else None,
         broadcast=_ip(found[IFA_BROADCAST]) if IFA_BROADCAST in found else None,

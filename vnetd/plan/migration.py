@@ -21,6 +21,9 @@ from vnetd.plan.kernel import (
 )
 from vnetd.plan.possessions import FOREVER, PROTO_KERNEL, HeldAddress, HeldRoute, Possessions
 
+SLACK = 60
+"""Seconds by which lifetimes may differ from what is known: less is not worth a record."""
+
 
 def plan_move(
     held: Possessions, source: str, target: str, at_source: Possessions, at_target: Possessions
@@ -80,6 +83,24 @@ def aged(held: Possessions, seconds: int) -> Possessions:
 
 def _less(lifetime: int, seconds: int) -> int:
     return lifetime if lifetime == FOREVER else max(lifetime - seconds, 1)
+
+
+def alike(one: Possessions, other: Possessions) -> bool:
+    """Whether both are the same, but for some seconds of lifetimes."""
+    pairs = zip(_lifetimes(one), _lifetimes(other), strict=False)
+    return _lasting(one) == _lasting(other) and all(abs(this - that) <= SLACK for this, that in pairs)
+
+
+def _lasting(held: Possessions) -> tuple[object, ...]:
+    addresses = [replace(address, valid=0, preferred=0) for address in held.addresses]
+    routes = {route.identity for route in held.routes}
+    return addresses, routes, set(held.neighbours), set(held.proxies), held.dns
+
+
+def _lifetimes(held: Possessions) -> Iterator[int]:
+    for address in held.addresses:
+        yield from (address.valid, address.preferred)
+    yield from (route.expires for route in sorted(held.routes, key=lambda route: str(route.identity)))
 
 
 def renamed(held: Possessions, source: str, target: str) -> Possessions:

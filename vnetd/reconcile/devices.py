@@ -29,7 +29,9 @@ class Devices:
         self._watchers.setdefault(name, set()).add(key)
 
     def watch_index(self, index: int, key: str) -> None:
-        """What happens to the device with this index, whatever its name, concerns ``key``; 0 for none any more."""
+        """What happens to the device with this index, whatever its name, and to its addresses and routes, concerns
+        ``key``; 0 for none any more.
+        """
         self._watched[key] = index
 
     def watchers(self, name: str, index: int = 0) -> frozenset[str]:

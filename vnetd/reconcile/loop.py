@@ -89,8 +89,8 @@ class Loop:
         if isinstance(event, NamespaceEvent):
             self._watched(event.name)
             return
-        if isinstance(event, LinkEvent):
-            self._watched(event.name, event.index, event.cause)
+        # What hangs on a device concerns only those who follow it by its number.
+        self._watched(event.name if isinstance(event, LinkEvent) else "", event.index, event.cause)
         if key := self.devices.key(event.index, event.name):
             self.healer.touch(key, event.cause)
         else:

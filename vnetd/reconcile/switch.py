@@ -1,13 +1,13 @@
 """One switch on the host: brought up as a transaction, kept as it should be, taken away with everything put back."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Sequence
+from dataclasses import replace
 
 from vnetd.model.errors import HostError, InUse, NotFound, VnetError
 from vnetd.plan.kernel import DeleteLink, Operation, SetLink
 from vnetd.plan.links import Link, PortVlan
-from vnetd.plan.migration import aged, renamed, united
+from vnetd.plan.migration import renamed, united
 from vnetd.plan.possessions import Possessions
 from vnetd.plan.steps import ForeignLink, KernelStep, Phase, Sysctl
 from vnetd.plan.switch import DesiredSwitch, DesiredUplink, ObservedSwitch, missing, plan_switch, plugs_in
@@ -15,6 +15,7 @@ from vnetd.reconcile.absent import Absent
 from vnetd.reconcile.loop import Loop
 from vnetd.reconcile.migration import Migration, Move
 from vnetd.reconcile.own_bridge import OwnBridge
+from vnetd.reconcile.switch_memory import Former, Memory
 
 SELF_CONFIGURATION = ("disable_ipv6", "accept_ra", "autoconf", "use_tempaddr")
 """IPv6 sysctls of an uplink that its bridge takes over with its addresses."""
@@ -23,31 +24,6 @@ SELF_CONFIGURATION = ("disable_ipv6", "accept_ra", "autoconf", "use_tempaddr")
 def switch_owner(uuid: str) -> str:
     """Key of a switch."""
     return f"switch:{uuid}"
-
-
-@dataclass(frozen=True, slots=True)
-class Former:
-    """What an uplink was before it was plugged in, to be made so again."""
-
-    mtu: int
-    up: bool
-
-
-@dataclass(slots=True)
-class Memory:
-    """What is remembered of the host as it was, over restarts of the daemon as well: ``save`` puts it on record.
-
-    ``possessions`` are those of the migrating uplink from before the start, ``sysctls`` how it configured itself by
-    IPv6, ``move`` is one under way. ``since`` is when that was, by ``clock``.
-    """
-
-    save: Callable[[], Awaitable[None]]
-    clock: Callable[[], float]
-    since: float = 0.0
-    sysctls: dict[str, str] = field(default_factory=dict)
-    formers: dict[str, Former] = field(default_factory=dict)
-    possessions: Possessions = field(default_factory=Possessions)
-    move: Move | None = None
 
 
 class SwitchTarget:
@@ -109,6 +85,7 @@ class SwitchTarget:
             done += again
             if again and (left := self._plan(await self._round(again, after))):
                 raise HostError("verify", self.desired.bridge.name, f"{left[0].what} does not stay as it was made")
+        await self._keep_current()
         if away := missing(self.desired, before):
             raise Absent(f"uplink {', '.join(away)} is away: there is no such network device")
         return tuple(dict.fromkeys((*renamed_back, *(step.what for step in done))))
@@ -162,8 +139,7 @@ class SwitchTarget:
         if not uplink.made:
             self.memory.formers.setdefault(uplink.port, Former(link.mtu, link.up))
         if uplink.migrate:
-            self.memory.possessions = await self._all_of(uplink, link)
-            self.memory.since = self.memory.clock()
+            self.memory.begin(await self._all_of(uplink, link))
             paths = {key: ("net", "ipv6", "conf", uplink.port, key) for key in SELF_CONFIGURATION}
             found = await self._kernel.sysctls(list(paths.values()))
             self.memory.sysctls = {key: value for key, path in paths.items() if (value := found[path]) is not None}
@@ -175,10 +151,6 @@ class SwitchTarget:
         if not await self._plugged(link):
             return held
         return united(held, renamed(await self._migration.seen(bridge), bridge, uplink.port))
-
-    @property
-    def _former_possessions(self) -> Possessions:
-        return aged(self.memory.possessions, int(self.memory.clock() - self.memory.since))
 
     async def _change(self, desired: DesiredSwitch) -> None:
         before, kept = self.desired, {uplink.port for uplink in desired.uplinks}
@@ -221,14 +193,27 @@ class SwitchTarget:
             self.memory.formers |= {port: Former(link.mtu, link.up) for port, link in coming.items()}
             await self.memory.save()
 
+    async def _keep_current(self) -> None:
+        """Have on record what hangs on the bridge, unless it is just going: that begins with its being down."""
+        uplink, want = self.desired.migrating, self.desired.bridge
+        if uplink is None or self.memory.move:
+            return
+        held = await self._migration.seen(want.name)
+        link = await self._kernel.link(want.name)
+        if link and link.up and self._bridge.is_ours(want, link):
+            await self.memory.keep(renamed(held, want.name, uplink.port))
+
     async def _prepare(self, uplink: DesiredUplink, steps: Sequence[KernelStep], before: ObservedSwitch) -> Move | None:
-        """The move to the bridge if there is one to make: the uplink is plugged in, or an earlier one did not end."""
-        pending = self.memory.move
-        if uplink.parent not in before.links or not (pending or plugs_in(list(steps), uplink.port)):
+        """The move to the bridge if there is one to make: the uplink is plugged in, an earlier move did not end, or
+        the bridge went, or was down, and with it what hung on it.
+        """
+        pending, lost = self.memory.move, None
+        if pending:
+            lost = renamed(pending.held, pending.source, uplink.port)
+        elif before.bridge is None or not before.bridge.up:
+            lost = self.memory.now()
+        if lost is None and not (uplink.parent in before.links and plugs_in(list(steps), uplink.port)):
             return None
-        lost = renamed(pending.held, pending.source, uplink.port) if pending else None
-        if before.bridge is None and lost is None:  # it went, and with it what hung on it
-            lost = self._former_possessions
         return await self._migration.prepare(uplink.port, self.desired.bridge.name, lost)
 
     async def _move_back(self, restore: bool) -> None:
@@ -237,7 +222,7 @@ class SwitchTarget:
             return
         lost = renamed(pending.held, pending.source, name) if pending else Possessions()
         if restore and not pending:
-            lost = renamed(self._former_possessions, uplink.port, name)
+            lost = renamed(self.memory.now(self.memory.before), uplink.port, name)
         if await self._kernel.link(uplink.port) is None:
             return  # unplugged: there is nothing to put anything back to
         move = await self._migration.prepare(name, uplink.port, lost)

@@ -10,7 +10,8 @@ from vnetd.plan.switch import DesiredSwitch
 from vnetd.reconcile.absent import Absent
 from vnetd.reconcile.desired_switch import desired_switch
 from vnetd.reconcile.loop import Loop
-from vnetd.reconcile.switch import Memory, SwitchTarget
+from vnetd.reconcile.switch import SwitchTarget
+from vnetd.reconcile.switch_memory import Memory
 from vnetd.service.clock import boottime
 from vnetd.service.naming import random_mac
 from vnetd.service.switch_object import RUNNING, SwitchObject, SwitchRecord
@@ -55,8 +56,8 @@ class SwitchActivation:
         known.live, known.pending = record.switch, record.pending
         target = self._target(known, record.switch)
         memory = target.memory
-        memory.formers, memory.possessions, memory.move = dict(record.formers), record.possessions, record.move
-        memory.sysctls, memory.since = dict(record.sysctls), record.since
+        memory.sysctls, memory.formers = dict(record.sysctls), dict(record.formers)
+        memory.before, memory.latest, memory.move = record.before, record.latest, record.move
         known.state = "active"
         self._watch(target)
         self._loop.healer.add(target)

@@ -9,9 +9,9 @@ from pydantic import ConfigDict, Field
 
 from vnetd.model.base import Value
 from vnetd.model.switch import Switch
-from vnetd.plan.possessions import Possessions
 from vnetd.reconcile.migration import Move
-from vnetd.reconcile.switch import Former, SwitchTarget
+from vnetd.reconcile.switch import SwitchTarget
+from vnetd.reconcile.switch_memory import Former, Snapshot
 from vnetd.service.definitions import DefinedObject
 from vnetd.service.views import SwitchView
 
@@ -39,8 +39,8 @@ class SwitchRecord(Value):
     stopping: bool = False
     sysctls: dict[str, str] = Field(default_factory=dict)
     formers: dict[str, Former] = Field(default_factory=dict)
-    possessions: Possessions = Possessions()
-    since: float = 0.0
+    before: Snapshot = Snapshot()
+    latest: Snapshot | None = None
     move: Move | None = None
     pending: Pending | None = None
 
@@ -99,8 +99,8 @@ class SwitchObject(DefinedObject[Switch]):
             stopping=self.state == "stopping",
             sysctls=dict(memory.sysctls) if memory else {},
             formers=dict(memory.formers) if memory else {},
-            possessions=memory.possessions if memory else Possessions(),
-            since=memory.since if memory else 0.0,
+            before=memory.before if memory else Snapshot(),
+            latest=memory.latest if memory else None,
             move=memory.move if memory else None,
             pending=self.pending,
         )
