@@ -70,7 +70,7 @@ _vnetctl_options() {
     case "$noun $verb" in
         "network list") own="--active --inactive --persistent --transient --autostart --no-autostart --name --uuid" ;;
         "network show") own="--format --inactive" ;;
-        "network define" | "network create" | "network plan" | "filter define") own="--lenient" ;;
+        "network define" | "network create" | "network plan" | "switch plan" | "filter define") own="--lenient" ;;
         "network stop") own="--all" ;;
         "network edit" | "filter edit") own="--format" ;;
         "filter show") own="--format --bound" ;;
@@ -117,7 +117,7 @@ _vnetctl_argument() {
             _vnetctl_offer < <(_vnetctl_words bridge domain ip ip-dhcp-host ip-dhcp-range forward forward-interface \
                 forward-pf portgroup dns-host dns-txt dns-srv)
             ;;
-        "switch define 0" | "switch create 0") _vnetctl_files ;;
+        "switch define 0" | "switch create 0" | "switch plan 0") _vnetctl_files ;;
         "switch show 0" | "switch edit 0" | "switch autostart 0" | "switch start "* | "switch stop "* | \
             "switch undefine "* | "switch confirm "*)
             _vnetctl_offer < <(_vnetctl_names switches)
@@ -142,7 +142,7 @@ _vnetctl_argument() {
 _vnetctl_verbs() {
     case $noun in
         network) _vnetctl_words list show define create plan start stop undefine edit update autostart leases ;;
-        switch) _vnetctl_words list show define create start stop undefine confirm edit autostart ;;
+        switch) _vnetctl_words list show define create plan start stop undefine confirm edit autostart ;;
         filter) _vnetctl_words list show define undefine edit bind unbind bindings ;;
         port) _vnetctl_words list show attach addresses link move limit isolate detach ;;
     esac

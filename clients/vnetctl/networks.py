@@ -1,6 +1,5 @@
 """``vnetctl network …``."""
 
-import json
 import time
 from argparse import Namespace
 from typing import Any
@@ -21,7 +20,7 @@ from vnetctl.grammar import (
     only,
     verb,
 )
-from vnetctl.objects import NETWORK, options_of
+from vnetctl.objects import NETWORK
 from vnetctl.output import Row
 from vnetctl.session import Session, each, named, rows
 
@@ -118,23 +117,6 @@ def _lease(lease: dict[str, Any]) -> Row:
     return {**lease, "expires": expires, "cidr": f"{lease['address']}/{lease['prefix']}"}
 
 
-async def plan(session: Session, arguments: Namespace) -> None:
-    """What defining and starting a document would do."""
-    text: str = await session.daemon.manager("Plan", "sa{sv}", read_document(arguments.file), options_of(arguments))
-    planned = json.loads(text)
-    if session.output.as_json:
-        session.output.json(planned)
-        return
-    steps = [{"number": number, **step} for number, step in enumerate(planned["steps"], 1)]
-    if steps:
-        session.output.table(
-            (("Step", "number"), ("Phase", "phase"), ("What", "what"), ("Operation", "operation")), steps
-        )
-    else:
-        session.output.line("nothing to do: the host is as the document says")
-    session.output.line(f"guests disturbed: {'yes' if planned.get('disturbs_guests') else 'no'}")
-
-
 SECTIONS = (
     "bridge", "domain", "ip", "ip-dhcp-host", "ip-dhcp-range", "forward", "forward-interface", "forward-pf",
     "portgroup", "dns-host", "dns-txt", "dns-srv",
@@ -172,7 +154,7 @@ VERBS = (
     verb(
         "create", NETWORK.giving("Create", "created"), "start a network that is forgotten when it stops", *DOCUMENT
     ),
-    verb("plan", plan, "show what defining and starting a document would do; changes nothing", *DOCUMENT),
+    verb("plan", NETWORK.plan, "show what defining and starting a document would do; changes nothing", *DOCUMENT),
     verb("start", NETWORK.acting("Start", "started"), "bring networks up", SOME),
     verb(
         "stop", stop, "take networks down",

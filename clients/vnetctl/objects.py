@@ -1,5 +1,6 @@
 """One kind of the daemon's objects on the command line: what its commands share."""
 
+import json
 from argparse import Namespace
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
@@ -10,6 +11,9 @@ from vnetctl.session import Online, Session, each, named, properties, rows
 
 if TYPE_CHECKING:
     from dbus_next.signature import Variant
+
+
+STEPS = (("Step", "number"), ("Phase", "phase"), ("What", "what"), ("Operation", "operation"))
 
 
 class Kind:
@@ -70,6 +74,24 @@ class Kind:
             session.output.done(what, found)
 
         return give
+
+    async def plan(self, session: Session, arguments: Namespace) -> None:
+        """The command that says what defining and starting a document would do."""
+        from vnetctl.connection import options
+
+        given = options_of(arguments) | options({"kind": self.noun})
+        planned = json.loads(await session.daemon.manager("Plan", "sa{sv}", read_document(arguments.file), given))
+        if session.output.as_json:
+            session.output.json(planned)
+            return
+        steps = [{"number": number, **step} for number, step in enumerate(planned["steps"], 1)]
+        if steps:
+            session.output.table(STEPS, steps)
+        else:
+            session.output.line("nothing to do: the host is as the document says")
+        for whom in ("guests", "host"):
+            if (disturbed := planned.get(f"disturbs_{whom}")) is not None:
+                session.output.line(f"{whom} disturbed: {'yes' if disturbed else 'no'}")
 
     def showing(self, columns: Sequence[Column]) -> Online:
         """The command that shows what runs or is kept: what it is now, with the devices on it, or its document."""

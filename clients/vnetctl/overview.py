@@ -4,16 +4,19 @@ from argparse import Namespace
 from typing import Any
 
 from vnetctl.grammar import flag, verb
+from vnetctl.output import Row
 from vnetctl.session import Session, rows
 
 SHOW = (
     ("Daemon", "daemon"),
     ("Networks", "networks"),
+    ("Switches", "switches"),
     ("Ports", "ports"),
     ("Filters", "filters"),
     ("Healed", "healed"),
     ("Problems", "problems"),
 )
+KINDS = ("networks", "switches", "ports", "filters", "bindings")
 CAPABILITIES = (("Capability", "name"), ("Here", "ok"), ("Why not, or what", "reason"))
 
 
@@ -39,47 +42,57 @@ async def _of_daemon(session: Session, name: str) -> Any:
 async def _glance(session: Session) -> None:
     import asyncio
 
-    version, networks, ports, filters, bindings = await asyncio.gather(
-        _of_daemon(session, "Version"),
-        *(rows(session, member) for member in ("ListNetworks", "ListPorts", "ListFilters", "ListBindings")),
+    version, *found = await asyncio.gather(
+        _of_daemon(session, "Version"), *(rows(session, f"List{kind.capitalize()}") for kind in KINDS)
     )
-    facts = _facts(version, networks, ports, filters, bindings)
+    facts = _facts(version, dict(zip(KINDS, found, strict=True)))
     if session.output.as_json:
         session.output.json(facts)
     else:
         session.output.labelled(SHOW, _sentences(facts, session.daemon.label))
 
 
-def _facts(
-    version: str,
-    networks: list[dict[str, Any]],
-    ports: list[dict[str, Any]],
-    filters: list[dict[str, Any]],
-    bindings: list[dict[str, Any]],
-) -> dict[str, Any]:
+def _facts(version: str, listed: dict[str, list[Row]]) -> dict[str, Any]:
+    networks, switches = listed["networks"], listed["switches"]
+    kept = [*networks, *switches]
     return {
         "version": version,
-        "networks": len(networks),
-        "active": sum(1 for row in networks if row["active"]),
-        "degraded": [row["name"] for row in networks if row["state"] in {"degraded", "failed"}],
-        "ports": len(ports),
-        "filters": len(filters),
-        "bindings": len(bindings),
-        "healed": sum(row["healed_count"] for row in networks),
+        **{kind: len(found) for kind, found in listed.items()},
+        "active": _active(networks),
+        "active_switches": _active(switches),
+        "unconfirmed": [row["name"] for row in switches if row["unconfirmed"]],
+        "degraded": _unwell(networks),
+        "degraded_switches": _unwell(switches),
+        "healed": sum(row["healed_count"] for row in kept),
         "problems": {row["name"]: row["problems"] for row in networks if row["problems"]},
+        "problems_of_switches": {row["name"]: row["problems"] for row in switches if row["problems"]},
     }
+
+
+def _active(found: list[Row]) -> int:
+    return sum(1 for row in found if row["active"])
+
+
+def _unwell(found: list[Row]) -> list[str]:
+    return [str(row["name"]) for row in found if row["state"] in {"degraded", "failed"}]
 
 
 def _sentences(facts: dict[str, Any], bus: str) -> dict[str, object]:
-    degraded = f", not well: {', '.join(facts['degraded'])}" if facts["degraded"] else ""
+    waiting = f", to be confirmed: {', '.join(facts['unconfirmed'])}" if facts["unconfirmed"] else ""
+    problems = [*facts["problems"].items(), *facts["problems_of_switches"].items()]
     return {
         "daemon": f"vnetd {facts['version']} on the {bus}",
-        "networks": f"{facts['networks']}, {facts['active']} active{degraded}",
+        "networks": _state(facts["networks"], facts["active"], facts["degraded"]),
+        "switches": _state(facts["switches"], facts["active_switches"], facts["degraded_switches"]) + waiting,
         "ports": facts["ports"],
         "filters": f"{facts['filters']}, {facts['bindings']} bound to devices of others",
         "healed": facts["healed"],
-        "problems": [f"{name}: {problem}" for name, found in facts["problems"].items() for problem in found],
+        "problems": [f"{name}: {problem}" for name, found in problems for problem in found],
     }
+
+
+def _state(number: int, active: int, degraded: list[str]) -> str:
+    return f"{number}, {active} active" + (f", not well: {', '.join(degraded)}" if degraded else "")
 
 
 async def reconcile(session: Session, _: Namespace) -> None:

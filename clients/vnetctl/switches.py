@@ -61,6 +61,7 @@ VERBS = (
         "create", SWITCH.giving("Create", "created"), "start a switch that is forgotten when it stops",
         *DOCUMENT, CONFIRM,
     ),
+    verb("plan", SWITCH.plan, "show what defining and starting a document would do; changes nothing", *DOCUMENT),
     verb("start", start, "bring switches up", SOME, CONFIRM),
     verb("stop", SWITCH.acting("Stop", "stopped"), "take switches down and put their uplinks back", SOME),
     verb(

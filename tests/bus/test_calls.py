@@ -146,6 +146,19 @@ async def test_leases_plan_and_reconcile_answer(bus: PrivateBus, server: BusServ
     assert [call[0] for call in services.world.calls] == ["leases", "plan", "reconcile"]
 
 
+async def test_a_plan_is_that_of_a_network_unless_another_kind_is_asked_for(
+    bus: PrivateBus, server: BusServer, services: FakeServices
+) -> None:
+    await manager(bus, "Plan", "sa{sv}", "{}", *words("1 kind s network"))
+    assert "disturbs_host" in await manager(bus, "Plan", "sa{sv}", "{}", *words("2 kind s switch lenient b true"))
+    assert [call[0] for call in services.world.calls] == ["plan", "plan_switch"]
+    assert services.world.called("plan_switch") == [("{}", {"lenient": True})]
+    assert "'filter': the plan of a network or of a switch" in await manager(
+        bus, "Plan", "sa{sv}", "{}", *words("1 kind s filter")
+    )
+    assert "must be a string (s)" in await manager(bus, "Plan", "sa{sv}", "{}", *words("1 kind i 1"))
+
+
 async def test_every_method_of_a_switch_reaches_its_service(
     bus: PrivateBus, server: BusServer, services: FakeServices
 ) -> None:

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 
 import pytest
 from support.fake_services import FakeServices, one_of_each
+from support.fake_world import switch_view
 from support.private_bus import NOBODY, PrivateBus
 from support.vnetctl import Vnetctl
 
@@ -15,11 +16,17 @@ HOSTILE = "a\x1b]0;owned\x07\u202eb"
 async def test_status_counts_and_names_what_is_not_well(vnetctl: Vnetctl, services: FakeServices) -> None:
     await one_of_each(services)
     services.add_networks("bad", active=True, state="degraded", problems=("virbr9 is fought over by systemd-networkd",))
+    floor = switch_view("floor", active=True, state="degraded", unconfirmed=True, problems=("eth1 is away",))
+    services.world.add("switch", floor)
     text = (await vnetctl.ok("status")).out
     assert "2, 1 active, not well: bad" in text
     assert "bad: virbr9 is fought over by systemd-networkd" in text
+    assert "2, 1 active, not well: floor, to be confirmed: floor" in text
+    assert "floor: eth1 is away" in text
     facts = (await vnetctl.ok("status", "--json")).json
     assert (facts["networks"], facts["active"], facts["degraded"], facts["ports"]) == (2, 1, ["bad"], 1)
+    assert (facts["switches"], facts["active_switches"], facts["unconfirmed"]) == (2, 1, ["floor"])
+    assert (facts["degraded_switches"], facts["problems_of_switches"]) == (["floor"], {"floor": ["eth1 is away"]})
 
 
 async def test_capabilities_are_listed_with_the_reason_of_each_no(vnetctl: Vnetctl, services: FakeServices) -> None:

@@ -53,6 +53,13 @@ async def test_what_must_be_confirmed_is_said(vnetctl: Vnetctl, services: FakeSe
     assert not services.switches.get("floor").unconfirmed
 
 
+async def test_a_plan_says_whether_the_host_notices(vnetctl: Vnetctl, services: FakeServices, document: str) -> None:
+    done = await vnetctl.ok("switch", "plan", document, "--lenient")
+    assert done.lines[-2:] == [["guests", "disturbed:", "no"], ["host", "disturbed:", "yes"]]
+    assert services.world.called("plan_switch") == [('{"name": "floor"}', {"lenient": True})]
+    assert (await vnetctl.ok("switch", "plan", document, "--json")).json["disturbs_host"] is True
+
+
 async def test_a_switch_lives_its_whole_life(vnetctl: Vnetctl, services: FakeServices, document: str) -> None:
     await vnetctl.ok("switch", "create", document)
     assert services.switches.get("floor").active

@@ -121,6 +121,10 @@ class FakeSwitches(FakeRunning[SwitchView]):
 
     kind = "switch"
 
+    async def plan(self, caller: Caller, document: str, options: Options) -> str:
+        self.world.record("plan_switch", caller, document, dict(options))
+        return '{"steps": [], "disturbs_guests": false, "disturbs_host": true}'
+
     async def define(self, caller: Caller, document: str, options: Options) -> SwitchView:
         self.world.record(self.called("define"), caller, document, dict(options))
         view: SwitchView = self.world.add("switch", switch_view(name_of(document)))

@@ -47,7 +47,7 @@ def test_offers_the_verbs_of_this_version_and_no_others() -> None:
     crud = {"list", "show", "define", "undefine", "edit"}
     assert offered == {
         "network": crud | {"create", "start", "stop", "update", "autostart", "leases", "plan"},
-        "switch": crud | {"create", "start", "stop", "confirm", "autostart"},
+        "switch": crud | {"create", "start", "stop", "confirm", "autostart", "plan"},
         "filter": crud | {"bind", "unbind", "bindings"},
         "port": {"list", "show", "attach", "addresses", "link", "move", "limit", "isolate", "detach"},
         **{word: set() for word in ("convert", "schema", "status", "import-libvirt", "monitor", "doctor", "reconcile")},

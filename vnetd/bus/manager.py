@@ -8,10 +8,21 @@ from vnetd.bus.calls import DONE, Call, Handlers, Reply
 from vnetd.bus.errors import ProtocolError
 from vnetd.bus.listing import Listing
 from vnetd.bus.objects import object_path
-from vnetd.bus.values import CONFIRM, LENIENT, NONE, decode_options, decode_parameters, decode_spec, encode_plain
-from vnetd.service.api import Services
+from vnetd.bus.values import (
+    CONFIRM,
+    LENIENT,
+    NONE,
+    STRING,
+    decode_options,
+    decode_parameters,
+    decode_spec,
+    encode_plain,
+)
+from vnetd.model.errors import Invalid
+from vnetd.service.api import Networks, Services, Switches
 from vnetd.service.views import Attached, ObjectKind
 
+PLAN = {**LENIENT, "kind": STRING}
 SWITCH_OPTIONS = {**LENIENT, **CONFIRM}
 MOST_FDS = 16  # in one message; a bus with default limits disconnects a service that sends more
 
@@ -135,7 +146,12 @@ class Manager:
 
     async def plan(self, call: Call) -> Reply:
         document, options = call.values
-        return Reply([await self._services.networks.plan(call.caller, document, decode_options(options, LENIENT))])
+        given = decode_options(options, PLAN)
+        kind = given.pop("kind", "network")
+        if kind not in {"network", "switch"}:
+            raise Invalid(f"option 'kind' is {kind!r}: the plan of a network or of a switch can be asked for")
+        planner: Networks | Switches = self._services.switches if kind == "switch" else self._services.networks
+        return Reply([await planner.plan(call.caller, document, given)])
 
     async def explain_filter(self, call: Call) -> Reply:
         rules = await self._services.diagnosis.explain(call.values[0])

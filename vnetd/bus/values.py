@@ -9,7 +9,10 @@ from vnetd.model.errors import Invalid
 from vnetd.service.api import Option
 
 BOOLEAN = frozenset("b")
+STRING = frozenset("s")
 INTEGER = frozenset("ynqiuxt")  # scripts should not need to know which one
+
+WORDS = {BOOLEAN: "a boolean (b)", STRING: "a string (s)", INTEGER: "an integer (i)"}
 
 LENIENT = {"lenient": BOOLEAN}
 CONFIRM = {"confirm": INTEGER}
@@ -25,8 +28,7 @@ def decode_options(given: Mapping[str, Variant], known: Mapping[str, frozenset[s
         raise Invalid(f"unknown option {names}; {allowed}")
     for name, variant in given.items():
         if variant.signature not in known[name]:
-            wanted = "a boolean (b)" if known[name] is BOOLEAN else "an integer (i)"
-            raise Invalid(f"option '{name}' must be {wanted}, not of type '{variant.signature}'")
+            raise Invalid(f"option '{name}' must be {WORDS[known[name]]}, not of type '{variant.signature}'")
     return decode_spec(given)
 
 

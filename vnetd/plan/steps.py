@@ -7,7 +7,7 @@ from vnetd.plan.kernel import Operation
 
 
 class Phase(IntEnum):
-    """Order in which a network comes into being."""
+    """Order in which a network or a switch comes into being."""
 
     REMOVE = 0
     RULES = 1
@@ -17,6 +17,7 @@ class Phase(IntEnum):
     ROUTES = 5
     DNSMASQ = 6
     PORTS = 7
+    MOVE = 8
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from vnetd.model.errors import HostError, InUse, NotFound, VnetError
-from vnetd.plan.kernel import DeleteLink, Operation, SetLink
+from vnetd.plan.kernel import DeleteLink, Operation
 from vnetd.plan.links import Link, PortVlan
 from vnetd.plan.migration import renamed, united
 from vnetd.plan.possessions import Possessions
@@ -104,13 +104,21 @@ class SwitchTarget:
         if failures:
             raise failures[0] if len(failures) == 1 else HostError("remove", "switch", "; ".join(map(str, failures)))
 
+    async def planned(self) -> list[KernelStep]:
+        """The steps ``converge`` would begin with; changes nothing. Raises ``InUse`` for a bridge that is not ours."""
+        return self._plan(await self._observed())
+
     async def observe(self) -> ObservedSwitch:
-        """What is there now."""
+        """What is there now; of the bridge that is there, events are heard from now on."""
+        observed = await self._observed()
+        self._devices.watch_index(observed.bridge.index if observed.bridge else 0, self.key)
+        return observed
+
+    async def _observed(self) -> ObservedSwitch:
         names = sorted(self.desired.devices)
         links = {name: link for name in names if (link := await self._kernel.link(name))}
         bridge = links.get(self.desired.bridge.name)
         paths = [sysctl.path for sysctl in self._wanted.sysctls]
-        self._devices.watch_index(bridge.index if bridge else 0, self.key)
         return ObservedSwitch(
             bridge=bridge,
             links=links,
@@ -245,12 +253,7 @@ class SwitchTarget:
         if link is None or not await self._plugged(link):
             return None
         former = self.memory.formers.pop(uplink.port, Former(link.mtu, link.up))
-        operations: list[Operation] = [SetLink(uplink.port, master="")]
-        if link.mtu != former.mtu:
-            operations.append(SetLink(uplink.port, mtu=former.mtu))
-        if link.up and not former.up:
-            operations.append(SetLink(uplink.port, up=False))
-        failed = await self._attempt(*operations)
+        failed = await self._attempt(*former.restoring(link))
         return failed[0] if failed else None
 
     async def _attempt(self, *operations: Operation) -> list[HostError]:

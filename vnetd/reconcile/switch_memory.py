@@ -3,6 +3,8 @@
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field, replace
 
+from vnetd.plan.kernel import Operation, SetLink
+from vnetd.plan.links import Link
 from vnetd.plan.migration import aged, alike
 from vnetd.plan.possessions import Possessions
 from vnetd.reconcile.migration import Move
@@ -14,6 +16,15 @@ class Former:
 
     mtu: int
     up: bool
+
+    def restoring(self, link: Link) -> list[Operation]:
+        """What takes the link out of its bridge and makes it so again."""
+        operations: list[Operation] = [SetLink(link.name, master="")]
+        if link.mtu != self.mtu:
+            operations.append(SetLink(link.name, mtu=self.mtu))
+        if link.up and not self.up:
+            operations.append(SetLink(link.name, up=False))
+        return operations
 
 
 @dataclass(frozen=True, slots=True)

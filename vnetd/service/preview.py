@@ -28,7 +28,7 @@ async def preview(loop: Loop, known: NetworkObject | None, desired: DesiredNetwo
         steps = plan(desired, observed, target.desired if target else None)
     except ForeignLink as error:
         raise InUse(f"bridge {error} exists and is not vnetd's: choose another bridge name") from None
-    return _plan(desired.uuid, target is not None, steps)
+    return _network(desired.uuid, target is not None, steps)
 
 
 def preview_borrowed(known: NetworkObject | None, desired: DesiredBorrowed) -> str:
@@ -37,22 +37,16 @@ def preview_borrowed(known: NetworkObject | None, desired: DesiredBorrowed) -> s
     steps: list[Step] = []
     if side and not active:
         steps.append(KernelStep(Phase.LINK, f"device {side.device.name}", side.device))
-    return _plan(desired.uuid, active, steps)
+    return _network(desired.uuid, active, steps)
 
 
-def _plan(network: str, active: bool, steps: Sequence[Step]) -> str:
-    return json.dumps(
-        {
-            "network": network,
-            "active": active,
-            "steps": [_describe(step) for step in steps],
-            "disturbs_guests": active and any(_disturbs(step) for step in steps),
-        },
-        indent=2,
-    )
+def document(kind: str, uuid: str, **told: object) -> str:
+    """The plan of one network or switch as JSON."""
+    return json.dumps({kind: uuid, **told}, indent=2)
 
 
-def _describe(step: Step) -> dict[str, object]:
+def describe(step: Step) -> dict[str, object]:
+    """One step as JSON has it."""
     described: dict[str, object] = {"phase": step.phase.name.lower(), "what": step.what}
     if isinstance(step, KernelStep):
         described["operation"] = type(step.operation).__name__
@@ -66,7 +60,16 @@ def _describe(step: Step) -> dict[str, object]:
     return described
 
 
+def _network(uuid: str, active: bool, steps: Sequence[Step]) -> str:
+    disturbed = active and any(_disturbs(step) for step in steps)
+    return document("network", uuid, active=active, steps=list(map(describe, steps)), disturbs_guests=disturbed)
+
+
 def _plain(value: object) -> object:
+    if isinstance(value, tuple | frozenset):
+        return [_plain(item) for item in value]
+    if isinstance(value, bytes):
+        return value.hex()
     if is_dataclass(value) and not isinstance(value, type):
         return {field.name: _plain(getattr(value, field.name)) for field in fields(value)}
     return value if isinstance(value, (str, int, bool)) or value is None else str(value)

@@ -15,6 +15,7 @@ from vnetd.reconcile.switch_memory import Memory
 from vnetd.service.clock import boottime
 from vnetd.service.naming import random_mac
 from vnetd.service.switch_object import RUNNING, SwitchObject, SwitchRecord
+from vnetd.service.switch_preview import SwitchPreview
 
 log = logging.getLogger(__name__)
 
@@ -79,6 +80,13 @@ class SwitchActivation:
         finally:
             self._loop.devices.release(target.key)
             self._watch(target)
+
+    async def preview(self, known: SwitchObject | None, switch: Switch) -> str:
+        """What giving ``known`` this form, or starting it, would do, as JSON (``SwitchPreview``); changes nothing."""
+        await self._refuse_unable(switch)
+        live = known.live if known else None
+        desired = self._desired(await self._resolved(switch, live))
+        return await SwitchPreview(self._loop, known.target if known and live else None, desired).document()
 
     def expect(self, known: SwitchObject) -> None:
         """Have it wanted that its uplinks carry what its ports need now, without acting on it."""

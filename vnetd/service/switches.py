@@ -139,6 +139,15 @@ class SwitchService(DefinitionService[SwitchObject]):
             self._changed(switch)
         self._tell(caller, "confirmed", switch)
 
+    async def plan(self, caller: Caller, document: str, options: Options) -> str:
+        """What defining and starting this document would do, as JSON; changes nothing. Raises what these would."""
+        refuse_unknown(options, "lenient")
+        switch = await parse(parse_switch, document, options)
+        known = self.objects.same_identity(switch.name, switch.uuid)
+        switch = await self._complete(switch, known)
+        _refuse_another_bridge(known, switch)
+        return await self.activation.preview(known, switch)
+
     def describe(self, uuid: UUID, format: str, options: Options) -> str:
         """The document of a switch as ``json``: of what runs, or with ``inactive`` of what is kept."""
         refuse_unknown(options, "inactive")
@@ -229,8 +238,7 @@ class SwitchService(DefinitionService[SwitchObject]):
             await self._keep(known, switch)
             self._changed(known)
             return
-        if switch.bridge != known.current.bridge:
-            raise Busy(f"switch {known.name} is active: stop it to change its bridge name")
+        _refuse_another_bridge(known, switch)
         before, kept = known.live, known.definition
         if seconds:
             known.pending = await self.confirmations.pending(seconds, before, switch)
@@ -259,3 +267,9 @@ class SwitchService(DefinitionService[SwitchObject]):
         complete = switch.model_copy(update=updates)
         desired_switch(complete)
         return complete
+
+
+def _refuse_another_bridge(known: SwitchObject | None, switch: Switch) -> None:
+    """Raise ``Busy`` if a switch that runs would have to be on another bridge."""
+    if known and known.active and switch.bridge != known.current.bridge:
+        raise Busy(f"switch {known.name} is active: stop it to change its bridge name")
