@@ -1,4 +1,4 @@
-"""The changes every start of a network consists of, as bytes: create a bridge, add an address, raise a link.
+"""The changes every start of a network and every port consists of, as bytes: make links, change them, add addresses.
 
 The same through pyroute2 costs 0.3 to 0.5 ms each, most of it holding the interpreter lock against the threads that
 write rules and dnsmasq's files at the same time (docs/adr/0002). Everything else goes through the library.
@@ -17,21 +17,27 @@ from vnetd.linux.links import (
     IFLA_ADDRESS,
     IFLA_BR_FORWARD_DELAY,
     IFLA_BR_STP_STATE,
+    IFLA_BRPORT_ISOLATED,
     IFLA_IFALIAS,
     IFLA_IFNAME,
     IFLA_INFO_DATA,
     IFLA_INFO_KIND,
+    IFLA_INFO_SLAVE_DATA,
+    IFLA_INFO_SLAVE_KIND,
     IFLA_LINKINFO,
+    IFLA_MASTER,
     IFLA_MTU,
+    IFLA_NET_NS_FD,
 )
 from vnetd.linux.netlink import U32, ReadSocket, encode
 from vnetd.linux.operations import RT_SCOPE_UNIVERSE, RT_TABLE_MAIN, index_of, reporting
 from vnetd.model.base import IPAddress, IPInterface
 from vnetd.plan.functions import SetFunction
-from vnetd.plan.kernel import AddAddress, CreateBridge, Operation, RenameLink, SetLink
+from vnetd.plan.kernel import AddAddress, CreateBridge, CreateVeth, Operation, RenameLink, SetLink
 
 IFA_ADDRESS, IFA_LOCAL, IFA_BROADCAST, IFA_FLAGS = 1, 2, 4, 8
 IFA_F_NODAD = 0x02
+VETH_INFO_PEER = 1
 AF_INET, AF_INET6 = 2, 10
 RTA_GATEWAY, RTPROT_STATIC = 5, 4
 NEW = netlink.NLM_F_CREATE | netlink.NLM_F_EXCL
@@ -44,8 +50,10 @@ def execute_directly(sock: ReadSocket, operation: Operation) -> bool:
             create_bridge(sock, operation)
         case AddAddress(link, address):
             add_address(sock, link, address)
-        case SetLink(name=name, up=True) if operation == SetLink(name, up=True):
-            raise_link(sock, name)
+        case CreateVeth():
+            create_veth(sock, operation)
+        case SetLink():
+            set_link(sock, operation)
         case RenameLink(name, new):
             rename_link(sock, name, new)
         case SetFunction():
@@ -57,29 +65,46 @@ def execute_directly(sock: ReadSocket, operation: Operation) -> bool:
 
 def create_bridge(sock: ReadSocket, want: CreateBridge) -> None:
     """Make a bridge with its options and its alias; it is left down. Raises ``HostError``."""
-    data = encode(IFLA_BR_FORWARD_DELAY, U32.pack(want.forward_delay)) + encode(IFLA_BR_STP_STATE, U32.pack(want.stp))
+    data = _spanning(want.stp, want.forward_delay)
     # A new bridge does not filter, and a kernel that cannot refuses to be told so.
     data += bridge_options(replace(want.options, vlan_filtering=want.options.vlan_filtering or None))
-    options = encode(IFLA_INFO_KIND, b"bridge") + encode(IFLA_INFO_DATA, data)
     body = (
-        _link(0)
-        + encode(IFLA_IFNAME, want.name.encode() + b"\0")
-        + encode(IFLA_ADDRESS, bytes.fromhex(want.mac.replace(":", "")))
+        _name(want.name)
+        + _mac(want.mac)
         # A bridge follows the smallest MTU of its ports until somebody *changes* its own, and setting the value it
         # has already is no change. So it is born with another one.
         + encode(IFLA_MTU, U32.pack(want.mtu ^ 1))
-        + encode(IFLA_LINKINFO, options)
+        + _info(b"bridge", data)
     )
     with reporting("create bridge", want.name):
-        sock.change(netlink.RTM_NEWLINK, NEW, body)
-        index = index_of(want.name)
-        try:
-            # The kernel takes no alias in the request that creates a link.
-            alias = encode(IFLA_IFALIAS, want.alias.encode() + b"\0")
-            sock.change(netlink.RTM_NEWLINK, 0, _link(index) + encode(IFLA_MTU, U32.pack(want.mtu)) + alias)
-        except BaseException:
-            sock.change(netlink.RTM_DELLINK, 0, _link(index))  # without its alias it would be nobody's for ever
-            raise
+        _create(sock, want.name, body, encode(IFLA_MTU, U32.pack(want.mtu)) + _alias(want.alias))
+
+
+def create_veth(sock: ReadSocket, want: CreateVeth) -> None:
+    """Make a pair with the other end in its namespace; both are left down. Raises ``HostError``."""
+    mtu = encode(IFLA_MTU, U32.pack(want.mtu))
+    peer = _link(0) + _name(want.peer_name) + _mac(want.peer_mac) + mtu
+    peer += encode(IFLA_NET_NS_FD, U32.pack(want.peer_netns))
+    body = _name(want.name) + _mac(want.mac) + mtu + _info(b"veth", encode(VETH_INFO_PEER, peer))
+    with reporting("create veth", want.name):
+        _create(sock, want.name, body, _alias(want.alias))
+
+
+def set_link(sock: ReadSocket, want: SetLink) -> None:
+    """Change a link in the order that keeps a port closed: everything else, then isolation, then up.
+
+    Isolation is a request of its own: the kernel looks for the port's bridge before it changes the master. Raises
+    ``HostError``.
+    """
+    with reporting(f"set {_changed(want)} of", want.name):
+        index, properties = index_of(want.name), _properties(want)
+        if want.isolated is not None:
+            if properties:
+                sock.change(netlink.RTM_NEWLINK, 0, _link(index) + properties)
+            sock.change(netlink.RTM_NEWLINK, 0, _link(index) + _isolation(want.isolated))
+            properties = b""
+        if properties or want.up is not None:
+            sock.change(netlink.RTM_NEWLINK, 0, _link(index, want.up) + properties)
 
 
 def add_address(sock: ReadSocket, link: str, address: IPInterface) -> None:
@@ -111,8 +136,7 @@ def add_default_route(sock: ReadSocket, link: str, gateway: IPAddress) -> None:
 
 def raise_link(sock: ReadSocket, name: str) -> None:
     """Set a link up. Raises ``HostError``."""
-    with reporting("set up of", name):
-        sock.change(netlink.RTM_NEWLINK, 0, netlink.LINK.pack(0, 0, index_of(name), IFF_UP, IFF_UP))
+    set_link(sock, SetLink(name, up=True))
 
 
 def rename_link(sock: ReadSocket, name: str, new: str) -> None:
@@ -125,10 +149,64 @@ def rename_link(sock: ReadSocket, name: str, new: str) -> None:
         except OSError as error:
             if error.errno != errno.EBUSY:
                 raise
-            sock.change(netlink.RTM_NEWLINK, 0, netlink.LINK.pack(0, 0, index, 0, IFF_UP))
+            sock.change(netlink.RTM_NEWLINK, 0, _link(index, up=False))
             sock.change(netlink.RTM_NEWLINK, 0, body)
             raise_link(sock, new)
 
 
-def _link(index: int) -> bytes:
-    return netlink.LINK.pack(0, 0, index, 0, 0)
+def _create(sock: ReadSocket, name: str, body: bytes, rest: bytes) -> None:
+    """Make a link, then change what the kernel does not take in the same request, its alias above all."""
+    sock.change(netlink.RTM_NEWLINK, NEW, _link(0) + body)
+    index = index_of(name)
+    try:
+        sock.change(netlink.RTM_NEWLINK, 0, _link(index) + rest)
+    except BaseException:
+        sock.change(netlink.RTM_DELLINK, 0, _link(index))  # without its alias it would be nobody's for ever
+        raise
+
+
+def _link(index: int, up: bool | None = None) -> bytes:
+    return netlink.LINK.pack(0, 0, index, IFF_UP if up else 0, 0 if up is None else IFF_UP)
+
+
+def _properties(want: SetLink) -> bytes:
+    given = b"" if want.mac is None else _mac(want.mac)
+    given += b"" if want.mtu is None else encode(IFLA_MTU, U32.pack(want.mtu))
+    given += b"" if want.alias is None else _alias(want.alias)
+    if want.master is not None:
+        given += encode(IFLA_MASTER, U32.pack(index_of(want.master) if want.master else 0))
+    if spanning := _spanning(want.stp, want.forward_delay):
+        given += _info(b"bridge", spanning)
+    return given
+
+
+def _changed(want: SetLink) -> str:
+    names = ("mac", "mtu", "up", "alias", "master", "stp", "forward_delay", "isolated")
+    return ", ".join(name for name in names if getattr(want, name) is not None)
+
+
+def _name(name: str) -> bytes:
+    return encode(IFLA_IFNAME, name.encode() + b"\0")
+
+
+def _alias(alias: str) -> bytes:
+    return encode(IFLA_IFALIAS, alias.encode() + b"\0")
+
+
+def _mac(mac: str) -> bytes:
+    return encode(IFLA_ADDRESS, bytes.fromhex(mac.replace(":", "")))
+
+
+def _info(kind: bytes, data: bytes) -> bytes:
+    return encode(IFLA_LINKINFO, encode(IFLA_INFO_KIND, kind) + encode(IFLA_INFO_DATA, data))
+
+
+def _spanning(stp: bool | None, forward_delay: int | None) -> bytes:
+    given = b"" if forward_delay is None else encode(IFLA_BR_FORWARD_DELAY, U32.pack(forward_delay))
+    return given + (b"" if stp is None else encode(IFLA_BR_STP_STATE, U32.pack(stp)))
+
+
+def _isolation(isolated: bool) -> bytes:
+    slave = encode(IFLA_INFO_SLAVE_KIND, b"bridge")
+    slave += encode(IFLA_INFO_SLAVE_DATA, encode(IFLA_BRPORT_ISOLATED, bytes([isolated])))
+    return encode(IFLA_LINKINFO, slave)

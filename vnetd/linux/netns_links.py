@@ -7,6 +7,7 @@ from vnetd.linux import netlink
 from vnetd.linux.links import (
     IFLA_EXT_MASK,
     IFLA_IFNAME,
+    IFLA_NET_NS_FD,
     RTEXT_FILTER_SKIP_STATS,
     parse_link,
 )
@@ -16,7 +17,7 @@ from vnetd.plan.links import Link
 
 RTM_NEWNSID, RTM_DELNSID, RTM_GETNSID = 88, 89, 90
 NETNSA_NSID, NETNSA_FD = 1, 3
-IFLA_NET_NS_FD, IFLA_TARGET_NETNSID = 28, 46
+IFLA_TARGET_NETNSID = 46
 ANY_NUMBER = -1
 GENERIC_HEADER = 4
 """Bytes of struct rtgenmsg with its padding."""

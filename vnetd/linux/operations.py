@@ -16,12 +16,10 @@ from vnetd.plan.kernel import (
     AddConnectedRoute,
     AddRoute,
     CreateMacvlan,
-    CreateVeth,
     DeleteAddress,
     DeleteRoute,
     DisableTxChecksum,
     Operation,
-    SetLink,
     WriteSysctl,
 )
 from vnetd.plan.links import KernelRoute
@@ -57,12 +55,8 @@ def index_of(name: str) -> int:
 def execute(route: IPRoute, operation: Operation) -> None:
     """Have the kernel do one operation that is not done elsewhere (``direct``, ``deletion``). Raises ``HostError``."""
     match operation:
-        case CreateVeth():
-            _create_veth(route, operation)
         case CreateMacvlan():
             _create_macvlan(route, operation)
-        case SetLink():
-            _set_link(route, operation)
         case DeleteAddress(link, address):
             with reporting("delete address", f"{address} on {link}", ADDRESS_GONE):
                 route.addr("del", index=index_of(link), address=str(address.ip), **_length(address))
@@ -90,13 +84,6 @@ def _execute_route(route: IPRoute, operation: AddRoute | AddConnectedRoute | Del
                 route.route("del", **_route(link, wanted) | {"scope": RT_SCOPE_NOWHERE})
 
 
-def _create_veth(route: IPRoute, want: CreateVeth) -> None:
-    peer = {"ifname": want.peer_name, "address": want.peer_mac, "mtu": want.mtu, "net_ns_fd": want.peer_netns}
-    with reporting("create veth", want.name):
-        route.link("add", ifname=want.name, kind="veth", address=want.mac, mtu=want.mtu, peer=peer)
-        _finish(route, want.name, lambda: route.link("set", ifname=want.name, ifalias=want.alias))
-
-
 def _create_macvlan(route: IPRoute, want: CreateMacvlan) -> None:
     with reporting(f"create {want.kind}", f"{want.name} on {want.lower}"):
         route.link("add", ifname=want.name, kind=want.kind, link=index_of(want.lower), **_macvlan(want))
@@ -116,37 +103,6 @@ def _finish(route: IPRoute, name: str, last: Callable[[], object]) -> None:
     except BaseException:
         route.link("del", ifname=name)
         raise
-
-
-def _set_link(route: IPRoute, want: SetLink) -> None:
-    """Change a link in the order that keeps a port closed: everything else, then isolation, then up."""
-    state = None if want.up is None else ("up" if want.up else "down")
-    with reporting(f"set {_changed(want)} of", want.name):
-        properties = _properties(want)
-        if want.isolated is None:
-            properties |= {"state": state} if state else {}
-        if properties:
-            route.link("set", ifname=want.name, **properties)
-        if want.isolated is not None:
-            # A request of its own: the kernel looks for the port's bridge before it changes the master.
-            route.link("set", ifname=want.name, kind="bridge_slave", isolated=int(want.isolated))
-            if state:
-                route.link("set", ifname=want.name, state=state)
-
-
-def _properties(want: SetLink) -> dict[str, Any]:
-    given: dict[str, Any] = {"address": want.mac, "mtu": want.mtu, "ifalias": want.alias}
-    if want.master is not None:
-        given["master"] = index_of(want.master) if want.master else 0
-    if want.stp is not None or want.forward_delay is not None:
-        stp = None if want.stp is None else int(want.stp)
-        given |= {"kind": "bridge", "br_stp_state": stp, "br_forward_delay": want.forward_delay}
-    return {key: value for key, value in given.items() if value is not None}
-
-
-def _changed(want: SetLink) -> str:
-    names = ("mac", "mtu", "up", "alias", "master", "stp", "forward_delay", "isolated")
-    return ", ".join(name for name in names if getattr(want, name) is not None)
 
 
 def _length(address: IPInterface) -> dict[str, int]:
