@@ -141,7 +141,7 @@ async def test_a_port_that_ends_while_it_is_changed_is_gone_and_leaves_nothing()
 
 @hastily
 async def test_a_change_the_host_refuses_is_no_change() -> None:
-    for step in ("store.save", "nft.commit", "kernel.link"):
+    for step in ("store.save", "nft.commit", "kernel.links_named"):
         async with running(host_with_uplink()) as daemon:
             await raised(daemon)
             port = (await tap(daemon)).port

@@ -40,7 +40,20 @@ from vnetd.service.views import Caller, NetworkView, Notice
 
 ROOT = Caller(0, name=":1.1", administrator=True)
 RUN, STATE = Path("/run/vnetd"), Path("/var/lib/vnetd")
-READING = {"view", "link", "links", "host_routes", "sysctls", "table", "chain", "set", "observe", "leases", "upstream"}
+READING = {
+    "view",
+    "link",
+    "links",
+    "links_named",
+    "host_routes",
+    "sysctls",
+    "table",
+    "chain",
+    "set",
+    "observe",
+    "leases",
+    "upstream",
+}
 READING |= {"traffic", "neighbours", "adopt", "load", "broken", "installed"}
 READING |= {"possessions", "port_vlans", "settings"}
 READING |= {"held", "of", "at", "serves", "functions"}

@@ -92,6 +92,10 @@ class MemoryKernel:
         entry = self.find(name)
         return entry.link if entry else None
 
+    async def links_named(self, names: Sequence[str]) -> tuple[Link | None, ...]:
+        """Several links."""
+        return tuple([await self.link(name) for name in names])
+
     async def link_at(self, index: int) -> Link | None:
         """A link by its index."""
         entry = self.entries.get(index)

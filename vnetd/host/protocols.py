@@ -34,6 +34,10 @@ class Kernel(Protocol):
         """The link ``name`` alone."""
         ...
 
+    async def links_named(self, names: Sequence[str]) -> tuple[Link | None, ...]:
+        """The links of these names, in this order, in one go."""
+        ...
+
     async def link_at(self, index: int) -> Link | None:
         """The link with this index, whatever its name is now."""
         ...

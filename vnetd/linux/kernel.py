@@ -91,6 +91,10 @@ class LinuxKernel:
         """The link ``name`` alone."""
         return await self._read(f"link {name}", lambda sock: read_link(sock, name))
 
+    async def links_named(self, names: Sequence[str]) -> tuple[Link | None, ...]:
+        """The links of these names, in this order."""
+        return await self._read(f"links {', '.join(names)}", lambda sock: tuple(read_link(sock, one) for one in names))
+
     async def link_at(self, index: int) -> Link | None:
         """The link with this index, ``None`` if there is none."""
         return await self._read(f"link {index}", lambda sock: read_link_at(sock, index))

@@ -59,7 +59,7 @@ class Namespaces:
         try:
             await visitor.run(_configure, netns, name, rename, up, tuple(addresses), tuple(gateways))
         finally:
-            await visitor.close()
+            visitor.leave()
 
     async def owner(self, netns: int) -> int | None:
         """The uid whose user namespace owns the one open at fd ``netns``; ``None`` if that is ours. ``HostError``."""

@@ -121,6 +121,11 @@ class Worker:
         """Queue work nobody waits for; it must deal with its own errors."""
         self._put(partial(_logged, self.name, partial(function, *args)))
 
+    def leave(self) -> None:
+        """Have the thread end once it has done what is queued, which nobody waits for."""
+        self._closed = True
+        self._queue.put(None)
+
     async def close(self, last: Callable[[], object] | None = None) -> None:
         """Finish what is queued, then ``last``, then end the thread. Closing twice is harmless."""
         if self._closed:

@@ -5,13 +5,14 @@ from vnetd.plan.kernel import RenameLink, SetLink
 from vnetd.plan.links import Link
 
 
-async def recovered(kernel: Kernel, name: str, alias: str, index: int) -> tuple[Link | None, tuple[str, ...]]:
+async def recovered(
+    kernel: Kernel, link: Link | None, name: str, alias: str, index: int
+) -> tuple[Link | None, tuple[str, ...]]:
     """The link ``name`` of ours, and what had to be given back to it: its name, its alias.
 
-    ``index`` is what it was last seen with (0: never). Rules go by name, so a port that was renamed has none until it
-    has its name back. ``None`` if there is no link of that name, or one that is not ours.
+    ``link`` is what has that name now, ``index`` is what it was last seen with (0: never). Rules go by name, so a port
+    that was renamed has none until it has its name back. ``None`` if no link has that name, or one that is not ours.
     """
-    link = await kernel.link(name)
     repaired: tuple[str, ...] = ()
     if link is None and index and (renamed := await kernel.link_at(index)) and renamed.alias == alias:
         await kernel.apply([RenameLink(renamed.name, name)])

@@ -1,9 +1,8 @@
 """One network on the host: brought up as a transaction, kept as it should be, taken away whole."""
 
 import asyncio
-from collections.abc import Coroutine, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
 
 from vnetd.model.errors import HostError, InUse, VnetError
 from vnetd.plan.dnsmasq import DnsmasqState
@@ -27,6 +26,7 @@ from vnetd.plan.shaping import Shaping
 from vnetd.reconcile.loop import Loop
 from vnetd.reconcile.own_bridge import OwnBridge
 from vnetd.reconcile.shaping import Shaper
+from vnetd.reconcile.together import together
 
 KernelView = tuple[LinkView | None, dict[tuple[str, ...], str | None]]
 
@@ -110,14 +110,14 @@ class NetworkTarget:
         await self._execute([step for step in steps if step.phase == Phase.REMOVE])
         await self._guard(steps)
         # dnsmasq takes milliseconds to start: the bridge is raised and the kernel read again meanwhile.
-        (view, sysctls), dnsmasq = await _all(self._raise(steps), self._serve(steps, before.dnsmasq))
+        (view, sysctls), dnsmasq = await together(self._raise(steps), self._serve(steps, before.dnsmasq))
         return ObservedNetwork(view, sysctls, self._rules.fragment(self.key), dnsmasq, self._is_ours(view))
 
     async def _guard(self, steps: Sequence[Step]) -> None:
         """The bridge with its addresses beside its rules, while dnsmasq is loaded; a new bridge is still down."""
         if any(isinstance(step, StartDnsmasq) for step in steps):
             self._prepare()
-        await _all(
+        await together(
             self._execute([step for step in steps if step.phase in {Phase.LINK, Phase.ADDRESSES}]),
             self._execute([step for step in steps if step.phase == Phase.RULES]),
         )
@@ -153,7 +153,7 @@ class NetworkTarget:
         if not failures:  # a bridge that could not be deleted keeps its rules: it must not open up
             await self._execute([rules])
             return
-        _raise_all(failures)
+        _raisetogether(failures)
 
     async def _recover(self) -> tuple[str, ...]:
         return await self._bridge.recover(self.desired.bridge)
@@ -186,7 +186,7 @@ class NetworkTarget:
 
     async def observe(self) -> ObservedNetwork:
         """What is there now."""
-        (view, sysctls), dnsmasq = await _all(self._observe_kernel(), self._host.dnsmasq.observe(self.desired.uuid))
+        (view, sysctls), dnsmasq = await together(self._observe_kernel(), self._host.dnsmasq.observe(self.desired.uuid))
         return ObservedNetwork(view, sysctls, self._rules.fragment(self.key), dnsmasq, self._is_ours(view))
 
     def _is_ours(self, view: LinkView | None) -> bool:
@@ -218,16 +218,7 @@ class NetworkTarget:
                 await self._host.dnsmasq.stop(step.network, forget=False)
 
 
-async def _all(*parts: Coroutine[None, None, Any]) -> list[Any]:
-    """All at once; returns or raises only when every one has ended, so that nothing goes on behind a failure."""
-    results: list[Any] = await asyncio.gather(*parts, return_exceptions=True)
-    for result in results:
-        if isinstance(result, BaseException):
-            raise result
-    return results
-
-
-def _raise_all(failures: list[BaseException]) -> None:
+def _raisetogether(failures: list[BaseException]) -> None:
     for failure in failures:
         if not isinstance(failure, HostError):
             raise failure

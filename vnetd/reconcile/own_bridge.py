@@ -20,7 +20,8 @@ class OwnBridge:
 
     async def recover(self, bridge: CreateBridge) -> tuple[str, ...]:
         """Give it its name and alias back if somebody changed them: only what carries both is deleted."""
-        _, repaired = await recovered(self._kernel, bridge.name, bridge.alias, self._index)
+        there = await self._kernel.link(bridge.name)
+        _, repaired = await recovered(self._kernel, there, bridge.name, bridge.alias, self._index)
         return repaired
 
     def is_ours(self, bridge: CreateBridge, link: Link | None) -> bool:

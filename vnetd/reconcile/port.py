@@ -131,7 +131,8 @@ class PortTarget:
     async def converge(self) -> tuple[str, ...]:
         """Filter first, then the device: limited, in the bridge, up, isolated as wanted."""
         repaired = await self._write_rules()
-        device = await self._find(repaired)
+        there, bridge = await self._host.kernel.links_named((self.desired.device, self.desired.bridge))
+        device = await self._recover(there, repaired)
         if device is None or await self._deserted(device):
             self._gone()
             return ()
@@ -139,7 +140,6 @@ class PortTarget:
         self._devices.seen(self.key, device.index)
         self._look_for_tampering(device)
         repaired.extend(await self.shaper.converge(device, self.desired.shaping))
-        bridge = await self._host.kernel.link(self.desired.bridge)
         if bridge is None:  # the network's own look brings it back and touches its ports
             return tuple(repaired)
         self._refuse_foreign_master(device, bridge)
@@ -187,13 +187,15 @@ class PortTarget:
         self.desired = replace(self.desired, fragment=fragment)
 
     async def _find(self, repaired: list[str]) -> Link | None:
-        """The port's device, with its name and alias given back if somebody took them."""
+        return await self._recover(await self._host.kernel.link(self.desired.device), repaired)
+
+    async def _recover(self, device: Link | None, repaired: list[str]) -> Link | None:
+        """The port's device, ``device`` being what has its name, with name and alias given back if they were taken."""
         kernel, want = self._host.kernel, self.desired
         if want.alias:
-            device, given = await recovered(kernel, want.device, want.alias, self._index)
+            device, given = await recovered(kernel, device, want.device, want.alias, self._index)
             repaired.extend(given)
             return device
-        device = await kernel.link(want.device)
         if device is None and self._index and (renamed := await kernel.link_at(self._index)):
             # A device of somebody else's, which may call it what he likes: but then our rules miss it.
             await kernel.apply([SetLink(renamed.name, master="")])
@@ -236,8 +238,7 @@ class PortTarget:
         return await self._host.kernel.port_vlans(device.name)
 
     async def _enslaved(self) -> bool:
-        device = await self._host.kernel.link(self.desired.device)
-        bridge = await self._host.kernel.link(self.desired.bridge)
+        device, bridge = await self._host.kernel.links_named((self.desired.device, self.desired.bridge))
         return bool(device and bridge and device.master == bridge.index)
 
     def _refuse_foreign_master(self, device: Link, bridge: Link) -> None:

@@ -19,6 +19,7 @@ from vnetd.reconcile.loop import Loop
 from vnetd.reconcile.macvtap import MacvtapTarget
 from vnetd.reconcile.passt import PasstTarget
 from vnetd.reconcile.port import DesiredPort, PortTarget
+from vnetd.reconcile.together import together
 from vnetd.service import reservations
 from vnetd.service.bandwidth import refuse_unable
 from vnetd.service.filters import FilterService
@@ -81,10 +82,9 @@ class PortLifecycle:
                 async with self._namespace(caller, spec) as netns:
                     await self._locate(port, netns)
                     await self.save(port.record)
-                    await self._filter(port)
                     await reservations.hold(port.network, port.record)
                     making = self._making(port, spec, netns)
-                    made = await self.devices.of(port.record.kind).make(making)
+                    made = await self._begin(port, making)
                     await port.target.converge()
                     await self.devices.of(port.record.kind).finish(making)
             except BaseException as failure:
@@ -155,8 +155,19 @@ class PortLifecycle:
             port.record = port.record.model_copy(update={"namespace": number})
             port.target.desired = self._wishes.desired(port.record, port.network)
 
+    async def _begin(self, port: PortObject, making: Making) -> Made:
+        """Put its filter in force and make its device beside that, which is down and in no bridge as yet."""
+        device = asyncio.ensure_future(self.devices.of(port.record.kind).make(making))
+        try:
+            await together(self._filter(port), device)
+        except BaseException:
+            if not device.cancelled() and not device.exception():
+                await self._loop.host.taps.close(device.result().fds)
+            raise
+        return device.result()
+
     async def _filter(self, port: PortObject) -> None:
-        """Put its filter in force as it is now, before there is a device."""
+        """Put its filter in force as it is now."""
         if not (port.record.filter or port.record.unseen):
             return
         async with self._filters.changing:

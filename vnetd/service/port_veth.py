@@ -23,7 +23,7 @@ class VethPair:
         require_netns(spec)
 
     async def make(self, making: Making) -> Made:
-        """Make the pair with the guest's end in its namespace already."""
+        """Make the pair. The guest's end is up at once, but as long as this one is down nothing passes."""
         record, spec = making.record, making.spec
         pair = CreateVeth(
             name=record.device,
@@ -35,14 +35,13 @@ class VethPair:
             alias=making.desired.alias,
         )
         await self._host.kernel.apply([pair, silent(record)])
-        return Made()
-
-    async def finish(self, making: Making) -> None:
-        """Address and raise the guest's end, now that the filter is in force and this end in its bridge."""
-        spec = making.spec
         await self._host.namespaces.configure_peer(
             making.netns, spec.guest_device, addresses=spec.addresses, gateways=spec.gateways
         )
+        return Made()
+
+    async def finish(self, making: Making) -> None:
+        """Nothing is left to do."""
 
 
 def require_netns(spec: PortSpec) -> None:
