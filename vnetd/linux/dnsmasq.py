@@ -9,44 +9,31 @@ import asyncio
 import contextlib
 import os
 import signal
-import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar, TypeVarTuple
 
-from vnetd.dnsmasq import layout, leases
 from vnetd.dnsmasq.servers import nameservers
 from vnetd.host.events import HostEvent, ProcessEvent
 from vnetd.linux import dnsmasq_files as files
 from vnetd.linux import dnsmasq_process as process
 from vnetd.linux.dnsmasq_files import Paths, paths_of
-from vnetd.linux.dnsmasq_netlink import spare
+from vnetd.linux.dnsmasq_launcher import Launcher, Running, failed
 from vnetd.linux.dnsmasq_process import Launched, Live
-from vnetd.linux.processes import is_alive
 from vnetd.linux.threads import Worker
 from vnetd.linux.watch import Watch
-from vnetd.model.errors import HostError, VnetError
+from vnetd.model.errors import VnetError
 from vnetd.plan.dnsmasq import DnsmasqState, Instance
 
 START_TIMEOUT = 10.0
 """Seconds dnsmasq has to serve; it takes milliseconds unless the machine is swamped."""
 STOP_TIMEOUT = 2.0
 """Seconds dnsmasq has to end after SIGTERM, and again after SIGKILL."""
-SETTLE = 0.02
-"""Seconds a lease file must not have changed to count as complete: dnsmasq empties it before it writes."""
 SETTLE_ATTEMPTS = 25
+"""How often a lease file is read that is being written."""
 
 T = TypeVar("T")
 Args = TypeVarTuple("Args")
-
-
-@dataclass(frozen=True, slots=True)
-class Running:
-    """A dnsmasq we look after. ``started_with`` is its configuration, ``None`` if that is not known any more."""
-
-    live: Live
-    started_with: str | None
 
 
 class DnsmasqHost:
@@ -66,10 +53,9 @@ class DnsmasqHost:
     ) -> None:
         self._root = root.absolute()
         self._emit = emit
-        self._binary = binary
         self._resolv_conf = resolv_conf
         self._account = files.find_account(user)
-        self._uids = frozenset({0, self._account.uid})
+        self._launcher = Launcher(self._root, binary, self._account)
         self._worker, self._reader = Worker("dnsmasq"), Worker("dnsmasq-read")
         self._running: dict[str, Running] = {}
         self._waiting: dict[str, tuple[Instance, asyncio.Task[Launched]]] = {}
@@ -79,7 +65,7 @@ class DnsmasqHost:
     async def adopt(self) -> tuple[str, ...]:
         """Look after every dnsmasq an earlier daemon left running below this root; returns their networks."""
         self._watch.watch_resolv_conf(self._resolv_conf)
-        for network, running in (await self._worker.run(self._find_all)).items():
+        for network, running in (await self._worker.run(self._launcher.find_all)).items():
             self._supervise(self._paths(network), running)
         return tuple(sorted(self._running))
 
@@ -116,7 +102,7 @@ class DnsmasqHost:
         A process whose lease file was taken away counts as started with nothing known: it must be started anew.
         """
         paths, running = self._paths(network), self._running.get(network)
-        state, found = await self._reader.run(self._read_state, paths, running, discard=_close_found)
+        state, found = await self._reader.run(self._launcher.read_state, paths, running, discard=_close_found)
         if found is not None:
             self._supervise(paths, found)
         return state
@@ -126,7 +112,7 @@ class DnsmasqHost:
         paths = self._paths(instance.network)
         running = await self._current(paths)
         if running is None:
-            raise _error("reload", paths, "it does not run")
+            raise failed("reload", paths, "it does not run")
         await self._run("reload", paths, files.write, paths, instance.files, self._account)
         self._watch.watch_network(paths.network, paths.data)
         _signal(running.live, signal.SIGHUP)
@@ -150,12 +136,12 @@ class DnsmasqHost:
         What is still being written after half a second is given as far as its lines are complete.
         """
         path = self._paths(network).leases
-        text, settled = await self._worker.run(_read_leases, path)
+        text, settled = await self._worker.run(files.read_leases, path)
         for _ in range(SETTLE_ATTEMPTS):
             if text is None or settled:
                 return text
-            await asyncio.sleep(SETTLE)
-            text, settled = await self._worker.run(_read_leases, path)
+            await asyncio.sleep(files.SETTLE)
+            text, settled = await self._worker.run(files.read_leases, path)
         return None if text is None else text[: text.rfind("\n") + 1]
 
     async def close(self) -> None:
@@ -176,7 +162,7 @@ class DnsmasqHost:
             await self._end(paths)
         try:
             launched = await self._prepared(paths, instance, orphaned)
-            found = await self._run("start", paths, self._let_go, paths, launched, instance.files[layout.CONFIGURATION])
+            found = await self._run("start", paths, self._launcher.let_go, paths, launched, instance)
             if found is None:
                 return await self._come_up(paths, instance, launched)
         except BaseException:
@@ -195,7 +181,8 @@ class DnsmasqHost:
         return await launching
 
     async def _launched(self, paths: Paths, instance: Instance, orphaned: str | None = None) -> Launched:
-        return await self._run("start", paths, self._launch, paths, instance, orphaned, discard=process.abandon)
+        launch = self._launcher.launch
+        return await self._run("start", paths, launch, paths, instance, orphaned, discard=process.abandon)
 
     async def _abandon(self, paths: Paths) -> None:
         """End one that was prepared and not started."""
@@ -208,8 +195,8 @@ class DnsmasqHost:
         """Wait until dnsmasq serves."""
         self._watch.watch_network(paths.network, paths.data)
         if not await _ended(launched.pidfd, START_TIMEOUT):
-            await self._run("start", paths, process.kill_stuck, launched, paths.pid, self._uids)
-        started, state = await self._run("start", paths, self._started, paths, launched, instance)
+            await self._run("start", paths, self._launcher.kill_stuck, paths, launched)
+        started, state = await self._run("start", paths, self._launcher.started, paths, launched, instance)
         self._supervise(paths, started)
         return state
 
@@ -229,83 +216,12 @@ class DnsmasqHost:
             return await self._worker.run(function, *args, discard=discard)
         except OSError as error:
             words = f"{error.filename}: {error.strerror}" if error.filename else str(error)
-            raise _error(operation, paths, words) from error
-
-    # On the worker thread
-
-    def _launch(self, paths: Paths, instance: Instance, orphaned: str | None) -> Launched:
-        """Load the program and write the files meanwhile."""
-        launched = process.launch(process.find_binary(self._binary), paths.pid, self._account)
-        try:
-            files.write(paths, instance.files, self._account, orphaned)
-            files.refuse_barred(paths, self._account)
-            process.direct(launched, paths.configuration)
-        except BaseException:
-            process.abandon(launched)
-            raise
-        return launched
-
-    def _let_go(self, paths: Paths, launched: Launched, configuration: str) -> Running | None:
-        """Let it read its configuration; or, if one runs that nobody adopted, end it and return the other.
-
-        What it is started with is noted before: an heir that finds nothing would start it anew.
-        """
-        try:
-            if (running := self._find(paths)) is None:
-                paths.pid.unlink(missing_ok=True)
-                files.replace(paths.state, configuration, 0)
-                process.release(launched)
-                return None
-        except BaseException:
-            process.abandon(launched)
-            raise
-        process.abandon(launched)
-        return running
-
-    def _started(self, paths: Paths, launched: Launched, instance: Instance) -> tuple[Running, DnsmasqState]:
-        if words := process.outcome(launched):
-            raise _error("start", paths, words)
-        live = process.open_live(process.read_pid(paths.pid), paths.pid, self._uids)
-        if live is None:
-            raise _error("start", paths, "it ended as soon as it had started")
-        spare(live, addresses=not instance.follows_addresses)
-        running = Running(live, instance.files[layout.CONFIGURATION])
-        return running, self._read_state(paths, running)[0]
-
-    def _find(self, paths: Paths) -> Running | None:
-        live = process.open_live(process.read_pid(paths.pid), paths.pid, self._uids)
-        return None if live is None else Running(live, files.read_text(paths.state))
-
-    def _find_all(self) -> dict[str, Running]:
-        found: dict[str, Running] = {}
-        lost: dict[Path, Paths] = {}
-        for paths in map(self._paths, files.known_networks(self._root)):
-            if running := self._find(paths):
-                found[paths.network] = running
-            else:
-                lost[paths.pid] = paths
-        for pid_file, pid in process.running_with(lost) if lost else ():
-            paths = lost[pid_file]
-            if paths.network not in found and (live := process.open_live(pid, pid_file, self._uids)):
-                found[paths.network] = Running(live, files.read_text(paths.state))
-        return found
-
-    def _read_state(self, paths: Paths, running: Running | None) -> tuple[DnsmasqState, Running | None]:
-        """The state, and the running process if it was not known yet."""
-        found = self._find(paths) if running is None else None
-        current = running or found
-        texts = files.read_rendered(paths)
-        if current is None or not is_alive(current.live.pidfd):
-            return DnsmasqState(0, None, texts), found
-        started_with = current.started_with if paths.leases.exists() else None
-        return DnsmasqState(current.live.pid, started_with, texts), found
-
-    # On the event loop
+            raise failed(operation, paths, words) from error
 
     async def _current(self, paths: Paths) -> Running | None:
         """The running process, also one that was not adopted."""
         if paths.network not in self._running:
-            found = await self._worker.run(self._find, paths, discard=_close_found)
+            found = await self._worker.run(self._launcher.find, paths, discard=_close_found)
             if found is not None:
                 self._supervise(paths, found)
         return self._running.get(paths.network)
@@ -336,7 +252,7 @@ class DnsmasqHost:
                 _signal(live, number)
                 if await _ended(live.pidfd, STOP_TIMEOUT):
                     return
-            raise _error("stop", paths, f"process {live.pid} does not end")
+            raise failed("stop", paths, f"process {live.pid} does not end")
         finally:
             os.close(live.pidfd)
 
@@ -346,10 +262,6 @@ def _read_resolv_conf(path: Path) -> str:
         return path.read_text(errors="replace")
     except OSError:  # none, or a link whose service does not run: no upstream servers
         return ""
-
-
-def _error(operation: str, paths: Paths, words: str) -> HostError:
-    return HostError(f"{operation} dnsmasq", f"of network {paths.network}", words)
 
 
 def _signal(live: Live, number: signal.Signals) -> None:
@@ -377,17 +289,3 @@ async def _ended(pidfd: int, patience: float) -> bool:
     finally:
         loop.remove_reader(pidfd)
     return True
-
-
-def _read_leases(path: Path) -> tuple[str | None, bool]:
-    """Text of a lease file, and whether it has rested so long that no write of it can be under way."""
-    try:
-        before = path.stat()
-        text = files.read_text(path)
-        after = path.stat()
-    except FileNotFoundError:
-        return None, True
-    unchanged = (before.st_mtime_ns, before.st_size) == (after.st_mtime_ns, after.st_size)
-    # The age is one of wall clock times on both sides; a clock that was set back counts as old.
-    age = time.time() - after.st_mtime
-    return text, unchanged and not 0 <= age < SETTLE and leases.parse(text or "") is not None

@@ -13,14 +13,17 @@ import pwd
 import re
 import shutil
 import stat
+import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from pathlib import Path
 
-from vnetd.dnsmasq import layout
+from vnetd.dnsmasq import layout, leases
 from vnetd.model.errors import HostError, Invalid
 
+SETTLE = 0.02
+"""Seconds a lease file must not have changed to count as complete: dnsmasq empties it before it writes."""
 _IDENTITY = re.compile(r"[0-9A-Za-z][0-9A-Za-z_-]{0,63}")
 _RENDERED = (layout.CONFIGURATION, *layout.DATA_FILES)
 
@@ -193,6 +196,20 @@ def read_text(path: Path) -> str | None:
         return None
     with open(fd, "rb") as file:
         return file.read().decode(errors="replace")
+
+
+def read_leases(path: Path) -> tuple[str | None, bool]:
+    """Text of a lease file, and whether it has rested so long that no write of it can be under way."""
+    try:
+        before = path.stat()
+        text = read_text(path)
+        after = path.stat()
+    except FileNotFoundError:
+        return None, True
+    unchanged = (before.st_mtime_ns, before.st_size) == (after.st_mtime_ns, after.st_size)
+    # The age is one of wall clock times on both sides; a clock that was set back counts as old.
+    age = time.time() - after.st_mtime
+    return text, unchanged and not 0 <= age < SETTLE and leases.parse(text or "") is not None
 
 
 def barred(directory: Path, account: Account) -> Path | None:

@@ -1,0 +1,111 @@
+"""What in the life of a dnsmasq takes files and processes: it may block, and belongs on a worker thread."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from vnetd.dnsmasq import layout
+from vnetd.linux import dnsmasq_files as files
+from vnetd.linux import dnsmasq_process as process
+from vnetd.linux.dnsmasq_files import Account, Paths, paths_of
+from vnetd.linux.dnsmasq_netlink import spare
+from vnetd.linux.dnsmasq_process import Launched, Live
+from vnetd.linux.processes import is_alive
+from vnetd.model.errors import HostError
+from vnetd.plan.dnsmasq import DnsmasqState, Instance
+
+
+@dataclass(frozen=True, slots=True)
+class Running:
+    """A dnsmasq we look after. ``started_with`` is its configuration, ``None`` if that is not known any more."""
+
+    live: Live
+    started_with: str | None
+
+
+def failed(operation: str, paths: Paths, words: str) -> HostError:
+    """What could not be done to a network's dnsmasq."""
+    return HostError(f"{operation} dnsmasq", f"of network {paths.network}", words)
+
+
+class Launcher:
+    """dnsmasqs below ``root`` that run ``binary`` and serve as ``account``."""
+
+    def __init__(self, root: Path, binary: str, account: Account) -> None:
+        self._root = root
+        self._binary = binary
+        self._account = account
+        self._uids = frozenset({0, account.uid})
+
+    def launch(self, paths: Paths, instance: Instance, orphaned: str | None) -> Launched:
+        """Load the program and write the files meanwhile."""
+        launched = process.launch(process.find_binary(self._binary), paths.pid, self._account)
+        try:
+            files.write(paths, instance.files, self._account, orphaned)
+            files.refuse_barred(paths, self._account)
+            process.direct(launched, paths.configuration)
+        except BaseException:
+            process.abandon(launched)
+            raise
+        return launched
+
+    def let_go(self, paths: Paths, launched: Launched, instance: Instance) -> Running | None:
+        """Let it read its configuration; or, if one runs that nobody adopted, end it and return the other.
+
+        What it is started with is noted before: an heir that finds nothing would start it anew.
+        """
+        try:
+            if (running := self.find(paths)) is None:
+                paths.pid.unlink(missing_ok=True)
+                files.replace(paths.state, instance.files[layout.CONFIGURATION], 0)
+                process.release(launched)
+                return None
+        except BaseException:
+            process.abandon(launched)
+            raise
+        process.abandon(launched)
+        return running
+
+    def started(self, paths: Paths, launched: Launched, instance: Instance) -> tuple[Running, DnsmasqState]:
+        """Once it ended: the one behind it, which serves, and what is there. Raises ``HostError`` with its words."""
+        if words := process.outcome(launched):
+            raise failed("start", paths, words)
+        live = process.open_live(process.read_pid(paths.pid), paths.pid, self._uids)
+        if live is None:
+            raise failed("start", paths, "it ended as soon as it had started")
+        spare(live, addresses=not instance.follows_addresses)
+        running = Running(live, instance.files[layout.CONFIGURATION])
+        return running, self.read_state(paths, running)[0]
+
+    def find(self, paths: Paths) -> Running | None:
+        """The one its pid file names, if that is one of ours."""
+        live = process.open_live(process.read_pid(paths.pid), paths.pid, self._uids)
+        return None if live is None else Running(live, files.read_text(paths.state))
+
+    def find_all(self) -> dict[str, Running]:
+        """Every one below the root, by network; also what lost its pid file."""
+        found: dict[str, Running] = {}
+        lost: dict[Path, Paths] = {}
+        for paths in (paths_of(self._root, network) for network in files.known_networks(self._root)):
+            if running := self.find(paths):
+                found[paths.network] = running
+            else:
+                lost[paths.pid] = paths
+        for pid_file, pid in process.running_with(lost) if lost else ():
+            paths = lost[pid_file]
+            if paths.network not in found and (live := process.open_live(pid, pid_file, self._uids)):
+                found[paths.network] = Running(live, files.read_text(paths.state))
+        return found
+
+    def read_state(self, paths: Paths, running: Running | None) -> tuple[DnsmasqState, Running | None]:
+        """The state, and the running process if it was not known yet."""
+        found = self.find(paths) if running is None else None
+        current = running or found
+        texts = files.read_rendered(paths)
+        if current is None or not is_alive(current.live.pidfd):
+            return DnsmasqState(0, None, texts), found
+        started_with = current.started_with if paths.leases.exists() else None
+        return DnsmasqState(current.live.pid, started_with, texts), found
+
+    def kill_stuck(self, paths: Paths, launched: Launched) -> None:
+        """End one that was released and does not get to serve."""
+        process.kill_stuck(launched, paths.pid, self._uids)
