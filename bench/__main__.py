@@ -10,6 +10,7 @@ from rich.console import Console
 from support.netns import Lab
 
 from bench import libvirt_peer
+from bench.boot import boot_figure
 from bench.figures import Figure, against_the_kernel, loop_lag, milliseconds, own_figures
 from bench.forwarding import Rates, forwarding_figures, vnetd_rates
 from bench.job import Job, Measured
@@ -30,6 +31,7 @@ async def _vnetd(job: Job, lab: Lab, peer: Rates) -> tuple[Measured, list[Figure
             await run.client.define_filter(document)
         figures += await port_figures(run, lab, job.port_rounds)
         figures += forwarding_figures(await vnetd_rates(run, lab), peer)
+    figures.append(await boot_figure(lab))
     figures.append(await loop_lag(job, lab))
     return measured, figures
 
