@@ -2,14 +2,16 @@
 
 import re
 import subprocess
+from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import pytest
-from support.client import MANAGER, ROOT, Client
+from support.client import MANAGER, ROOT, Client, Refused
 from support.daemon import Daemon
 from support.netns import Lab, Namespace
 from support.private_bus import PrivateBus
-from support.waiting import wait_until
+from support.waiting import eventually, wait_until
 
 SYSTEMD = Path(__file__).resolve().parents[2] / "systemd"
 NETWORK = """<network><name>waited for</name><forward mode='nat'/><bridge name='virbr0' stp='off'/>
@@ -43,6 +45,31 @@ async def test_the_daemon_does_its_work_with_the_capabilities_the_unit_leaves(
             assert [found[name][0] for name in ("bridge", "veth", "tap", "dnsmasq", "nft-masquerade")] == [True] * 5
             await client.stop(network)
     assert host_ns.link("virbr0") is None
+
+
+async def capabilities(client: Client) -> Any:
+    """What the daemon can do, nothing as long as there is none."""
+    with suppress(Refused):
+        return await client.get(ROOT, MANAGER, "Capabilities")
+
+
+async def test_a_host_without_systemd_and_its_company_is_served_and_told_so(
+    bus: PrivateBus, root: Path, host_ns: Namespace, lab: Lab
+) -> None:
+    unnotified = ("env", "--unset=NOTIFY_SOCKET", "--unset=JOURNAL_STREAM")
+    daemon = Daemon(host_ns, bus.address, root, prefix=unnotified)
+    daemon.launch()
+    try:
+        async with Client(bus.address) as client:
+            found = await eventually(lambda: capabilities(client), "it answers", deadline=60)
+            for name in ("systemd", "polkit", "resolved"):
+                assert found[name][0] is False
+                assert "nobody owns org.freedesktop." in found[name][1]
+            network = await client.define_network(NETWORK)
+            await client.start(network)
+            await client.stop(network)
+    finally:
+        daemon.close()
 
 
 async def test_waiting_for_a_network_ends_when_it_is_active_and_not_before(

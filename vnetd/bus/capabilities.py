@@ -10,6 +10,7 @@ from vnetd.model.capability import Capability
 from vnetd.service.api import Services
 
 NEIGHBOURS = {
+    "systemd": "org.freedesktop.systemd1",
     "polkit": "org.freedesktop.PolicyKit1",
     "resolved": "org.freedesktop.resolve1",
     "firewalld": "org.fedoraproject.FirewallD1",
