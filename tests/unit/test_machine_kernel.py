@@ -80,6 +80,15 @@ def test_a_full_disk_is_said_to_be_full(archive: Path, tmp_path: Path, monkeypat
         prepare(tmp_path / "cache")
 
 
+def test_a_disk_that_fills_up_meanwhile_is_said_to_be_full(archive: Path, tmp_path: Path) -> None:
+    broken = archive.parent / "bin/dpkg-deb"
+    broken.write_text("#!/bin/sh\necho 'dpkg-deb: error: cannot write: No space left on device' >&2; exit 2\n")
+    broken.chmod(0o755)
+    with pytest.raises(NoSpace, match=r"no space for a kernel in .*: dpkg-deb: error: .*No space left on device"):
+        prepare(tmp_path / "cache")
+    assert {one.name for one in (tmp_path / "cache").iterdir()} == {"prepare.lock"}, "what was unpacked is gone"
+
+
 def test_another_architecture_has_no_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(kernel.platform, "machine", lambda: "riscv64")
     with pytest.raises(NoEmulator, match="riscv64"):
