@@ -5,7 +5,6 @@ import re
 import shutil
 import subprocess
 from dataclasses import dataclass
-from fnmatch import fnmatch
 from typing import Any
 
 import pytest
@@ -134,24 +133,3 @@ def test_every_file_of_the_checkout_that_is_to_be_installed_is_in_the_package(ma
     programs = {"vnetd", "vnetctl", "vnet-bridge-helper"}
     assert {f"/usr/bin/{name}" for name in programs} <= files
     assert not [path for path in files if "__pycache__" in path or path.endswith(".pyc")]
-
-
-def test_the_rpm_spec_lists_the_same_files(made: Prepared) -> None:
-    spec = (TOP / "packaging/rpm/vnetd.spec").read_text()
-    section = spec.partition("\n%files\n")[2].partition("\n%changelog")[0]
-    macros = {"%{_bindir}": "/usr/bin", "%{_libexecdir}": "/usr/libexec", "%{_datadir}": "/usr/share"}
-    macros |= {"%{_unitdir}": "/usr/lib/systemd/system", "%{_presetdir}": "/usr/lib/systemd/system-preset"}
-    macros |= {"%{_sysusersdir}": "/usr/lib/sysusers.d", "%{_tmpfilesdir}": "/usr/lib/tmpfiles.d"}
-    macros |= {"%{_mandir}": "/usr/share/man", "%{_prefix}": "/usr"}
-    listed = [line for line in section.splitlines() if line.startswith("%{")]
-    for macro, value in macros.items():
-        listed = [line.replace(macro, value) for line in listed]
-    ours = contents(made.package)
-    covered = {path for path in ours if any(_covers(line, path) for line in listed)}
-    assert ours - covered == set()
-    assert [line for line in listed if not any(_covers(line, path) for path in ours)] == []
-
-
-def _covers(line: str, path: str) -> bool:
-    """An entry of %files: a pattern, or a directory with all below it."""
-    return fnmatch(path, line) or path.startswith(f"{line.removesuffix('/')}/")

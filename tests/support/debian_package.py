@@ -1,4 +1,4 @@
-"""vnetd's Debian packages, bare systems of the same releases to install them on, and one with an installed checkout.
+"""vnetd's packages, bare systems of Debian's releases to install them on, and one with an installed checkout.
 
 ``python -m support.debian_package`` makes all where that was not done for these very files; ./test runs it first, for
 tests have no network to fetch anything from. Kept below ``.cache/packaging``.
@@ -7,6 +7,7 @@ tests have no network to fetch anything from. Kept below ``.cache/packaging``.
 import hashlib
 import json
 import os
+import platform
 import re
 import shutil
 import subprocess
@@ -30,7 +31,7 @@ INPUTS += ("README.md", "CHANGELOG.md", "pyproject.toml", "setup.py")
 SYSTEM = ("systemd", "systemd-sysv", "dbus", "python3", "libnftables1", "dnsmasq-base", "udev", "kmod", "iproute2")
 SYSTEM += ("busybox", "procps", "nftables")
 """What a bare system has: what boots it, what packages depend on (tests have no archive), tools of tests and guests."""
-INSIDE = """
+MOUNTS = """
 root=$1; shift
 while [ "$1" != -- ]; do
     mkdir -p "$root$1" && mount --bind "$2" "$root$1" || exit 125
@@ -43,6 +44,8 @@ for device in null zero urandom random; do
 done
 mkdir -p "$root/dev/net" && touch "$root/dev/net/tun" && mount --bind /dev/net/tun "$root/dev/net/tun"
 mount -t proc proc "$root/proc" && mount -t sysfs sysfs "$root/sys" && mount -t tmpfs tmpfs "$root/run" || exit 125
+"""
+INSIDE = """
 exec chroot "$root" env -i HOME=/root PATH=/usr/sbin:/usr/bin:/sbin:/bin LC_ALL=C.UTF-8 \\
     DEBIAN_FRONTEND=noninteractive "$@"
 """
@@ -76,9 +79,16 @@ class System:
 
     def run(self, *command: str, check: bool = True, timeout: float = 300) -> str:
         """What a command prints there, in namespaces of its own: without network, and all it starts ends with it."""
+        return self._run(MOUNTS + INSIDE, *command, check=check, timeout=timeout)
+
+    def outside(self, *command: str) -> str:
+        """What a command of this host prints, while the system below ``root`` has all its mounts."""
+        return self._run(MOUNTS + 'exec "$@"', *command)
+
+    def _run(self, script: str, *command: str, check: bool = True, timeout: float = 300) -> str:
         shared = [str(word) for place in self.shared.items() for word in place]
-        inside = [str(TOP / "scripts/isolated"), "sh", "-c", INSIDE, "inside", str(self.root), *shared, "--", *command]
-        done = subprocess.run(inside, capture_output=True, text=True, timeout=timeout, check=False)
+        isolated = [str(TOP / "scripts/isolated"), "sh", "-c", script, "inside", str(self.root), *shared, "--"]
+        done = subprocess.run([*isolated, *command], capture_output=True, text=True, timeout=timeout, check=False)
         assert not check or done.returncode == 0, f"{' '.join(command)}: {done.stdout}{done.stderr}"
         return done.stdout
 
@@ -140,12 +150,33 @@ def installed_checkout() -> Path:
     return _installed()
 
 
-def prepare() -> list[Prepared]:
-    """Make what is missing. Needs root, mmdebstrap and the package archives. Raises ``Unprepared``."""
+def rpm_package() -> Path:
+    """The RPM package of these files, made for this host's Python. Raises ``Unprepared``."""
+    if made := next(_output("rpm").glob("vnetd-*.rpm"), None):
+        return made
+    raise Unprepared("there is no RPM package of these files")
+
+
+def own_release() -> str:
+    """This host's."""
+    return platform.freedesktop_os_release().get("VERSION_CODENAME", "")
+
+
+def prepare() -> list[Path]:
+    """Make what is missing; returns the packages. Needs root, mmdebstrap and the archives. Raises ``Unprepared``."""
     CACHE.mkdir(parents=True, exist_ok=True)
     _forget_old()
     with ThreadPoolExecutor() as pool:
-        return list(pool.map(_prepare, RELEASES))
+        rpm = pool.submit(_make_rpm)
+        return [*(made.package for made in pool.map(_prepare, RELEASES)), rpm.result()]
+
+
+def _make_rpm() -> Path:
+    try:
+        return rpm_package()
+    except Unprepared:
+        _run(str(TOP / "packaging/rpm/build"), "--output", str(_output("rpm")), "--nodeps")
+    return rpm_package()
 
 
 def _prepare(release: str) -> Prepared:
@@ -230,6 +261,6 @@ def _run(*command: str) -> None:
 
 if __name__ == "__main__":
     try:
-        print(f"{' and '.join(made.package.name for made in prepare())} are built")
+        print(f"{', '.join(made.name for made in prepare())} are built")
     except Unprepared as error:
         sys.exit(f"error: {error}")
