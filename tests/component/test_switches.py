@@ -42,7 +42,7 @@ from vnetd.plan.kernel import (
 from vnetd.plan.link_dns import LinkDns, LinkDomain, NameServer
 from vnetd.plan.links import BridgeOptions, PortVlan
 from vnetd.plan.possessions import HeldAddress, HeldNeighbour, HeldRoute, NextHop
-from vnetd.service.views import Healed, SwitchView
+from vnetd.service.views import Changed, Healed, SwitchView
 
 NIC_MAC = "52:54:00:aa:00:01"
 SECOND = HeldAddress(ip_interface("203.0.113.3/24"), label="eth0:web", valid=3600, preferred=1800)
@@ -437,12 +437,13 @@ async def test_name_servers_that_cannot_be_moved_are_a_problem_until_they_can(re
         host.before = Refusal(verb(refused), times=100)
         await starting(daemon)
         (problem,) = view(daemon).problems
-        assert ("of eth0 could not be moved to br0" in problem, view(daemon).state) == (True, "degraded")
+        assert ("of eth0 to br0: Input/output error" in problem, view(daemon).state) == (True, "degraded")
         assert ("203.0.113.53" in problem) is (refused != "resolver.settings"), "it says which as soon as it knows"
         assert (addresses(host, "br0"), host.name_servers.shown("eth0")) == (OWN, DNS)
         host.before = Refusal(lambda _: False)
         await daemon.services.full_pass()
         assert (view(daemon).state, view(daemon).problems) == ("active", ())
+        assert [one.view.problems for one in daemon.told(Changed)][-1] == (), "and that is told"
         assert (host.name_servers.shown("br0"), host.name_servers.shown("eth0")) == (DNS, DEFAULTS)
 
 

@@ -116,8 +116,9 @@ async def test_what_the_resolver_decides_by_itself_is_told_from_what_was_said(si
     plain = replace(await settings(site), servers=RICH.servers[:1], domains=RICH.domains[:1])
     await site.resolver.give(LINK, plain)
     await eventually(lambda: _is(site, plain))
-    await site.resolver.give(LINK, replace(plain, default_route=False))
-    assert (await settings(site)).default_route is False
+    said = replace(plain, default_route=False)
+    await site.resolver.give(LINK, said)
+    await eventually(lambda: _is(site, said), "told once the resolver asks there")
 
 
 async def test_a_new_link_of_the_same_name_is_another_one(site: Site) -> None:

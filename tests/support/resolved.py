@@ -6,6 +6,7 @@ It is downloaded and unpacked, never installed: its package would point the mach
 """
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -27,11 +28,13 @@ HAS_OWNER = ("call", "org.freedesktop.DBus", "/", "org.freedesktop.DBus", "NameH
 POLICY = f'<policy context="default"><allow own="{NAME}"/><allow send_destination="{NAME}"/></policy>'
 DAEMON, TOOL = "lib/systemd/systemd-resolved", "bin/resolvectl"
 UNPREPARED = "no systemd-resolved is prepared: ./test does, where packages can be downloaded"
-# In a mount namespace of its own: with its directories, and the user it becomes.
+# In a mount namespace of its own: with its directories, and the user it becomes. Of what the host as a whole does not
+# do (multicast DNS, by Debian's default) later versions tell "no" for each link.
 INSIDE = """
 set -e
 mount -t tmpfs -o mode=0755 tmpfs /run
-mkdir -p /run/systemd/netif/links /run/systemd/resolve
+mkdir -p /run/systemd/netif/links /run/systemd/resolve /run/systemd/resolved.conf.d
+printf '[Resolve]\nMulticastDNS=yes\n' >/run/systemd/resolved.conf.d/test.conf
 cp /etc/passwd /etc/group /run/
 grep -q ^systemd-resolve: /run/passwd || echo systemd-resolve:x:65534:65534::/:/usr/sbin/nologin >>/run/passwd
 grep -q ^systemd-resolve: /run/group || echo systemd-resolve:x:65534: >>/run/group
@@ -78,8 +81,9 @@ class RunningResolved:
 
 
 def prepared() -> bool:
-    """Whether there is one to be run."""
-    return _program(DAEMON).exists() and _program(TOOL).exists()
+    """Whether there is one that runs: one of an earlier release lacks the library of its version."""
+    programs = [_program(DAEMON), _program(TOOL)]
+    return all(one.exists() and run(str(one), "--version", check=False).returncode == 0 for one in programs)
 
 
 @contextmanager
@@ -114,6 +118,7 @@ def prepare() -> None:
         run("dpkg-deb", "--extract", str(package), str(work / "tree"))
         if (work / "tree/lib").is_dir():  # as it was before everything lay below /usr
             run("cp", "-a", str(work / "tree/lib"), str(work / "tree/usr"))
+        shutil.rmtree(CACHE, ignore_errors=True)
         (work / "tree").rename(CACHE)
 
 

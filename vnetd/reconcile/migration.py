@@ -6,7 +6,6 @@ something meanwhile. Name servers follow: the resolver is another process, which
 not cost the host its addresses.
 """
 
-import logging
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 
@@ -19,8 +18,6 @@ from vnetd.plan.migration import guarded, plan_move, renamed, united
 from vnetd.plan.possessions import Possessions
 
 ROUNDS = 5
-
-log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,11 +33,11 @@ class Move:
 class Migration:
     """``note`` puts the move under way on record, ``None`` when there is none any more.
 
-    ``problem`` says, in words for people, that name servers could not be moved and are to be ``settle``d yet.
+    ``problem``: why name servers could not follow, so that they are to be ``settle``d yet.
     """
 
     def __init__(self, kernel: Kernel, resolver: Resolver, note: Callable[[Move | None], Awaitable[None]]) -> None:
-        self.problem = ""
+        self.problem: HostError | None = None
         self._owed: Move | None = None
         self._kernel = kernel
         self._resolver = resolver
@@ -116,7 +113,7 @@ class Migration:
 
     async def _carry_name_servers(self, move: Move) -> None:
         """Give, then take: what the resolver refuses is at worst known of both devices."""
-        self.problem, self._owed = "", None
+        self.problem, self._owed = None, None
         dns = move.held.dns
         try:
             dns = dns or await self._resolver.settings(move.source)
@@ -127,8 +124,8 @@ class Migration:
                 await self._resolver.take(move.source)
         except HostError as error:
             self._owed = move
-            self.problem = f"{dns or 'name servers'} of {move.source} could not be moved to {move.target}: {error}"
-            log.warning("%s", self.problem)
+            what = f"{dns or 'name servers'} of {move.source} to {move.target}"
+            self.problem = HostError("move", what, error.reason)
 
     async def _restore_promotion(self, move: Move) -> None:
         if move.promote not in {None, "1"}:

@@ -1,12 +1,13 @@
 """One switch on the host: brought up as a transaction, kept as it should be, taken away with everything put back."""
 
 import asyncio
+import logging
 from collections.abc import Sequence
 from dataclasses import replace
 
 from vnetd.model.errors import HostError, InUse, NotFound, VnetError
 from vnetd.plan.kernel import DeleteLink, Operation
-from vnetd.plan.links import Link, PortVlan
+from vnetd.plan.links import Link
 from vnetd.plan.migration import renamed, united
 from vnetd.plan.possessions import Possessions
 from vnetd.plan.steps import ForeignLink, KernelStep, Phase, Sysctl
@@ -14,8 +15,11 @@ from vnetd.plan.switch import DesiredSwitch, DesiredUplink, ObservedSwitch, miss
 from vnetd.reconcile.absent import Absent
 from vnetd.reconcile.loop import Loop
 from vnetd.reconcile.migration import Migration, Move
+from vnetd.reconcile.observed_switch import observe_switch
 from vnetd.reconcile.own_bridge import OwnBridge
 from vnetd.reconcile.switch_memory import Former, Memory
+
+log = logging.getLogger(__name__)
 
 SELF_CONFIGURATION = ("disable_ipv6", "accept_ra", "autoconf", "use_tempaddr")
 """IPv6 sysctls of an uplink that its bridge takes over with its addresses."""
@@ -41,8 +45,8 @@ class SwitchTarget:
         self._migration = Migration(self._kernel, loop.host.resolver, self._note)
 
     @property
-    def warning(self) -> str:
-        """What is not as it should be and does not keep the switch from working, in words for people; "" if nothing."""
+    def problem(self) -> HostError | None:
+        """What did not follow when everything else was made; ``converge`` tries it again."""
         return self._migration.problem
 
     async def bring_up(self, *, early: bool = False) -> None:
@@ -51,7 +55,7 @@ class SwitchTarget:
         ``early``: the host is starting, and uplinks may come later; then ``Absent`` is raised, and the rest stays.
         """
         try:
-            await self.converge()
+            await self._converge()
         except BaseException as failure:
             if early and isinstance(failure, Absent):
                 raise
@@ -72,7 +76,16 @@ class SwitchTarget:
             raise
 
     async def converge(self) -> tuple[str, ...]:
-        """Observe, plan, execute, observe again; returns what was repaired, without repetition."""
+        """Observe, plan, execute, observe again; returns what was repaired, without repetition.
+
+        Raises what keeps it from being as it should be, ``problem`` last.
+        """
+        repaired = await self._converge()
+        if self.problem:
+            raise self.problem
+        return repaired
+
+    async def _converge(self) -> tuple[str, ...]:
         renamed_back = await self._bridge.recover(self.desired.bridge)
         await self._migration.settle()
         before = await self.observe()
@@ -100,6 +113,8 @@ class SwitchTarget:
         await self._move_back(restore)
         failures = [error for one in self.desired.uplinks if (error := await self._unplug(one))]
         await self._migration.settle()
+        if self.problem:
+            log.warning("%s", self.problem)
         failures += await self._attempt(DeleteLink(self.desired.bridge.name, self.desired.bridge.alias))
         if failures:
             raise failures[0] if len(failures) == 1 else HostError("remove", "switch", "; ".join(map(str, failures)))
@@ -115,17 +130,7 @@ class SwitchTarget:
         return observed
 
     async def _observed(self) -> ObservedSwitch:
-        names = sorted(self.desired.devices)
-        links = {name: link for name in names if (link := await self._kernel.link(name))}
-        bridge = links.get(self.desired.bridge.name)
-        paths = [sysctl.path for sysctl in self._wanted.sysctls]
-        return ObservedSwitch(
-            bridge=bridge,
-            links=links,
-            sysctls=await self._kernel.sysctls(paths) if bridge else {},
-            vlans=await self._vlans(links) if self.desired.own_vlans is not None else {},
-            ours=self._bridge.is_ours(self.desired.bridge, bridge),
-        )
+        return await observe_switch(self._kernel, self._wanted, self._bridge)
 
     async def remember(self, *, early: bool = False) -> None:
         """Put on record what the uplinks are now, before anything is changed.
@@ -174,7 +179,7 @@ class SwitchTarget:
             raise failures[0]
         if now and (was is None or was.port != now.port):
             self.memory.move = await self._migration.prepare(now.port, desired.bridge.name)
-        await self.converge()
+        await self._converge()
 
     async def _plugged(self, link: Link) -> bool:
         bridge = await self._kernel.link(self.desired.bridge.name)
@@ -266,10 +271,6 @@ class SwitchTarget:
     async def _apply(self, steps: Sequence[KernelStep]) -> None:
         if steps:
             await self._kernel.apply([step.operation for step in steps])
-
-    async def _vlans(self, links: dict[str, Link]) -> dict[str, frozenset[PortVlan]]:
-        ports = {uplink.port for uplink in self.desired.uplinks} | {self.desired.bridge.name}
-        return {name: await self._kernel.port_vlans(name) for name in sorted(ports & links.keys())}
 
     def _plan(self, observed: ObservedSwitch) -> list[KernelStep]:
         try:

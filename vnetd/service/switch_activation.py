@@ -51,6 +51,7 @@ class SwitchActivation:
             raise
         known.state = "active"
         self._loop.healer.add(target)
+        self._show_problem(known, target)
 
     def resume(self, known: SwitchObject, record: SwitchRecord) -> None:
         """Take over a switch an earlier run of the daemon left active; changes nothing."""
@@ -73,6 +74,7 @@ class SwitchActivation:
             async with target.lock:
                 await self.record(known)
                 await target.change(self._desired(known.live))
+            self._show_problem(known, target)
         except BaseException:
             known.live = before
             await self.record(known)
@@ -161,6 +163,12 @@ class SwitchActivation:
 
         known.target = SwitchTarget(self._loop, self._desired(switch), Memory(save, boottime))
         return known.target
+
+    def _show_problem(self, known: SwitchObject, target: SwitchTarget) -> None:
+        """Show what did not follow, and have it tried again."""
+        if target.problem:
+            known.problem = str(target.problem)
+            self._loop.healer.touch(target.key)
 
     def _watch(self, target: SwitchTarget) -> None:
         for name in target.desired.devices:

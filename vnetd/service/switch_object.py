@@ -68,11 +68,10 @@ class SwitchObject(DefinedObject[Switch]):
     def view(self) -> SwitchView:
         """As callers see it."""
         switch = self.current
-        problems = tuple(filter(None, (self.problem, self.target.warning if self.target else "")))
         return SwitchView(
             uuid=self.uuid,
             name=self.name,
-            state="degraded" if problems and self.state == "active" else self.state,
+            state="degraded" if self.problem and self.state == "active" else self.state,
             active=self.active,
             persistent=self.definition is not None,
             autostart=self.autostart,
@@ -80,7 +79,7 @@ class SwitchObject(DefinedObject[Switch]):
             bridge=switch.bridge or "",
             uplinks=tuple(uplink.port for uplink in switch.uplinks),
             ports=self.ports,
-            problems=problems,
+            problems=(self.problem,) if self.problem else (),
             healed_count=self.healed,
         )
 
