@@ -180,6 +180,18 @@ def test_one_negated_value_is_a_lookup_and_several_match_everything_with_a_warni
     assert chains(again, "from_root") == chains(one, "from_root")
 
 
+def test_several_negated_values_are_what_is_outside_of_one_of_them() -> None:
+    outside = bind(rule("<ip match='no' srcipaddr='$IP' srcipmask='24'/>"), IP=["10.0.0.1", "10.0.0.2"])
+    assert chains(outside, "from_root")[0] == ["iifname . ip saddr != @values ether type ip drop"]
+    assert own(outside) == {("vnet0", "10.0.0.0/24")}
+    assert not outside.warnings
+    spans = bind(rule("<tcp match='no' srcportstart='$A' srcportend='$B'/>"), A=["1", "5"], B=["9", "12"])
+    assert own(spans) == {("vnet0", "5-9")}
+    apart = bind(rule("<ip match='no' srcipaddr='$IP' srcipmask='24'/>"), IP=["10.0.0.1", "10.0.1.2"])
+    assert chains(apart, "from_root")[0] == ["ether type ip drop"]
+    assert "surely a mistake" in apart.warnings[0]
+
+
 def test_masks_and_ranges_are_intervals_of_sets_that_do_not_overlap() -> None:
     masks = bind(rule("<ip srcipaddr='$IP' srcipmask='24'/>"), IP=["10.0.0.1", "10.0.0.9", "10.1.0.1"])
     assert chains(masks, "from_root")[0] == ["iifname . ip saddr @values ether type ip drop"]

@@ -73,10 +73,10 @@ class Variables:
         lookups: list[tuple[Lookup, Sequence[Row]]] = []
         private, always = [], []
         for one, where in zip(values, self.lookups, strict=True):
-            if where and where.negated and len(one.rows) > 1:
-                always.append(one)
-            elif where is None or (rows := where.rows(self.placed.origin, one)) is None:
+            if where is None or (rows := where.rows(self.placed.origin, one)) is None:
                 private.append(one)
+            elif where.negated and one.rows and not rows:
+                always.append(one)
             else:
                 lookups.append((where, rows))
         return Form(tuple(where for where, _ in lookups), tuple(private), tuple(always)), lookups

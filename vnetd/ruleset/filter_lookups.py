@@ -52,6 +52,7 @@ class Lookup:
 
     def rows(self, origin: str, values: Values) -> Sequence[Row] | None:
         """What goes into the set beside the interface, ``None`` if these values cannot be in one set: they overlap.
+        Of negated values what they have in common: each makes a rule, so what one of them is not is meant.
 
         Raises ``Invalid`` for a range that ends before it begins.
         """
@@ -59,6 +60,8 @@ class Lookup:
             boxes = [self._box(dict(zip(values.group.attributes, row, strict=True))) for row in values.rows]
         except ValueError as error:
             raise Invalid(f"filter {origin}: {error}") from None
+        if self.negated:
+            boxes = _common(boxes)
         ranging = [place for place, field in enumerate(self.fields) if field.end]
         if len(ranging) == 1:
             boxes = _merged(boxes, ranging[0])
@@ -128,6 +131,16 @@ def _ordered(first: int, last: int, value: str, end: str) -> Span:
     if last < first:
         raise ValueError(f"range {value} to {end} ends before it begins")
     return first, last
+
+
+def _common(boxes: Sequence[tuple[Span | str, ...]]) -> list[tuple[Span | str, ...]]:
+    """What boxes of one component, which negated ones are, have in common: one box or none."""
+    parts = [part for (part,) in dict.fromkeys(boxes)]
+    spans = [part for part in parts if not isinstance(part, str)]
+    if not spans:
+        return [(part,) for part in parts] if len(parts) == 1 else []
+    first, last = max(first for first, _ in spans), min(last for _, last in spans)
+    return [((first, last),)] if first <= last else []
 
 
 def _merged(boxes: Iterable[tuple[Span | str, ...]], place: int) -> list[tuple[Span | str, ...]]:
