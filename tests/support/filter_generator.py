@@ -144,7 +144,8 @@ class Generator:
             code = " code='0'" if some.random() < 0.3 else ""
             yield "type", f"type='{some.choice(kinds)}'{code}"
         if layer3:
-            yield "state", f"state='{some.choice(('NEW', 'ESTABLISHED', 'NEW,ESTABLISHED', 'NONE'))}'"
+            more = ("INVALID", "NEW,INVALID", "RELATED") if world.tracked else ()
+            yield "state", f"state='{some.choice(('NEW', 'ESTABLISHED', 'NEW,ESTABLISHED', 'NONE', *more))}'"
 
     def _internet(self, version: int, layer3: bool) -> Iterator[tuple[str, str]]:
         some = self._random

@@ -19,6 +19,9 @@ LINK = {"mac", "vlan", "stp", "arp", "rarp", "ip", "ipv6"}
 NUMBERS = {**PROTOCOL_NUMBERS, "icmpv6": 58}
 QUESTIONS = {(ICMP, 0): 8, (ICMP, 14): 13, (ICMP, 16): 15, (ICMP, 18): 17, (ICMPV6, 129): 128}
 """ICMP types that answer, and what they answer."""
+SYN_ACK = 0x12
+UNTRACKED = {*range(130, 137), 143}
+"""ICMPv6 types of neighbour and listener discovery, which Linux leaves out of tracking."""
 FLAGS = {"FIN": 1, "SYN": 2, "RST": 4, "PSH": 8, "ACK": 16, "URG": 32, "ALL": 63, "NONE": 0}
 
 
@@ -34,11 +37,12 @@ class Written:
 
 @dataclass
 class Judge:
-    """A guest's port with a filter. ``out`` in methods: the frame is from the guest."""
+    """A guest's port with a filter. ``out`` in methods: the frame is from the guest. ``tracked``: TCP is known."""
 
     filters: Mapping[str, Filter]
     name: str
     parameters: Values
+    tracked: bool = False
     began: dict[bool, set[object]] = field(default_factory=lambda: {True: set(), False: set()})
     answered: set[object] = field(default_factory=set)
 
@@ -134,8 +138,7 @@ class Judge:
             return True
         state, given = self.state(frame, out), rule.match.values.get("state")
         if given:
-            words = {"new": "NEW", "answered": "ESTABLISHED", "reply": "ESTABLISHED"}
-            return given.value == "NONE" or words.get(state) in given.value.split(",")
+            return given.value == "NONE" or _named(state, frame) in _asked(given)
         if rule.action != "accept" or rule.direction == "inout":
             return True
         if not as_written:
@@ -150,6 +153,8 @@ class Judge:
         if question in self.began[not out]:
             return "reply"
         if (frame.get("protocol"), frame.get("type")) in QUESTIONS:
+            return "stray"
+        if self.tracked and frame.get("flags") == SYN_ACK:
             return "stray"
         if own is None:
             return "none"
@@ -183,6 +188,18 @@ class Judge:
             for group, row in zip(by_iterator.values(), chosen, strict=True):
                 found |= {a.name: (value, a.negated) for (a, _), value in zip(group, row, strict=True)}
             yield found
+
+
+def _asked(given: Attribute) -> set[str]:
+    words = set(given.value.split(","))
+    return {"NEW", "ESTABLISHED", "RELATED", "INVALID"} - words if given.negated else words
+
+
+def _named(state: str, frame: Frame) -> str:
+    """The language's word for a state, "" if there is none. Made-up ICMP errors are about nothing."""
+    if state == "none" and frame.get("protocol") == ICMPV6 and frame.get("type") in UNTRACKED:
+        return ""
+    return {"new": "NEW", "answered": "ESTABLISHED", "reply": "ESTABLISHED"}.get(state, "INVALID")
 
 
 def _layer(rule: Rule) -> int:

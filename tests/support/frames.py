@@ -34,8 +34,9 @@ class Frame:
     """One frame. ``kind`` is the ethertype of its content (``LLC``: a BPDU), ``vlan`` the number of its tag.
 
     ``fields`` of IP: source, destination, protocol, and dscp, sport, dport, flags, option, type and code where there
-    are such; of ARP and RARP: hwtype, protocoltype, opcode, mac and ip of source and destination; of a BPDU: as in
-    ``BPDU``. ``tag`` tells frames with the same fields apart.
+    are such. If they matter: sequence (of TCP: own and acknowledged number), identifier (of ICMP), about (of an ICMP
+    error: the frame with the packet that met it). Of ARP and RARP: hwtype, protocoltype, opcode, mac and ip of source
+    and destination; of a BPDU: as in ``BPDU``. ``tag`` tells frames with the same fields apart.
     """
 
     source: str
@@ -113,7 +114,7 @@ def _transport(frame: Frame, ends: bytes) -> bytes:
             option = frame.get("option")
             options = b"" if option is None else bytes([option, 4, 0, 0])
             flags, offset = frame.fields["flags"], (5 + len(options) // 4) << 4
-            sequence = (2000, 1001) if flags & 0x10 else (1000, 0)
+            sequence = frame.get("sequence") or ((2000, 1001) if flags & 0x10 else (1000, 0))
             head = ports + struct.pack("!IIBBH", *sequence, offset, flags, 8192)
             return _summed(head, struct.pack("!H", 0) + options + data, pseudo)
         case 17:
@@ -122,7 +123,9 @@ def _transport(frame: Frame, ends: bytes) -> bytes:
             return _summed(ports + struct.pack("!H", 0), data, pseudo)
         case 1 | 58:
             head = struct.pack("!BB", frame.fields["type"], frame.fields["code"])
-            return _summed(head, struct.pack("!HH", 7, 7) + data, pseudo if protocol == 58 else b"")
+            about = frame.get("about")
+            rest = bytes(4) + about.encode()[14:] if about else struct.pack("!HH", frame.get("identifier") or 7, 7)
+            return _summed(head, rest + data, pseudo if protocol == 58 else b"")
     return ports + bytes(16) + data
 
 

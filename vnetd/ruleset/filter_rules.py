@@ -13,7 +13,7 @@ from vnetd.ruleset.expressions import ACCEPT, DROP, REJECT, RETURN, concat, jump
 from vnetd.ruleset.filter_bound import Bound
 from vnetd.ruleset.filter_flows import REQUESTS, Side, noting
 from vnetd.ruleset.filter_lookups import Lookup
-from vnetd.ruleset.filter_state import way
+from vnetd.ruleset.filter_state import STATES, way
 from vnetd.ruleset.filter_tests import Tests, address, operands, tests
 from vnetd.ruleset.filter_uses import Statements, Uses, digest
 
@@ -148,9 +148,9 @@ def _ending(bound: Bound, where: NetworkSide, swap: bool, verdict: Json, uses: U
     if not rule.statematch:
         return [(verdict,)]
     state = way(where.features)
-    if states:
+    if states is not None:
         try:
-            return state.states(side, number, states, verdict, uses)
+            return state.states(side, number, states, verdict, uses) if states else []
         except Unsupported as error:
             raise Unsupported(f"filter {bound.placed.origin}: {error}") from None
     if "state" in rule.match.values or rule.action is not Action.ACCEPT or rule.direction is Direction.INOUT:
@@ -167,9 +167,13 @@ def _ending(bound: Bound, where: NetworkSide, swap: bool, verdict: Json, uses: U
     return answering if integer(kind.value) in REQUESTS[side.version].values() else [(verdict,)]
 
 
-def _states(match_: Match) -> frozenset[str]:
+def _states(match_: Match) -> frozenset[str] | None:
+    """The states of which one is asked for, ``None`` if that is no condition."""
     given = match_.values.get("state")
-    return frozenset(given.value.split(",")) - {"NONE"} if given else frozenset()
+    if given is None or given.value == "NONE":
+        return None
+    words = frozenset(given.value.split(","))
+    return STATES - words if given.negated else words
 
 
 def _refuse_unrealised(bound: Bound, features: BridgeFeatures) -> None:
