@@ -1,17 +1,26 @@
-"""A host with a running daemon, shared by the tests of a module: each finds it without networks and leaves it so."""
+"""A host with a running daemon, shared by the tests of a module: each finds it without networks and leaves it so.
+
+Where Python is emulated one daemon serves all modules, for its start takes as long as several tests.
+"""
 
 import os
 import tempfile
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
+from typing import Literal
 
 import pytest
+from support.abilities import on_stock_kernel
 from support.netns import Lab, run
 from support.private_bus import VNETD_GROUP
 from support.site import Administrator, Site, site_with_daemon
 
 
-@pytest.fixture(scope="module")
+def _span(fixture_name: str, config: pytest.Config) -> Literal["session", "module"]:
+    return "session" if on_stock_kernel() else "module"
+
+
+@pytest.fixture(scope=_span)
 def shared_site() -> Iterator[Site]:
     """The host and its daemon."""
     with site_with_daemon() as site:

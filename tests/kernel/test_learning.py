@@ -15,6 +15,7 @@ from support.waiting import eventually, wait_until
 MAC = "52:54:00:00:00:61"
 PEER = "192.168.77.5"
 SPOOFED = "192.168.77.66"
+either = pytest.mark.stock_kernel("nft-bridge-conntrack", here=True)
 LAB = {
     "name": "lab",
     "mode": "isolated",
@@ -41,6 +42,7 @@ def pings_from(guest: Guest, source: str, target: str = PEER) -> bool:
     return guest.succeeds("ping", "-n", "-c", "1", "-W", "1", "-I", source, target)
 
 
+@either
 async def test_nothing_but_dhcp_passes_before_the_first_lease(admin: Administrator, peer: AttachedGuest) -> None:
     guest = await admin.add_guest("lab", f"{SPOOFED}/24", **learning("dhcp"))
     assert not pings_from(guest, SPOOFED)
@@ -83,6 +85,7 @@ async def test_a_lease_given_while_the_daemon_was_away_counts_once_it_is_back(
     assert wait_until(lambda: pings_from(guest, address), "the server's lease is taken over")
 
 
+@either
 async def test_answers_of_a_server_that_is_not_named_do_not_arrive(admin: Administrator, peer: AttachedGuest) -> None:
     guest = await admin.add_guest("lab", **learning("dhcp", DHCPSERVER="192.168.77.2"))
     asked = "udhcpc", "-i", "eth0", "-f", "-n", "-q", "-t", "3", "-T", "1", "-s", str(DHCP_SCRIPT)
@@ -93,6 +96,7 @@ async def test_answers_of_a_server_that_is_not_named_do_not_arrive(admin: Admini
     assert wait_until(lambda: pings_from(guest, address), "its lease is in force")
 
 
+@either
 async def test_the_first_address_used_is_learned_also_on_a_device_of_somebody_else(
     admin: Administrator, peer: AttachedGuest, lab: Lab
 ) -> None:
@@ -122,6 +126,7 @@ async def test_the_first_address_used_is_learned_also_on_a_device_of_somebody_el
         admin.site.host.run("ip", "link", "delete", "later0")
 
 
+@either
 async def test_an_address_of_the_host_or_of_another_guest_is_not_learned(
     admin: Administrator, peer: AttachedGuest
 ) -> None:

@@ -1,15 +1,12 @@
 """VLANs on a switch that filters, and VLANs' parts of a card as uplinks: with frames, where the kernel knows them."""
 
 import json
-import tempfile
 from collections.abc import AsyncIterator
-from pathlib import Path
 
 import pytest
-from support.client import MANAGER, ROOT, Client
-from support.daemon import Daemon
+from support.client import MANAGER, ROOT
 from support.netns import Lab, Namespace
-from support.private_bus import private_bus
+from support.site import Administrator
 from support.waiting import eventually
 
 from vnetd.linux.kernel import LinuxKernel
@@ -67,24 +64,25 @@ async def test_a_vlans_part_of_a_device_is_made() -> None:
         await kernel.close()
 
 
+PEER = "link set card up\n" + "".join(
+    f"link add link card name v{vlan} type vlan id {vlan}\n"
+    f"address add 192.0.{vlan}.1/24 dev v{vlan}\n"
+    f"link set v{vlan} up\n"
+    for vlan in (30, 40)
+)
+"""What the machine at the other end sets up, as ``ip`` lines."""
+
+
 @pytest.fixture
-async def floor(lab: Lab) -> AsyncIterator[tuple[Namespace, Namespace, Client]]:
-    """A host whose card leads to a machine that knows VLANs 30 and 40; vnetd, and a client of it."""
-    host, peer = lab.namespace("host"), lab.namespace("peer")
-    host.run("ip", "link", "add", "nic0", "type", "veth", "peer", "name", "card", "netns", peer.name)
+async def floor(admin: Administrator, lab: Lab) -> AsyncIterator[Administrator]:
+    """The administrator of a host whose card nic0 leads to a machine that knows VLANs 30 and 40."""
+    host, peer = admin.site.host, lab.namespace("peer")
+    lab.veth(host, "nic0", peer, "card")
     host.run("ip", "link", "set", "nic0", "up")
-    peer.run("ip", "link", "set", "card", "up")
-    for number in (30, 40):
-        peer.run("ip", "link", "add", "link", "card", "name", f"v{number}", "type", "vlan", "id", str(number))
-        peer.run("ip", "address", "add", f"192.0.{number}.1/24", "dev", f"v{number}")
-        peer.run("ip", "link", "set", f"v{number}", "up")
-    with tempfile.TemporaryDirectory(prefix="vnetd-vlans-") as name, private_bus() as bus:
-        Path(name).chmod(0o755)
-        daemon = Daemon(host, bus.address, Path(name))
-        daemon.start(deadline=PATIENCE)
-        async with Client(bus.address) as client:
-            yield host, peer, client
-        daemon.close()
+    peer.run("ip", "-batch", "-", stdin=PEER)
+    yield admin
+    await admin.withdraw()
+    host.run("ip", "link", "delete", "nic0")
 
 
 def reaches(guest: Namespace, address: str) -> bool:
@@ -93,38 +91,35 @@ def reaches(guest: Namespace, address: str) -> bool:
 
 @pytest.mark.stock_kernel("bridge-vlan-filtering", "vlan")
 async def test_guests_reach_their_own_vlan_through_the_uplink_and_no_other_and_it_is_healed(
-    lab: Lab, floor: tuple[Namespace, Namespace, Client]
+    lab: Lab, floor: Administrator
 ) -> None:
-    host, _, client = floor
     switch = {"name": "floor", "bridge": "br0", "uplinks": ["nic0"], "vlan_filtering": True}
-    made = await client.call(ROOT, MANAGER, "DefineSwitch", "sa{sv}", json.dumps(switch), {})
-    await client.call(made, "org.vnetd1.Switch", "Start", "a{sv}", {})
+    made = await floor.call(ROOT, MANAGER, "DefineSwitch", "sa{sv}", json.dumps(switch), {})
+    await floor.call(made, "org.vnetd1.Switch", "Start", "a{sv}", {})
     network = {"name": "desks", "mode": "bridge", "bridge": {"name": "br0"}}
-    await client.start(await client.define_network(json.dumps(network)))
+    await floor.raise_network(network)
     guests = {}
     for number in (30, 40):
         guests[number] = inside = lab.namespace(f"guest{number}")
-        await client.attach("desks", {"kind": "veth", "netns": inside.path, "vlan": number})
+        await floor.attach("desks", {"kind": "veth", "netns": inside.path, "vlan": number})
         inside.run("ip", "address", "add", f"192.0.{number}.9/24", "dev", "eth0")
         inside.run("ip", "address", "add", f"198.51.100.{number}/24", "dev", "eth0")
     await eventually(lambda: reaches(guests[30], "192.0.30.1"), "VLAN 30", deadline=PATIENCE)
     await eventually(lambda: reaches(guests[40], "192.0.40.1"), "VLAN 40", deadline=PATIENCE)
     assert not reaches(guests[30], "198.51.100.40"), "two VLANs, two networks"
-    host.run("bridge", "vlan", "delete", "vid", "30", "dev", "nic0")
+    floor.site.host.run("bridge", "vlan", "delete", "vid", "30", "dev", "nic0")
     await eventually(lambda: reaches(guests[30], "192.0.30.1"), "healed", deadline=PATIENCE)
 
 
 @pytest.mark.stock_kernel("vlan")
-async def test_a_switch_on_a_vlans_part_of_a_card_carries_that_vlan_only(
-    lab: Lab, floor: tuple[Namespace, Namespace, Client]
-) -> None:
-    host, _, client = floor
+async def test_a_switch_on_a_vlans_part_of_a_card_carries_that_vlan_only(lab: Lab, floor: Administrator) -> None:
     switch = {"name": "floor", "bridge": "br0", "uplinks": [{"device": "nic0", "vlan": 30}]}
-    made = await client.call(ROOT, MANAGER, "DefineSwitch", "sa{sv}", json.dumps(switch), {})
-    await client.call(made, "org.vnetd1.Switch", "Start", "a{sv}", {})
+    made = await floor.call(ROOT, MANAGER, "DefineSwitch", "sa{sv}", json.dumps(switch), {})
+    await floor.call(made, "org.vnetd1.Switch", "Start", "a{sv}", {})
+    host = floor.site.host
     host.run("ip", "address", "add", "192.0.30.7/24", "dev", "br0")
     await eventually(lambda: reaches(host, "192.0.30.1"), "VLAN 30", deadline=PATIENCE)
     host.run("ip", "link", "delete", "nic0.30")
     await eventually(lambda: reaches(host, "192.0.30.1"), "made again", deadline=PATIENCE)
-    await client.call(made, "org.vnetd1.Switch", "Stop")
+    await floor.call(made, "org.vnetd1.Switch", "Stop")
     assert host.link("nic0.30") is None

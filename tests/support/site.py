@@ -217,13 +217,18 @@ class Administrator(Client):
         """Have everything looked at. Of the rules nothing lingers then."""
         await self.call(ROOT, MANAGER, "Reconcile")
 
+    async def withdraw(self) -> None:
+        """Stop and forget all networks and switches."""
+        for kind, plural in (("Network", "Networks"), ("Switch", "Switches")):
+            for one in await self.call(ROOT, MANAGER, f"List{plural}", "a{sv}", {}):
+                if one["active"]:
+                    await self.call(one["path"], f"org.vnetd1.{kind}", "Stop")
+                if one["persistent"]:
+                    await self.call(one["path"], f"org.vnetd1.{kind}", "Undefine")
+
     async def clear(self) -> None:
-        """Stop and forget all networks, bindings and filters of one's own; nothing may be left over then."""
-        for network in (await self.networks()).values():
-            if network["active"]:
-                await self.stop(network["path"])
-            if network["persistent"]:
-                await self.call(network["path"], NETWORK, "Undefine")
+        """Stop and forget all that is one's own; nothing may be left over then."""
+        await self.withdraw()
         for binding in await self.call(ROOT, MANAGER, "ListBindings", "a{sv}", {}):
             await self.call(binding["path"], "org.vnetd1.Binding", "Delete")
         for one in await self.call(ROOT, MANAGER, "ListFilters", "a{sv}", {}):

@@ -6,12 +6,17 @@ import time
 from collections.abc import Awaitable, Callable
 from typing import Any
 
+from support.abilities import on_stock_kernel
+
+PAUSE = 0.2 if on_stock_kernel() else 0.01
+"""Seconds between two looks: where Python is emulated a look costs several times what the pause does."""
+
 
 class NeverHappened(AssertionError):
     """The deadline passed; the message says what was waited for and what was last seen."""
 
 
-def wait_until(condition: Callable[[], Any], what: str = "", *, deadline: float = 10, pause: float = 0.01) -> Any:
+def wait_until(condition: Callable[[], Any], what: str = "", *, deadline: float = 10, pause: float = PAUSE) -> Any:
     """Call ``condition`` until it returns something true and return that; ``deadline`` and ``pause`` in seconds."""
     end = time.monotonic() + deadline
     while True:
@@ -23,7 +28,7 @@ def wait_until(condition: Callable[[], Any], what: str = "", *, deadline: float 
 
 
 async def eventually(
-    condition: Callable[[], Any | Awaitable[Any]], what: str = "", *, deadline: float = 10, pause: float = 0.01
+    condition: Callable[[], Any | Awaitable[Any]], what: str = "", *, deadline: float = 10, pause: float = PAUSE
 ) -> Any:
     """The same without blocking the event loop; ``condition`` may be a coroutine function."""
     end = time.monotonic() + deadline
