@@ -9,7 +9,7 @@ SHARE = "/machine"
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 MASKED = (
-    # What takes long, wants the network or a terminal, or would hide a checkout below /tmp.
+    # What takes long, wants the network or a terminal or somebody to log in, or would hide a checkout below /tmp.
     *("apt-daily.timer", "apt-daily-upgrade.timer", "man-db.timer", "e2scrub_all.timer", "e2scrub_reap.service"),
     *("fstrim.timer", "logrotate.timer", "dpkg-db-backup.timer", "systemd-timesyncd.service", "getty@tty1.service"),
     *(
@@ -20,10 +20,15 @@ MASKED = (
         "systemd-binfmt.service",
     ),
     *("tmp.mount", "systemd-firstboot.service", "exim4.service", "cron.service", "ssh.service"),
+    *("systemd-logind.service", "systemd-user-sessions.service", "systemd-random-seed.service"),
+    *("systemd-udev-trigger.service", "systemd-udev-load-credentials.service", "systemd-hwdb-update.service"),
     *(f"modprobe@{name}.service" for name in ("configfs", "dm_mod", "drm", "efi_pstore", "fuse", "loop")),
     *("dev-hugepages.mount", "dev-mqueue.mount", "sys-kernel-debug.mount", "sys-kernel-tracing.mount"),
     *("proc-sys-fs-binfmt_misc.automount", "kmod-static-nodes.service", "systemd-modules-load.service"),
 )
+
+TMPFILES = ("tmp.conf", "x11.conf")
+"""Clearing out /tmp would stall the boot, and a checkout may lie there."""
 
 UNIT = f"""[Unit]
 Requires=multi-user.target
@@ -57,19 +62,27 @@ exec switch_root /root /bin/sh {SHARE}/start
 """
 
 
-def start(version: str, *, systemd: bool, masked: Sequence[str]) -> str:
+def runtime(masked: Sequence[str]) -> dict[str, str | None]:
+    """What systemd finds below ``/run``: text by path, ``None`` for what is masked by a link to ``/dev/null``."""
+    units = {f"systemd/system/{name}": None for name in (*MASKED, *masked)}
+    return {
+        **units,
+        **{f"tmpfiles.d/{name}": None for name in TMPFILES},
+        "systemd/system/machine-command.service": UNIT,
+    }
+
+
+def start(version: str, *, systemd: bool) -> str:
     """On the shared root: mount what every system has, then run the command or hand over to systemd."""
-    units = " ".join(f"/etc/systemd/system/{name}" for name in (*MASKED, *masked))
+    # One program that copies much, for to start one takes a tenth of a second.
     prepare_systemd = f"""
-mkdir -p /etc/systemd/system /etc/tmpfiles.d
-for unit in {units}; do ln -sf /dev/null $unit; done
-# Clearing out /tmp would stall the boot, and a checkout may lie there.
-for name in tmp.conf x11.conf; do ln -sf /dev/null /etc/tmpfiles.d/$name; done
-# Nor is this a new system, whose caches would have to be made.
+cp -RP {SHARE}/runtime/. /run
+# This is no new system, whose caches would have to be made.
 touch /etc/.updated /var/.updated
-cp {SHARE}/unit /etc/systemd/system/machine-command.service
-systemd=/lib/systemd/systemd; [ -x $systemd ] || systemd=/usr/lib/systemd/systemd
-exec $systemd --unit=machine-command.service --log-target=kmsg --show-status=yes
+systemd=/lib/systemd; [ -x $systemd/systemd ] || systemd=/usr/lib/systemd
+# They would make units of the real machine's file systems, terminals and init scripts.
+mount -t tmpfs none $systemd/system-generators
+exec $systemd/systemd --unit=machine-command.service --log-target=kmsg --show-status=yes
 """
     return f"""#!/bin/sh
 export PATH={PATH} HOME=/root LANG=C.UTF-8
