@@ -45,7 +45,7 @@ class PasstGuest:
 
     def announce(self, source: str, gateway: str) -> None:
         """Ask for the gateway, from which passt learns who we are."""
-        self._send(_arp(source, gateway))
+        self._send(who_has(gateway, source))
 
     def called(self, wait: float = 10) -> int:
         """The port of this guest somebody asks a TCP connection of."""
@@ -80,7 +80,8 @@ def _frame(target: bytes, kind: int, payload: bytes) -> bytes:
     return target + MAC + struct.pack("!H", kind) + payload
 
 
-def _arp(source: str, target: str) -> bytes:
+def who_has(target: str, source: str) -> bytes:
+    """An ARP request of ``MAC`` at the address ``source`` (RFC 826)."""
     addresses = socket.inet_aton(source), socket.inet_aton(target)
     body = struct.pack("!HHBBH6s4s6s4s", 1, IPV4, 6, 4, 1, MAC, addresses[0], bytes(6), addresses[1])
     return _frame(BROADCAST, ARP, body)

@@ -1,11 +1,14 @@
 """Runs inside a machine that booted systemd: does what an administrator does to vnetd, and notes what came of it.
 
-Nothing but the standard library, for to import more takes long in there. Each fact is noted whatever became of the
-others; one that could not be had holds the reason under ``error``. Waits have deadlines of a minute and more.
+Nothing but the standard library and what needs no more, for to import takes long in there. Each fact is noted
+whatever became of the others; one that could not be had holds the reason under ``error``. Waits have deadlines of a
+minute and more.
 """
 
 import json
+import os
 import re
+import socket
 import subprocess
 import sys
 import time
@@ -13,6 +16,8 @@ import traceback
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+
+from support.passt_guest import MAC, PasstGuest, who_has
 
 SHARE = Path("/machine")
 MANAGER = ("org.vnetd1", "/org/vnetd1", "org.vnetd1.Manager")
@@ -134,6 +139,61 @@ def _reaches_outside() -> bool:
     return subprocess.run(command, capture_output=True, check=False).returncode == 0
 
 
+def sandboxed() -> Fact:
+    """Guests whose ways lead through what the sandbox leaves open for them."""
+    return {"passt": _behind_passt(), "macvtap": _on_a_macvtap(), "process": _in_a_process()}
+
+
+def _behind_passt() -> Fact:
+    """passt becomes its user and shuts itself in."""
+    guest = PasstGuest(_attached("user", kind="passt")["socket"]["data"])
+    offered = guest.offered(wait=120)
+    guest.close()
+    return {"offered": offered, "users": run("ps", "-o", "user=", "-C", "passt,passt.avx2").split()}
+
+
+def _on_a_macvtap() -> Fact:
+    """A device of the card's own network, handed out as QEMU's helper does, speaks and goes with its holder."""
+    ours, theirs = socket.socketpair()
+    command = ["vnet-bridge-helper", "--br", "direct", "--fd", str(theirs.fileno()), "--mac", MAC.hex(":")]
+    subprocess.run(command, pass_fds=(theirs.fileno(),), timeout=180, check=True)
+    _, (tap,), _, _ = socket.recv_fds(ours, 1, 1)
+    os.set_blocking(tap, False)
+    wait_for(lambda: _answers(tap), "the outside answers")
+    held = run("ip", "-oneline", "link", "show", "type", "macvtap").splitlines()
+    os.close(tap)
+    wait_for(lambda: not run("ip", "-oneline", "link", "show", "type", "macvtap"), "the port goes with its holder")
+    return {"held": held}
+
+
+def _answers(tap: int) -> bool:
+    """Whether the outside says where it is; asked again each time."""
+    os.write(tap, who_has(OUTSIDE, "203.0.113.9"))
+    time.sleep(0.1)
+    try:
+        return os.read(tap, 2048)[28:32] == socket.inet_aton(OUTSIDE)  # the sender of an ARP reply
+    except BlockingIOError:
+        return False
+
+
+def _in_a_process() -> Fact:
+    """A guest's network namespace that has no name, given by the process that is in it."""
+    with subprocess.Popen(["unshare", "--net", "sleep", "1000"]) as guest:
+        inside = f"/proc/{guest.pid}/ns/net"
+        wait_for(lambda: os.readlink(inside) != os.readlink("/proc/self/ns/net"), "it has a namespace")
+        _attached("default", kind="veth", netns=str(guest.pid))
+        shown = run("nsenter", f"--net={inside}", "ip", "-oneline", "link", "show", "eth0")
+        guest.kill()
+    return {"device": shown}
+
+
+def _attached(network: str, **spec: str) -> Fact:
+    """What the daemon answers of a new port."""
+    words = [word for key, value in spec.items() for word in (key, "s", value)]
+    said = run("busctl", "--json=short", "call", *MANAGER, "Attach", "sa{sv}", network, str(len(spec)), *words)
+    return dict(json.loads(said)["data"][1])
+
+
 def flushed() -> Fact:
     """The firewall is loaded anew, which flushes all there is; the daemon puts its own back."""
 
@@ -172,7 +232,7 @@ def ended() -> Fact:
     return {"said": said, "kernel": kernel(), "active": active()}
 
 
-FACTS = (booted, order, analyzed, restarted, flushed, activated, hung, ended)
+FACTS = (booted, order, analyzed, sandboxed, restarted, flushed, activated, hung, ended)
 
 
 def main() -> int:
