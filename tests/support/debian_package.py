@@ -29,8 +29,9 @@ CHECKOUT_ON = "bookworm"
 INPUTS = ("packaging", "vnetd", "clients", "dbus", "systemd", "docs/man", "LICENSE", "MANIFEST.in")
 INPUTS += ("README.md", "CHANGELOG.md", "pyproject.toml", "setup.py")
 SYSTEM = ("systemd", "systemd-sysv", "dbus", "python3", "libnftables1", "dnsmasq-base", "udev", "kmod", "iproute2")
-SYSTEM += ("busybox", "procps", "nftables")
-"""What a bare system has: what boots it, what packages depend on (tests have no archive), tools of tests and guests."""
+SYSTEM += ("busybox", "procps", "nftables", "sudo", "network-manager", "firewalld")
+"""What a bare system has: what boots it, what packages depend on (tests have no archive), tools of tests, guests and
+who installs something, other network services."""
 MOUNTS = """
 root=$1; shift
 while [ "$1" != -- ]; do

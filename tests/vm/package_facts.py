@@ -6,16 +6,24 @@ but the standard library. Waits have deadlines of minutes: everything is twenty 
 
 import json
 import os
+import pty
+import shutil
 import subprocess
 import sys
 import time
 import traceback
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 SHARE = Path("/machine")
+README = json.loads((SHARE / "readme.json").read_text())
+"""Command lines of README.md's "Install", by what they are for."""
 MAC = "52:54:00:00:00:07"
+NEIGHBOURS = ("NetworkManager.service", "firewalld.service")
+QUESTION = b"[Y/n] "
+OF_LIBVIRT = "<network><name>lab</name><forward mode='nat'/><ip address='10.9.8.1' netmask='255.255.255.0'/></network>"
 
 
 def run(*command: str, timeout: float = 900, check: bool = True) -> str:
@@ -25,6 +33,23 @@ def run(*command: str, timeout: float = 900, check: bool = True) -> str:
     if check and done.returncode:
         raise RuntimeError(f"{' '.join(command)} ended with {done.returncode}: {done.stderr or done.stdout}")
     return done.stdout
+
+
+def typed(line: str) -> dict[str, Any]:
+    """What somebody sees who types this at a terminal, and says yes when asked."""
+    process, terminal = pty.fork()
+    if not process:
+        os.execvp("sh", ["sh", "-c", line])
+    shown = b""
+    with suppress(OSError):  # how a terminal says that nobody is left at its other end
+        while data := os.read(terminal, 65536):
+            shown += data
+            if shown.endswith(QUESTION):
+                os.write(terminal, b"y\n")
+    status = os.waitstatus_to_exitcode(os.waitpid(process, 0)[1])
+    text = shown.decode(errors="replace").replace("\r\n", "\n")
+    print(line, text, sep="\n", flush=True)
+    return {"line": line, "status": status, "shown": text}
 
 
 def wait_for(condition: Callable[[], Any], what: str, deadline: float = 240) -> Any:
@@ -73,9 +98,48 @@ def kernel() -> dict[str, Any]:
 
 
 def installed() -> dict[str, Any]:
-    """After apt has installed the package on a system that runs."""
-    said = run("apt-get", "install", "--yes", str(SHARE / "vnetd.deb"))
-    return {"said": said, "default": default(), "service": service()}
+    """After each command line of README.md in its order, on a system that runs, and that libvirt once was on."""
+    kept = Path("/etc/libvirt/qemu/networks/lab.xml")
+    kept.parent.mkdir(parents=True)
+    kept.write_text(OF_LIBVIRT)
+    shutil.copy(next(SHARE.glob("vnetd_*.deb")), README["output"])
+    return {"typed": [typed(line) for line in README["install"]], "service": service(), "kernel": kernel()}
+
+
+def translated() -> str:
+    """What a ping from the guest tells of somebody outside who knows no way back to the guest's network."""
+    lease = json.loads(run("vnetctl", "--json", "network", "leases", "default"))[0]["address"]
+    run("ip", "netns", "add", "outside")
+    run("ip", "link", "add", "uplink0", "type", "veth", "peer", "name", "eth0", "netns", "outside")
+    for place, command in {
+        (): "address add 203.0.113.2/24 dev uplink0",
+        ("-n", "outside"): "address add 203.0.113.1/24 dev eth0",
+        ("-n", "guest"): f"address add {lease}/24 dev eth0",
+    }.items():
+        run("ip", *place, *command.split())
+    run("ip", "link", "set", "uplink0", "up")
+    run("ip", "-n", "outside", "link", "set", "eth0", "up")
+    run("ip", "-n", "guest", "route", "add", "default", "via", "192.168.122.1")
+    return run("ip", "netns", "exec", "guest", "busybox", "ping", "-c", "3", "203.0.113.1")
+
+
+def neighbours() -> dict[str, Any]:
+    """Beside a firewall and another network service, which came up with the host and are stopped in the end."""
+    entered, left = "ActiveEnterTimestampMonotonic", "InactiveExitTimestampMonotonic"
+
+    def shown(unit: str, name: str) -> str:
+        return run("systemctl", "show", unit, f"--property={name}", "--value").strip()
+
+    found = {
+        "active": [shown(unit, "ActiveState") for unit in NEIGHBOURS],
+        "firewall_done": int(shown("firewalld.service", entered)),
+        "daemon_begun": int(shown("vnetd.service", left)),
+        "tables": run("nft", "list", "tables").splitlines(),
+        "devices": run("nmcli", "--terse", "--fields", "DEVICE,STATE", "device").splitlines(),
+    }
+    # It would keep guests from asking for an address.
+    run("systemctl", "stop", *NEIGHBOURS)
+    return {**found, "tables_without": run("nft", "list", "tables").splitlines()}
 
 
 def upgraded() -> dict[str, Any]:
@@ -87,17 +151,19 @@ def upgraded() -> dict[str, Any]:
 
 
 def removed() -> dict[str, Any]:
-    """After apt has removed and then purged it."""
-    run("apt-get", "remove", "--yes", "vnetd")
+    """After it was removed and then purged as README.md says."""
+    remove, purge = README["removal"]
+    said = [typed(remove)]
     left = {"kernel": kernel(), "definition": Path("/etc/vnetd/networks/default.json").exists()}
-    run("apt-get", "purge", "--yes", "vnetd")
+    said.append(typed(purge))
     paths = ("/etc/vnetd", "/var/lib/vnetd", "/run/vnetd", "/usr/lib/vnetd", "/usr/bin/vnetd")
-    return {**left, "after_purge": [path for path in paths if Path(path).exists()]}
+    return {**left, "typed": said, "after_purge": [path for path in paths if Path(path).exists()]}
 
 
 STAGES: dict[str, list[tuple[str, Callable[[], Any]]]] = {
-    "install": [("installed", installed), ("lease", guest)],
+    "install": [("installed", installed), ("lease", guest), ("translated", translated)],
     "rebooted": [
+        ("neighbours", neighbours),
         ("rebooted", lambda: {"service": service(), "default": default(), "kernel": kernel()}),
         ("lease_after_reboot", guest),
         ("upgraded", upgraded),
