@@ -27,7 +27,7 @@ async def boot_figure(lab: Lab) -> Figure:
 async def _boot(run: Running, networks: list[str]) -> float:
     """Seconds of a start that finds definitions, but nothing in the kernel and nothing on record of what ran."""
     run.daemon.stop()
-    shutil.rmtree(run.daemon.root / "run")
+    shutil.rmtree(run.daemon.root / "run/vnetd")
     await asyncio.to_thread(run.daemon.start)
     states = [await run.client.get(network, NETWORK, "State") for network in networks]
     if set(states) != {"active"}:
