@@ -3,11 +3,12 @@
 import os
 import struct
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from vnetd.linux.functions import LinuxFunctions, _changes, parse_functions
-from vnetd.linux.netlink import encode
+from vnetd.linux.functions import LinuxFunctions, _changes, parse_functions, read_functions
+from vnetd.linux.netlink import ReadSocket, encode
 from vnetd.model.errors import Invalid, NotFound
 from vnetd.model.functions import VfState
 from vnetd.plan.functions import Function, SetFunction, plan_function
@@ -96,6 +97,21 @@ def test_settings_are_read_as_the_kernel_writes_them() -> None:
     }
     bare = struct.pack("=BxHiII", 0, 1, 7, 0, 0)
     assert parse_functions(bare, 0, len(bare)) == {}
+
+
+def test_a_card_is_asked_for_settings_without_counters() -> None:
+    asked: list[bytes] = []
+
+    class Kernel(ReadSocket):
+        def __init__(self) -> None:
+            """Without a socket."""
+
+        def get(self, kind: int, body: bytes, parse: object) -> Any:
+            asked.append(body)
+            return {}
+
+    read_functions(Kernel(), "ens3")
+    assert asked[0].endswith(encode(3, b"ens3\0") + encode(29, struct.pack("=I", 1 | 8)))
 
 
 def test_settings_are_written_as_the_kernel_reads_them_one_at_a_time() -> None:

@@ -17,7 +17,7 @@ from vnetd.model.errors import Invalid, NotFound
 from vnetd.model.functions import VfLinkState, VfState
 from vnetd.plan.functions import Function, SetFunction
 
-RTEXT_FILTER_VF = 1
+RTEXT_FILTER_VF, RTEXT_FILTER_SKIP_STATS = 1, 1 << 3
 IFLA_VFINFO_LIST, IFLA_VF_INFO = 22, 1
 IFLA_VF_MAC, IFLA_VF_VLAN, IFLA_VF_SPOOFCHK, IFLA_VF_LINK_STATE, IFLA_VF_TRUST = 1, 2, 4, 5, 9
 NLA_F_NESTED = 1 << 15
@@ -103,7 +103,8 @@ def _names(directory: Path) -> list[str]:
 def read_functions(sock: ReadSocket, pf: str) -> Mapping[int, VfState]:
     """What the card does for each of its functions, by number; none if there is no such card. Raises ``OSError``."""
     body = netlink.LINK.pack(0, 0, 0, 0, 0) + encode(IFLA_IFNAME, pf.encode() + b"\0")
-    body += encode(IFLA_EXT_MASK, U32.pack(RTEXT_FILTER_VF))
+    # Counters would be half of the answer, which holds 64 KiB at most, and some cards are asked for each of them.
+    body += encode(IFLA_EXT_MASK, U32.pack(RTEXT_FILTER_VF | RTEXT_FILTER_SKIP_STATS))
     try:
         return sock.get(netlink.RTM_GETLINK, body, parse_functions)
     except OSError as error:
