@@ -57,6 +57,7 @@ _vnetctl_value() {
         --filter) _vnetctl_offer < <(_vnetctl_names filters) ;;
         --device) [[ $verb == attach ]] || return 1; _vnetctl_offer < <(_vnetctl_names devices) ;;
         --netns) _vnetctl_offer < <(_vnetctl_names namespaces) ;;
+        --spoof-check | --trust) _vnetctl_offer < <(_vnetctl_words on off) ;;
         --owner) _vnetctl_offer < <(compgen -u) ;;
         --group) _vnetctl_offer < <(compgen -g) ;;
         --tap | --guest-device | --host-device | --mac | --mtu | --parameter | --parent-index | --confirm | --vlan) ;;
@@ -88,7 +89,7 @@ _vnetctl_options() {
         "port show") own="--format" ;;
         "port attach") own="--veth --macvlan --ipvlan --lower --tap --device --macvtap --hostdev --passt --forward --netns --guest-device --host-device --address --gateway --owner
             --group --queues --mac --duplicate-mac --mtu --portgroup --vlan --isolated --unplugged --filter --parameter
-            --inbound --outbound" ;;
+            --inbound --outbound --spoof-check --trust" ;;
         "port move") own="--portgroup" ;;
         "port limit") own="--inbound --outbound" ;;
         "status ") own="--capabilities" ;;

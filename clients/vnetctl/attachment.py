@@ -17,6 +17,7 @@ LIMITS = (
     ),
     argument("--outbound", metavar="AVERAGE[,PEAK[,BURST]]", help="the same of what it sends"),
 )
+ON_OFF = ("on", "off")
 KINDS = (
     flag("--veth", "a pair of devices, one end in the guest's network namespace"),
     flag("--macvlan", "a device in the guest's namespace on one of the host's"),
@@ -41,6 +42,14 @@ TAKES = (
     argument("--queues", type=int, metavar="N", help="with --tap: more than 1 if several can be open at once"),
     argument(
         "--forward", action="append", metavar="PROTOCOL:[ADDRESS:]PORT[:PORT]", help="with --passt: a port of the host"
+    ),
+    argument(
+        "--spoof-check", choices=ON_OFF, help="with --hostdev: whether the card drops what has another MAC address"
+    ),
+    argument(
+        "--trust",
+        choices=ON_OFF,
+        help="with --hostdev: whether the guest may change its MAC address and see all packets",
     ),
     argument("--mac", type=mac, metavar="MAC", help="the guest's MAC address (made up)"),
     argument("--mtu", type=int, metavar="BYTES", help="largest packet (the network's)"),
@@ -83,6 +92,8 @@ def specification(arguments: Namespace) -> dict[str, Any]:
         "isolated": arguments.isolated,
         "link": False if arguments.unplugged else None,
         "forwards": arguments.forward,
+        "spoof_check": _on(arguments.spoof_check),
+        "trust": _on(arguments.trust),
         "queues": None if arguments.queues is None else UInt(arguments.queues),
         "owner": None if arguments.owner is None else UInt(_user(arguments.owner)),
         "group": None if arguments.group is None else UInt(_group(arguments.group)),
@@ -114,6 +125,8 @@ GOES_WITH: Mapping[str, tuple[str, ...]] = {
     "group": ("tap", "macvtap"),
     "queues": ("tap",),
     "forward": ("passt",),
+    "spoof_check": ("hostdev",),
+    "trust": ("hostdev",),
 }
 """Options of some kinds of port only."""
 
@@ -133,6 +146,10 @@ def _refuse_stray(arguments: Namespace, kind: str) -> None:
 def _netns(text: str | None) -> str | None:
     """A name, the digits of a process id, or a path; the daemon has another working directory."""
     return os.path.abspath(text) if text and "/" in text else text
+
+
+def _on(word: str | None) -> bool | None:
+    return None if word is None else word == "on"
 
 
 def _user(text: str) -> int:

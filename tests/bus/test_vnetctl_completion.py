@@ -146,6 +146,7 @@ async def test_fixed_values_and_files_are_offered(complete: Complete, tmp_path: 
     assert await complete("vnetctl convert def") == ["default.xml"]
     assert await complete("vnetctl schema f") == ["filter"]
     assert await complete("vnetctl network show lab --format t") == ["table"]
+    assert await complete("vnetctl port attach lab --hostdev --trust ") == ["on", "off"]
 
 
 async def test_an_unreachable_daemon_offers_nothing_and_says_nothing(complete: Complete, server: BusServer) -> None:

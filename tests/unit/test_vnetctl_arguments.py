@@ -175,6 +175,11 @@ def test_a_macvlan_says_what_it_lies_on() -> None:
     assert specification(attach(*["--ipvlan", "--netns", "web"])) == {"kind": "ipvlan", "netns": "web"}
 
 
+def test_a_virtual_function_says_what_its_card_shall_do_for_it() -> None:
+    spec = specification(attach("--hostdev", "--spoof-check", "on", "--trust", "off"))
+    assert spec == {"kind": "hostdev", "spoof_check": True, "trust": False}
+
+
 def test_an_existing_device_needs_nothing_else() -> None:
     assert specification(attach("--device", "dummy0")) == {"kind": "existing", "device": "dummy0"}
 
@@ -190,6 +195,7 @@ def test_an_existing_device_needs_nothing_else() -> None:
         ("--ipvlan", "--ipvlan needs --netns"),
         ("--veth --netns web --lower eth7", "--lower can be given with --macvlan or --ipvlan only"),
         ("--device eth7 --queues 2", "--queues can be given with --tap only"),
+        ("--tap tap0 --trust on", "--trust can be given with --hostdev only"),
         ("--tap tap0 --parameter IP=192.0.2.1", "--parameter needs --filter"),
         ("--tap tap0 --owner nobody-of-that-name", "there is no user 'nobody-of-that-name'"),
         ("--tap tap0 --group nobodies-of-that-name", "there is no group 'nobodies-of-that-name'"),
