@@ -1,6 +1,8 @@
 """What tests that boot machines share."""
 
 import os
+from collections.abc import Callable
+from typing import Any
 
 import pytest
 from support.machine import StockKernel, prepared
@@ -16,3 +18,15 @@ def kernel() -> StockKernel:
         return prepared()
     except Unavailable as error:
         pytest.skip(str(error))
+
+
+@pytest.fixture
+def fact(facts: dict[str, Any], record_property: Callable[..., None]) -> Callable[[str], dict[str, Any]]:
+    """``fact("restarted")``: what a machine found; the test fails with the reason if that could not be found."""
+    record_property(*facts["spent"])
+
+    def found(name: str) -> dict[str, Any]:
+        assert "error" not in facts[name], facts[name]["error"]
+        return dict(facts[name])
+
+    return found

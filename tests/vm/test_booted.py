@@ -5,7 +5,6 @@ import json
 import shutil
 import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -124,18 +123,6 @@ def facts(kernel: StockKernel, tmp_path_factory: pytest.TempPathFactory) -> dict
         print(*(log.read_text(errors="replace") for log in logs if log.exists()))
     assert status == 0
     return {**json.loads((share / "facts.json").read_text()), "spent": time_spent("systemd", begin)}
-
-
-@pytest.fixture
-def fact(facts: dict[str, Any], record_property: Callable[..., None]) -> Callable[[str], dict[str, Any]]:
-    """``fact("restarted")``: what was found; the test fails with the reason if that could not be found."""
-    record_property(*facts["spent"])
-
-    def found(name: str) -> dict[str, Any]:
-        assert "error" not in facts[name], facts[name]["error"]
-        return dict(facts[name])
-
-    return found
 
 
 def test_the_service_is_active_only_when_autostart_networks_are_up(fact: Any) -> None:
