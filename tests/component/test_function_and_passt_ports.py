@@ -9,9 +9,9 @@ from support.memory_host import (
 from support.memory_unbridged import MAC, USER, host, plug, raised
 from support.waiting import eventually
 
-from vnetd.model.errors import Denied, InUse, Invalid, Unsupported
+from vnetd.model.errors import Denied, InUse, Invalid, NotFound, Unsupported
 from vnetd.model.functions import VfState
-from vnetd.plan.functions import SetFunction
+from vnetd.plan.functions import Function, SetFunction
 
 
 @hastily
@@ -41,6 +41,33 @@ async def test_functions_can_be_named_one_by_one_by_their_pci_address() -> None:
         assert (await plug(daemon, "hostdev")).result["pci"] == "0000:03:10.1"
         with pytest.raises(InUse):
             await plug(daemon, "hostdev")
+
+
+@hastily
+async def test_a_function_that_is_not_there_is_passed_over_and_named_if_there_is_no_other() -> None:
+    away, there = ({"bus": 3, "slot": 16, "function": number} for number in (7, 1))
+    async with running(host()) as daemon:
+        await raised(daemon, "hostdev", devices={"pci": [away, there]})
+        await raised(daemon, "hostdev", name="away", devices={"pci": [away]})
+        assert (await plug(daemon, "hostdev")).result["pci"] == "0000:03:10.1"
+        with pytest.raises(NotFound, match=r"there is no PCI device 0000:03:10\.7"):
+            await plug(daemon, "hostdev", network="away")
+
+
+@hastily
+async def test_a_function_is_not_handed_out_while_macvtaps_lie_on_its_device_nor_the_other_way_round() -> None:
+    made = host()
+    made.cards.cards["eth1"] = (Function("0000:03:10.0", "eth1", 0, "eth2"),)
+    async with running(made) as daemon:
+        await raised(daemon, "hostdev")
+        await raised(daemon, "bridge", name="other", devices={"pf": "eth1"})
+        macvtap = await plug(daemon, "macvtap", network="other")
+        with pytest.raises(InUse, match=r"exclusive access to a virtual function.*0000:03:10.0 \(port macvtap0\)"):
+            await plug(daemon, "hostdev")
+        await daemon.services.ports.detach(ROOT, macvtap.port.uuid)
+        await plug(daemon, "hostdev")
+        with pytest.raises(InUse, match=r"network other needs a network device, and none of its pool is available"):
+            await plug(daemon, "macvtap", network="other")
 
 
 @hastily

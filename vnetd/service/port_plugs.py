@@ -3,12 +3,12 @@
 The order of what a port gets is libvirt's: its own, else its port group's, else its network's.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from uuid import UUID
 
 from vnetd.host.requirements import require
 from vnetd.model.base import IfName
-from vnetd.model.errors import Denied, Invalid, Unsupported
+from vnetd.model.errors import Denied, Invalid, NotFound, Unsupported
 from vnetd.model.functions import FunctionUse, VfState
 from vnetd.model.network import MacvtapMode, Mode, Network, PciAddress, Vlan
 from vnetd.model.networkport import DirectPlug, HostdevPlug, UserPlug
@@ -87,24 +87,27 @@ class PortPlugs:
     async def _direct(self, network: Network, spec: PortSpec, mac: str) -> Plugged:
         mode = network.macvtap_mode
         assert mode is not None
-        pool = {name: link for name in await self._lowers(network) if (link := await self._host.kernel.link(name))}
-        lower = pick_lower(network, tuple(pool), self._users(), self._exclusive())
+        functions = await self._with_devices(network.devices.pf) if network.devices.pf else {}
+        names = functions or network.devices.interfaces
+        pool = {name: link for name in names if (link := await self._host.kernel.link(name))}
+        users = self._users()
+        handed_out = {name for name, pci in functions.items() if pci in users}
+        lower = pick_lower(network, tuple(pool), users, self._exclusive() | handed_out)
         return {
             "plug": DirectPlug(type="direct", dev=lower, mode=mode),
             "mtu": spec.mtu or pool[lower].mtu,
             "former_mac": pool[lower].mac if mode is MacvtapMode.PASSTHROUGH else None,
         }
 
-    async def _lowers(self, network: Network) -> tuple[IfName, ...]:
-        """Devices of the pool; with a card (pf) its functions that have a device on this host."""
-        if network.devices.pf is None:
-            return network.devices.interfaces
-        functions = await self._host.functions.of(network.devices.pf)
-        return tuple(function.netdev for function in functions if function.netdev)
+    async def _with_devices(self, pf: IfName) -> Mapping[IfName, str]:
+        """PCI addresses of a card's functions that have a device on this host, by its name."""
+        return {one.netdev: one.pci for one in await self._host.functions.of(pf) if one.netdev}
 
     async def _function(self, network: Network, spec: PortSpec, mac: str, vlan: Vlan | None) -> Plugged:
         pool = {function.pci: function for function in await self._functions(network)}
-        chosen = pool[pick_function(network, tuple(pool), self._users())]
+        users = self._users()
+        taken = {pci: [*users.get(pci, ()), *users.get(one.netdev, ())] for pci, one in pool.items()}
+        chosen = pool[pick_function(network, tuple(pool), taken)]
         former = (await self._host.kernel.functions(chosen.pf)).get(chosen.vf)
         if former is None:
             raise Unsupported(f"the driver of {chosen.pf} does not show virtual function {chosen.vf} ({chosen.pci})")
@@ -122,10 +125,19 @@ class PortPlugs:
             "mtu": None,
         }
 
-    async def _functions(self, network: Network) -> tuple[Function, ...]:
+    async def _functions(self, network: Network) -> Sequence[Function]:
+        """Those of the pool that are there. Raises ``NotFound`` if none of those named by their addresses is."""
         if network.devices.pf:
             return await self._host.functions.of(network.devices.pf)
-        return tuple([await self._host.functions.at(address.text) for address in network.devices.pci])
+        found, away = list[Function](), list[NotFound]()
+        for address in network.devices.pci:
+            try:
+                found.append(await self._host.functions.at(address.text))
+            except NotFound as error:
+                away.append(error)
+        if away and not found:
+            raise away[0]
+        return found
 
     def _user(self, caller: Caller, network: Network, spec: PortSpec, uuid: UUID, mac: str) -> Plugged:
         forwards = (*spec.forwards, *_forwards_to(network, mac, spec.device))
