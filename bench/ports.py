@@ -1,6 +1,7 @@
 """Ports: what attaching and detaching takes, alone and beside a thousand others."""
 
 import asyncio
+import json
 import os
 import resource
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -19,7 +20,9 @@ from bench.figures import Figure, milliseconds, native
 from bench.job import FILTER
 from bench.vnetd_peer import Running, seconds
 
-CROWD = 1000
+CROWD, USERS = 1000, 500
+UPDATES = 9
+FILTERS = f"{NAME}.Filter"
 SUBNET = 902
 """Number of the subnet, beyond those of other figures."""
 NETWORK = "ports"
@@ -53,14 +56,17 @@ async def port_figures(run: Running, lab: Lab, rounds: int) -> list[Figure]:
     guest = lab.namespace("containers")
     async with opening(run.daemon_bus) as open_tap:
         alone = await _taps(run, open_tap, rounds), await _veths(run, guest, rounds)
-        began = perf_counter()
-        held = [await open_tap(f"52:54:01:00:{number >> 8:02x}:{number & 255:02x}") for number in range(CROWD)]
-        crowd = perf_counter() - began
+        held, first = await _crowd(open_tap, range(USERS))
+        updates = await _updates(run)
+        more, rest = await _crowd(open_tap, range(USERS, CROWD))
         beside = await _taps(run, open_tap, rounds), await _veths(run, guest, rounds)
         await run.client.stop(network)
-        for one in held:
+        for one in (*held, *more):
             os.close(one.tap)
-    figures = [Figure(f"attach {CROWD} taps, one after another", crowd, "s", 5)]
+    figures = [
+        Figure(f"attach {CROWD} taps, one after another", first + rest, "s", 5),
+        milliseconds(f"change a filter that {USERS} ports have", updates, 1000),
+    ]
     for kind, few, many in zip(("tap", "veth"), alone, beside, strict=True):
         figures += _compared(kind, few, many)
     return figures
@@ -102,6 +108,26 @@ async def opening(address: str, network: str = NETWORK) -> AsyncIterator[Callabl
         yield open_tap
     finally:
         bus.disconnect()  # type: ignore[no-untyped-call]
+
+
+async def _crowd(open_tap: Callable[[str], Awaitable[Opened]], numbers: range) -> tuple[list[Opened], float]:
+    """Taps that are held, and how many seconds it took to attach them one after another."""
+    began = perf_counter()
+    held = [await open_tap(f"52:54:01:00:{number >> 8:02x}:{number & 255:02x}") for number in numbers]
+    return held, perf_counter() - began
+
+
+async def _updates(run: Running) -> list[float]:
+    """Seconds of each change of the filter in use: every time it gets another rule of its own, and new chains."""
+    path = str(await run.client.call(ROOT, MANAGER, "GetFilter", "s", FILTER))
+    document = json.loads(await run.client.call(path, FILTERS, "Describe", "sa{sv}", "json", {}))
+    took = []
+    for number in range(UPDATES):
+        match = {"protocol": "tcp", "attributes": [{"name": "dstportstart", "value": str(7000 + number)}]}
+        rule = {"action": "drop", "direction": "out", "match": match}
+        changed = json.dumps(document | {"entries": [*document["entries"], rule]})
+        took.append(await seconds(run.client.define_filter(changed)))
+    return took
 
 
 def _filtered(mac: str) -> dict[str, str]:
