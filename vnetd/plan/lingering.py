@@ -34,7 +34,7 @@ class Lingering:
                 keeper = PREFIX + " ".join(f"{chain.family}/{chain.name}" for chain in before.chains)
                 self._until.pop(keeper, None)
                 self._until[keeper] = until
-                if self._ledger.fragment(keeper) is None:
+                if keeper not in fresh and self._ledger.fragment(keeper) is None:
                     fresh[keeper] = _lasting(before)
         too_much = list(self._until)[:-MOST]
         for keeper in too_much:
@@ -66,7 +66,7 @@ def _lasting(fragment: Fragment) -> Fragment:
     sets = tuple(one for one in fragment.sets if not _remembers(one))
     chains = fragment.chains
     gone = {f"@{one.name}" for one in fragment.sets if one not in sets}
-    while passing := {chain.name for chain in chains if chain.names(gone)}:
+    while gone and (passing := {chain.name for chain in chains if chain.names(gone)}):
         chains = tuple(chain for chain in chains if chain.name not in passing)
         gone = passing
     return Fragment(chains, sets)
