@@ -136,10 +136,8 @@ def newer(package: Path, work: Path) -> Path:
 def prepared(release: str) -> Prepared:
     """What was prepared for these files. Raises ``Unprepared``."""
     package, system = _package(release), _system(release)
-    reason = _failure(release)
     if package is None or not system.exists():
-        said = reason.read_text() if reason.exists() else "./test makes it, where packages can be downloaded"
-        raise Unprepared(f"no package of these files for {release}, or no system to install it on: {said}")
+        raise _unprepared(release, f"no package of these files for {release}, or no system to install it on")
     return Prepared(package, system)
 
 
@@ -147,15 +145,21 @@ def installed_checkout() -> Path:
     """An archive of a system on which packaging/install ran, these files in ``/source``. Raises ``Unprepared``."""
     prepared(CHECKOUT_ON)
     if not _installed().exists():
-        raise Unprepared(f"no system with an installed checkout: {_failure(CHECKOUT_ON).read_text()}")
+        raise _unprepared(CHECKOUT_ON, "no system with an installed checkout")
     return _installed()
 
 
 def rpm_package() -> Path:
     """The RPM package of these files, made for this host's Python. Raises ``Unprepared``."""
-    if made := next(_output("rpm").glob("vnetd-*.rpm"), None):
+    if made := next(_output("rpm").glob("*.rpm"), None):
         return made
-    raise Unprepared("there is no RPM package of these files")
+    raise _unprepared("rpm", "no RPM package of these files")
+
+
+def _unprepared(what: str, sentence: str) -> Unprepared:
+    reason = _failure(what)
+    said = reason.read_text() if reason.exists() else "./test makes it, where packages can be downloaded"
+    return Unprepared(f"{sentence}: {said}")
 
 
 def own_release() -> str:
@@ -168,31 +172,32 @@ def prepare() -> list[Path]:
     CACHE.mkdir(parents=True, exist_ok=True)
     _forget_old()
     with ThreadPoolExecutor() as pool:
-        rpm = pool.submit(_make_rpm)
-        return [*(made.package for made in pool.map(_prepare, RELEASES)), rpm.result()]
+        for done in [pool.submit(_prepare, what) for what in (*RELEASES, "rpm")]:
+            done.result()
+    return [*(prepared(release).package for release in RELEASES), rpm_package()]
 
 
-def _make_rpm() -> Path:
+def _prepare(what: str) -> None:
+    _failure(what).unlink(missing_ok=True)
     try:
-        return rpm_package()
-    except Unprepared:
-        _run(str(TOP / "packaging/rpm/build"), "--output", str(_output("rpm")), "--nodeps")
-    return rpm_package()
-
-
-def _prepare(release: str) -> Prepared:
-    _failure(release).unlink(missing_ok=True)
-    try:
-        if not _system(release).exists():
-            _make_system(release)
-        if _package(release) is None:
-            _run(str(TOP / "packaging/deb/build"), "--release", release, "--output", str(_output(release)))
-        if release == CHECKOUT_ON and not _installed().exists():
-            _install_checkout()
+        _make_rpm() if what == "rpm" else _make_release(what)
     except Unprepared as error:
-        _failure(release).write_text(str(error))
+        _failure(what).write_text(str(error))
         raise
-    return prepared(release)
+
+
+def _make_rpm() -> None:
+    if not list(_output("rpm").glob("*.rpm")):
+        _run(str(TOP / "packaging/rpm/build"), "--output", str(_output("rpm")), "--nodeps")
+
+
+def _make_release(release: str) -> None:
+    if not _system(release).exists():
+        _make_system(release)
+    if _package(release) is None:
+        _run(str(TOP / "packaging/deb/build"), "--release", release, "--output", str(_output(release)))
+    if release == CHECKOUT_ON and not _installed().exists():
+        _install_checkout()
 
 
 def _make_system(release: str) -> None:
