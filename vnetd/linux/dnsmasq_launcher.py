@@ -1,5 +1,7 @@
 """What in the life of a dnsmasq takes files and processes: it may block, and belongs on a worker thread."""
 
+import os
+import signal
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -78,8 +80,18 @@ class Launcher:
 
     def find(self, paths: Paths) -> Running | None:
         """The one its pid file names, if that is one of ours."""
-        live = process.open_live(process.read_pid(paths.pid), paths.pid, self._uids)
-        return None if live is None else Running(live, files.read_text(paths.state))
+        return self._running(paths, process.read_pid(paths.pid))
+
+    def _running(self, paths: Paths, pid: int) -> Running | None:
+        live = process.open_live(pid, paths.pid, self._uids)
+        if live is None:
+            return None
+        if paths.data.is_dir():
+            return Running(live, files.read_text(paths.state))
+        # Its daemon died before it told it what to serve: that is said once there are its files.
+        signal.pidfd_send_signal(live.pidfd, signal.SIGKILL)
+        os.close(live.pidfd)
+        return None
 
     def find_all(self) -> dict[str, Running]:
         """Every one below the root, by network; also what lost its pid file."""
@@ -92,8 +104,8 @@ class Launcher:
                 lost[paths.pid] = paths
         for pid_file, pid in process.running_with(lost) if lost else ():
             paths = lost[pid_file]
-            if paths.network not in found and (live := process.open_live(pid, pid_file, self._uids)):
-                found[paths.network] = Running(live, files.read_text(paths.state))
+            if paths.network not in found and (running := self._running(paths, pid)):
+                found[paths.network] = running
         return found
 
     def read_state(self, paths: Paths, running: Running | None) -> tuple[DnsmasqState, Running | None]:
