@@ -19,7 +19,9 @@ from vnetd.linux import dnsmasq_files as files
 from vnetd.linux import dnsmasq_process as process
 from vnetd.linux.dnsmasq_files import Paths, paths_of
 from vnetd.linux.dnsmasq_launcher import Launcher, Running, failed
-from vnetd.linux.dnsmasq_process import Launched, Live
+from vnetd.linux.dnsmasq_process import Launched
+from vnetd.linux.processes import send
+from vnetd.linux.supervised import Supervised, ended
 from vnetd.linux.threads import Worker
 from vnetd.linux.watch import Watch
 from vnetd.model.errors import VnetError
@@ -57,10 +59,9 @@ class DnsmasqHost:
         self._account = files.find_account(user)
         self._launcher = Launcher(self._root, binary, self._account)
         self._worker, self._reader = Worker("dnsmasq"), Worker("dnsmasq-read")
-        self._running: dict[str, Running] = {}
+        self._running: Supervised[Running] = Supervised(self._ended_by_itself)
         self._waiting: dict[str, tuple[Instance, asyncio.Task[Launched]]] = {}
         self._watch = Watch(emit)
-        self._loop = asyncio.get_running_loop()
 
     async def adopt(self) -> tuple[str, ...]:
         """Look after every dnsmasq an earlier daemon left running below this root; returns their networks."""
@@ -115,7 +116,7 @@ class DnsmasqHost:
             raise failed("reload", paths, "it does not run")
         await self._run("reload", paths, files.write, paths, instance.files, self._account)
         self._watch.watch_network(paths.network, paths.data)
-        _signal(running.live, signal.SIGHUP)
+        send(running.pidfd, signal.SIGHUP)
 
     async def stop(self, network: str, *, forget: bool) -> None:
         """End the process and remove its files but the leases; with ``forget`` those too. None is no error."""
@@ -149,8 +150,7 @@ class DnsmasqHost:
         self._watch.close()
         for network in tuple(self._waiting):
             await self._abandon(self._paths(network))
-        for network in tuple(self._running):
-            os.close(self._release(network).live.pidfd)
+        self._running.close()
         await self._worker.close()
         await self._reader.close()
 
@@ -194,7 +194,7 @@ class DnsmasqHost:
     async def _come_up(self, paths: Paths, instance: Instance, launched: Launched) -> DnsmasqState:
         """Wait until dnsmasq serves."""
         self._watch.watch_network(paths.network, paths.data)
-        if not await _ended(launched.pidfd, START_TIMEOUT):
+        if not await ended(launched.pidfd, START_TIMEOUT):
             await self._run("start", paths, self._launcher.kill_stuck, paths, launched)
         started, state = await self._run("start", paths, self._launcher.started, paths, launched, instance)
         self._supervise(paths, started)
@@ -227,34 +227,26 @@ class DnsmasqHost:
         return self._running.get(paths.network)
 
     def _supervise(self, paths: Paths, running: Running) -> None:
-        if paths.network in self._running:
-            os.close(self._release(paths.network).live.pidfd)
-        self._running[paths.network] = running
-        self._loop.add_reader(running.live.pidfd, self._ended_by_itself, paths.network)
+        self._running.add(paths.network, running)
         self._watch.watch_run_directory(paths.run)
         self._watch.watch_network(paths.network, paths.data)
 
-    def _release(self, network: str) -> Running:
-        running = self._running.pop(network)
-        self._loop.remove_reader(running.live.pidfd)
-        return running
-
-    def _ended_by_itself(self, network: str) -> None:
-        os.close(self._release(network).live.pidfd)
+    def _ended_by_itself(self, network: str, _: Running) -> None:
         self._emit(ProcessEvent(network))
 
     async def _end(self, paths: Paths) -> None:
-        if await self._current(paths) is None:
+        await self._current(paths)
+        running = self._running.take(paths.network)
+        if running is None:
             return
-        live = self._release(paths.network).live
         try:
             for number in (signal.SIGTERM, signal.SIGKILL):
-                _signal(live, number)
-                if await _ended(live.pidfd, STOP_TIMEOUT):
+                send(running.pidfd, number)
+                if await ended(running.pidfd, STOP_TIMEOUT):
                     return
-            raise failed("stop", paths, f"process {live.pid} does not end")
+            raise failed("stop", paths, f"process {running.live.pid} does not end")
         finally:
-            os.close(live.pidfd)
+            os.close(running.pidfd)
 
 
 def _read_resolv_conf(path: Path) -> str:
@@ -264,28 +256,8 @@ def _read_resolv_conf(path: Path) -> str:
         return ""
 
 
-def _signal(live: Live, number: signal.Signals) -> None:
-    with contextlib.suppress(ProcessLookupError):  # its end is an event of its own
-        signal.pidfd_send_signal(live.pidfd, number)
-
-
 def _close_found(result: Running | tuple[DnsmasqState, Running | None] | None) -> None:
     """Close the pidfd of what was found for a caller that was cancelled."""
     running = result[1] if isinstance(result, tuple) else result
     if running is not None:
-        os.close(running.live.pidfd)
-
-
-async def _ended(pidfd: int, patience: float) -> bool:
-    """Wait until the process ends; False if it does not within ``patience`` seconds."""
-    loop = asyncio.get_running_loop()
-    ended = asyncio.Event()
-    loop.add_reader(pidfd, ended.set)
-    try:
-        async with asyncio.timeout(patience):
-            await ended.wait()
-    except TimeoutError:
-        return False
-    finally:
-        loop.remove_reader(pidfd)
-    return True
+        os.close(running.pidfd)

@@ -23,6 +23,11 @@ class Running:
     live: Live
     started_with: str | None
 
+    @property
+    def pidfd(self) -> int:
+        """The process."""
+        return self.live.pidfd
+
 
 def failed(operation: str, paths: Paths, words: str) -> HostError:
     """What could not be done to a network's dnsmasq."""

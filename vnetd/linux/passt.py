@@ -7,10 +7,8 @@ It is its user's from the first moment, and all it takes along is the ability to
 that is started as root does before it becomes somebody else differs between versions.
 """
 
-import asyncio
 import contextlib
 import os
-import select
 import shutil
 import signal
 import time
@@ -19,7 +17,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from vnetd.host.events import HostEvent, PasstEvent
-from vnetd.linux.processes import IGNORED_BY_PYTHON, SEARCH, command_line, effective_uid, is_alive
+from vnetd.linux.processes import IGNORED_BY_PYTHON, SEARCH, command_line, effective_uid, ends, is_alive, send
+from vnetd.linux.supervised import Supervised
 from vnetd.linux.threads import Worker
 from vnetd.model.capability import refusal
 from vnetd.model.errors import HostError
@@ -54,8 +53,7 @@ class PasstHost:
         self._emit = emit
         self._binary = binary
         self._worker = Worker("vnetd-passt")
-        self._running: dict[str, Live] = {}
-        self._loop = asyncio.get_running_loop()
+        self._running: Supervised[Live] = Supervised(self._ended)
 
     def socket(self, port: str) -> str:
         """Path of the socket a port's passt listens on."""
@@ -64,7 +62,7 @@ class PasstHost:
     async def adopt(self) -> tuple[str, ...]:
         """Look after every passt an earlier daemon left running below this root; returns their ports."""
         for port, live in (await self._worker.run(_find_all, self._directory)).items():
-            self._supervise(port, live)
+            self._running.add(port, live)
         return tuple(sorted(self._running))
 
     async def start(self, instance: PasstInstance) -> None:
@@ -75,7 +73,7 @@ class PasstHost:
         """
         await self.stop(instance.port)
         live = await self._worker.run(self._launch, instance, discard=_kill)
-        self._supervise(instance.port, live)
+        self._running.add(instance.port, live)
 
     async def serves(self, instance: PasstInstance) -> bool:
         """Whether the port's passt runs with just these arguments and its socket is there."""
@@ -87,32 +85,18 @@ class PasstHost:
 
     async def stop(self, port: str) -> None:
         """End the port's passt and remove its directory; none is no error."""
-        if (live := self._release(port)) is not None:
+        if (live := self._running.take(port)) is not None:
             await self._worker.run(_end, live, port)
         await self._worker.run(_remove, self._directory / port)
 
     async def close(self) -> None:
         """Let go of all processes, which run on."""
-        for port in tuple(self._running):
-            if live := self._release(port):
-                os.close(live.pidfd)
+        self._running.close()
         await self._worker.close()
 
-    def _supervise(self, port: str, live: Live) -> None:
-        self._running[port] = live
-        self._loop.add_reader(live.pidfd, self._ended, port)
-
-    def _release(self, port: str) -> Live | None:
-        live = self._running.pop(port, None)
-        if live:
-            self._loop.remove_reader(live.pidfd)
-        return live
-
-    def _ended(self, port: str) -> None:
-        if live := self._release(port):
-            _reap(live.pidfd)
-            os.close(live.pidfd)
-            self._emit(PasstEvent(port))
+    def _ended(self, port: str, live: Live) -> None:
+        _reap(live.pidfd)
+        self._emit(PasstEvent(port))
 
     # On the worker thread
 
@@ -195,9 +179,8 @@ def _own_words(output: int) -> str:
 
 
 def _kill(live: Live) -> None:
-    with contextlib.suppress(ProcessLookupError):
-        signal.pidfd_send_signal(live.pidfd, signal.SIGKILL)
-    _wait(live.pidfd, STOP_TIMEOUT)
+    send(live.pidfd, signal.SIGKILL)
+    ends(live.pidfd, STOP_TIMEOUT)
     _reap(live.pidfd)
     os.close(live.pidfd)
 
@@ -205,20 +188,13 @@ def _kill(live: Live) -> None:
 def _end(live: Live, port: str) -> None:
     try:
         for number in (signal.SIGTERM, signal.SIGKILL):
-            with contextlib.suppress(ProcessLookupError):
-                signal.pidfd_send_signal(live.pidfd, number)
-            if _wait(live.pidfd, STOP_TIMEOUT):
+            send(live.pidfd, number)
+            if ends(live.pidfd, STOP_TIMEOUT):
                 _reap(live.pidfd)
                 return
         raise _error("stop", port, "it does not end")
     finally:
         os.close(live.pidfd)
-
-
-def _wait(pidfd: int, patience: float) -> bool:
-    poller = select.poll()
-    poller.register(pidfd, select.POLLIN)
-    return bool(poller.poll(patience * 1000))
 
 
 def _reap(pidfd: int) -> None:

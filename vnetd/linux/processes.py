@@ -1,5 +1,6 @@
 """Processes: what is known of one from outside, and the names of others as hints about who changed something."""
 
+import contextlib
 import os
 import select
 import signal
@@ -35,9 +36,20 @@ def port_owner(port: int) -> str:
 
 def is_alive(pidfd: int) -> bool:
     """Whether the process still runs; a zombie does not."""
+    return not ends(pidfd, 0)
+
+
+def send(pidfd: int, number: signal.Signals) -> None:
+    """Signal a process; that it has ended is told by its pidfd, and no error here."""
+    with contextlib.suppress(ProcessLookupError):
+        signal.pidfd_send_signal(pidfd, number)
+
+
+def ends(pidfd: int, patience: float) -> bool:
+    """Wait until a process ends, on the calling thread; False if it does not within ``patience`` seconds."""
     poller = select.poll()
     poller.register(pidfd, select.POLLIN)
-    return not poller.poll(0)
+    return bool(poller.poll(patience * 1000))
 
 
 def command_line(pid: int) -> list[bytes]:
