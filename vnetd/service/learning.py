@@ -5,13 +5,9 @@ guest's budget allows. What they teach is decided in ``lessons``.
 """
 
 import asyncio
-import json
 import logging
 import time
 from collections.abc import Awaitable, Callable, Iterable
-from dataclasses import dataclass, field
-
-from pydantic import ValidationError
 
 from vnetd.model.errors import VnetError
 from vnetd.model.learned import LearnedAddress, LearnedRecord, Source
@@ -20,41 +16,15 @@ from vnetd.reconcile.errands import Errands
 from vnetd.reconcile.healer import RETRY
 from vnetd.reconcile.loop import Loop
 from vnetd.service.filter_uses import Bound, Knowledge
+from vnetd.service.learning_state import LearnedRecords, LearningState, versions
 from vnetd.service.lessons import Learned, Pupil, after, current
 
 log = logging.getLogger(__name__)
 
-LEARNED = "run/learned"
 WINDOW = 5.0
 """Seconds for which a guest's traffic goes on to teach after the first address it taught (mode ``any``)."""
 MOST_WAITING = 256
 """Sightings of one guest that wait to be looked at; what comes meanwhile is dropped, as it is by the kernel."""
-
-
-@dataclass(eq=False, slots=True)
-class _State:
-    """One guest whose addresses are learned."""
-
-    bound: Bound
-    pupil: Pupil
-    learned: Learned = ()
-    traffic: bool = True
-    refused: bool = False
-    since: dict[Address, float] = field(default_factory=dict)
-    """When each was learned, or first seen by this run of the daemon, by the monotonic clock."""
-    waiting: list[Sighting] = field(default_factory=list)
-    work: asyncio.Task[None] | None = None
-    timers: dict[str, asyncio.TimerHandle] = field(default_factory=dict)
-
-    def note(self) -> None:
-        """Remember when addresses were learned that were not known before."""
-        now = asyncio.get_running_loop().time()
-        self.since = {one.address: self.since.get(one.address, now) for one in self.learned}
-
-    def cancel(self) -> None:
-        for timer in self.timers.values():
-            timer.cancel()
-        self.timers.clear()
 
 
 class AddressLearning:
@@ -69,9 +39,10 @@ class AddressLearning:
         self.changed: Callable[[str], None] = lambda _: None
         self._host = loop.host
         self._relearned = relearned
-        self._states: dict[str, _State] = {}
+        self._states: dict[str, LearningState] = {}
         self._devices: dict[str, str] = {}
-        self._records: dict[str, LearnedRecord] = {}
+        self._records = LearnedRecords(loop.host.store)
+        self._earlier: dict[str, LearnedRecord] = {}
         self._errands = Errands()
         self._filtered: Callable[[str], bool] = lambda _: False
         loop.host.packets.subscribe(self._seen)
@@ -85,9 +56,9 @@ class AddressLearning:
         state = self._states.get(bound.owner)
         if state and state.bound.mac == bound.mac:
             return Knowledge(state.learned, state.traffic, state.refused)
-        record = self._records.get(bound.owner)
+        record = self._earlier.get(bound.owner)
         if record and record.mac == bound.mac:
-            return Knowledge(record.addresses, not _versions(record.addresses) & {4})
+            return Knowledge(record.addresses, not versions(record.addresses) & {4})
         return Knowledge()
 
     def addresses(self, owner: str) -> tuple[LearnedAddress, ...]:
@@ -109,7 +80,7 @@ class AddressLearning:
         if old:
             old.cancel()
         since = dict(old.since) if old else {}
-        state = _State(bound, pupil, known.learned, known.traffic, known.refused, since)
+        state = LearningState(bound, pupil, known.learned, known.traffic, known.refused, since)
         state.note()
         self._states[bound.owner] = state
         self._devices[bound.device] = bound.owner
@@ -123,25 +94,18 @@ class AddressLearning:
             self._devices.pop(state.bound.device, None)
             if state.learned:
                 self.changed(owner)
-        if state or self._records.pop(owner, None):
+        if state or self._earlier.pop(owner, None):
             self._errands.run(self._erase(owner))
 
     async def load(self) -> None:
-        """Read what an earlier run learned. What cannot be read is learned anew."""
-        for name, document in (await self._host.store.load(LEARNED)).items():
-            try:
-                record = LearnedRecord.model_validate_json(json.dumps(document))
-            except ValidationError as error:
-                log.error("learned addresses %s are not readable and are learned anew: %s", name, error)
-                continue
-            kept = current(record.addresses, time.time())
-            self._records[record.owner] = record.model_copy(update={"addresses": kept})
+        """Read what an earlier run learned."""
+        self._earlier = await self._records.load()
 
     async def catch_up(self) -> None:
         """Once everything was taken over: ask for leases given meanwhile, forget guests that are gone."""
-        for owner in self._records.keys() - self._states.keys():
+        for owner in self._earlier.keys() - self._states.keys():
             await self._erase(owner)
-        self._records.clear()
+        self._earlier.clear()
         for state in list(self._states.values()):
             await self._ask_server(state)
 
@@ -165,14 +129,14 @@ class AddressLearning:
         if state.waiting and state.work is None:
             state.work = self._errands.run(self._work(state))
 
-    def _honest(self, packet: Packet, state: _State) -> bool:
+    def _honest(self, packet: Packet, state: LearningState) -> bool:
         """What a guest sends counts under its own MAC address only."""
         return packet.towards_guest or packet.source == state.pupil.mac
 
-    def _trusted(self, packet: Packet, state: _State) -> bool:
+    def _trusted(self, packet: Packet, state: LearningState) -> bool:
         return bool(state.pupil.servers) or not packet.ingress or not self._filtered(packet.ingress)
 
-    async def _work(self, state: _State) -> None:
+    async def _work(self, state: LearningState) -> None:
         try:
             while state.waiting:
                 await self._take(state, state.waiting.pop(0))
@@ -181,7 +145,7 @@ class AddressLearning:
         finally:
             state.work = None
 
-    async def _take(self, state: _State, seen: Sighting) -> None:
+    async def _take(self, state: LearningState, seen: Sighting) -> None:
         new = after(state.learned, seen, state.pupil, time.time(), traffic=state.traffic)
         if new is state.learned:
             return
@@ -190,59 +154,54 @@ class AddressLearning:
             return
         await self._change(state, new)
 
-    async def _refuse(self, state: _State, address: Address) -> None:
+    async def _refuse(self, state: LearningState, address: Address) -> None:
         """Not learned, and while there is no other it does not pass either: else stealing would work by not owning."""
         log.warning("%s wants address %s, which is somebody else's", state.bound.device, address)
         if not state.refused:
             state.refused = True
             await self._apply(state)
 
-    async def _change(self, state: _State, new: Learned) -> None:
+    async def _change(self, state: LearningState, new: Learned) -> None:
         """On record first: a restart must not find the rules narrower than they were."""
         if self._states.get(state.bound.owner) is not state:
             return
         before, state.learned = state.learned, new
-        if 4 not in _versions(new):
+        if 4 not in versions(new):
             state.traffic = True
         state.note()
         self._schedule(state)
-        await self._save(state)
+        await self._records.save(state)
         if {one.address for one in before} != {one.address for one in new}:
             log.info("addresses of %s: %s", state.bound.device, ", ".join(str(one.address) for one in new) or "none")
             await self._apply(state)
             self.changed(state.bound.owner)
 
-    async def _apply(self, state: _State) -> None:
+    async def _apply(self, state: LearningState) -> None:
         try:
             await self._relearned(state.bound.owner)
         except VnetError as error:
             log.warning("addresses of %s are not in force yet: %s", state.bound.device, error)
             self._later(state, "retry", RETRY, self._apply)
 
-    def _schedule(self, state: _State) -> None:
+    def _schedule(self, state: LearningState) -> None:
         """Look again when the next address expires, and when traffic is to teach no more."""
         ends = [one.expires for one in state.learned if one.expires is not None]
         if ends:
             self._later(state, "expiry", max(min(ends) - time.time(), 0.0) + 0.1, self._expire)
-        if state.traffic and 4 in _versions(state.learned) and "window" not in state.timers:
+        if state.traffic and 4 in state.versions and "window" not in state.timers:
             self._later(state, "window", WINDOW, self._close_window)
 
-    def _later(self, state: _State, name: str, delay: float, act: Callable[[_State], Awaitable[None]]) -> None:
-        if timer := state.timers.pop(name, None):
-            timer.cancel()
+    def _later(
+        self, state: LearningState, name: str, delay: float, act: Callable[[LearningState], Awaitable[None]]
+    ) -> None:
+        state.later(name, delay, lambda: self._errands.run(_guarded(act(state), state)))
 
-        def due() -> None:
-            state.timers.pop(name, None)
-            self._errands.run(_guarded(act(state), state))
-
-        state.timers[name] = asyncio.get_running_loop().call_later(delay, due)
-
-    async def _close_window(self, state: _State) -> None:
-        if 4 in _versions(state.learned):
+    async def _close_window(self, state: LearningState) -> None:
+        if 4 in state.versions:
             state.traffic = False
             await self._apply(state)
 
-    async def _expire(self, state: _State) -> None:
+    async def _expire(self, state: LearningState) -> None:
         await self._ask_server(state)  # an answer may have been missed
         left = current(state.learned, time.time())
         if left is not state.learned:
@@ -250,7 +209,7 @@ class AddressLearning:
         else:
             self._schedule(state)
 
-    async def _ask_server(self, state: _State) -> None:
+    async def _ask_server(self, state: LearningState) -> None:
         """Take over leases the network's own server has on record for this guest."""
         new = state.learned
         for lease in await self.leases(state.bound):
@@ -260,7 +219,7 @@ class AddressLearning:
         if new is not state.learned:
             await self._change(state, new)
 
-    async def _taken(self, state: _State, address: Address) -> bool:
+    async def _taken(self, state: LearningState, address: Address) -> bool:
         """Whether an address is of another guest of the same bridge or lower device, or of the host there."""
         if address in state.pupil.site.taken:
             return True
@@ -275,27 +234,23 @@ class AddressLearning:
                 return True
         return False
 
-    async def _segment(self, state: _State) -> int:
+    async def _segment(self, state: LearningState) -> int:
         """The device that joins the guest's with others: its bridge, or what a macvtap lies on; 0 for none."""
         link = await self._host.kernel.link(state.bound.device)
         if link is None:
             return 0
         return link.lower if link.kind == "macvtap" else link.master
 
-    async def _save(self, state: _State) -> None:
-        record = LearnedRecord(owner=state.bound.owner, mac=state.pupil.mac, addresses=state.learned)
-        await self._host.store.save(LEARNED, _name(state.bound.owner), record.model_dump(mode="json"))
-
     async def _erase(self, owner: str) -> None:
         if owner in self._states:  # in use again meanwhile
             return
         try:
-            await self._host.store.delete(LEARNED, _name(owner))
+            await self._records.erase(owner)
         except VnetError as error:
             log.warning("learned addresses of %s stay on record: %s", owner, error)
 
 
-async def _guarded(work: Awaitable[None], state: _State) -> None:
+async def _guarded(work: Awaitable[None], state: LearningState) -> None:
     try:
         await work
     except VnetError as error:
@@ -309,11 +264,3 @@ async def _no_leases(_: Bound) -> Iterable[LearnedAddress]:
 def leased(address: Address, expiry: int) -> LearnedAddress:
     """A lease as dnsmasq has it on record; ``expiry`` 0: never."""
     return LearnedAddress(address=address, source=Source.DHCP, expires=expiry or None)
-
-
-def _versions(learned: Learned) -> set[int]:
-    return {one.address.version for one in learned}
-
-
-def _name(owner: str) -> str:
-    return owner.rpartition(":")[2]
