@@ -9,7 +9,6 @@ from dataclasses import replace
 from ipaddress import IPv4Interface
 
 from vnetd.linux import netlink
-from vnetd.linux.addresses import RTA_OIF, RTN_UNICAST
 from vnetd.linux.bridges import bridge_options
 from vnetd.linux.functions import set_function
 from vnetd.linux.links import (
@@ -31,6 +30,7 @@ from vnetd.linux.links import (
 )
 from vnetd.linux.netlink import U32, ReadSocket, encode
 from vnetd.linux.operations import RT_SCOPE_UNIVERSE, RT_TABLE_MAIN, index_of, reporting
+from vnetd.linux.route_messages import RTA_OIF, RTN_UNICAST
 from vnetd.model.base import IPAddress, IPInterface
 from vnetd.plan.functions import SetFunction
 from vnetd.plan.kernel import AddAddress, CreateBridge, CreateVeth, Operation, RenameLink, SetLink

@@ -1,7 +1,9 @@
 """Links as rtnetlink reports them."""
 
 import errno
+import socket
 import sys
+from contextlib import suppress
 
 from vnetd.linux import netlink
 from vnetd.linux.netlink import Attributes, ReadSocket, attribute, attributes, encode, nested
@@ -126,3 +128,10 @@ def _text(value: bytes | None) -> str:
 def _number(found: Attributes, kind: int) -> int:
     """An unsigned attribute of any width (rtnetlink's are in host byte order), 0 if absent."""
     return int.from_bytes(found.get(kind, b""), sys.byteorder)
+
+
+def name_of(index: int) -> str:
+    """The link's name, "" if there is none any more; a look-up without locks, far cheaper than a request."""
+    with suppress(OSError):
+        return socket.if_indextoname(index) if index > 0 else ""
+    return ""

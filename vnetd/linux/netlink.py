@@ -9,7 +9,10 @@ import os
 import socket
 import struct
 from collections.abc import Callable, Iterator
+from ipaddress import IPv4Address, IPv6Address
 from typing import TypeVar
+
+from vnetd.model.base import IPAddress
 
 T = TypeVar("T")
 
@@ -66,6 +69,17 @@ def attribute(data: bytes, start: int, end: int, wanted: int) -> bytes | None:
 def nested(data: bytes | None) -> Attributes:
     """Attributes inside an attribute; none if it is absent."""
     return attributes(data, 0, len(data)) if data else {}
+
+
+def number(found: Attributes, kind: int) -> int:
+    """A number among attributes, 0 if it is not there."""
+    value: int = U32.unpack(found[kind])[0] if kind in found else 0
+    return value
+
+
+def address_of(packed: bytes) -> IPAddress:
+    """An address as the kernel packs it: four bytes or sixteen."""
+    return IPv4Address(packed) if len(packed) == 4 else IPv6Address(packed)
 
 
 def encode(kind: int, value: bytes) -> bytes:

@@ -13,6 +13,7 @@ import struct
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 
+from vnetd.linux.links import name_of
 from vnetd.linux.netlink import HEADER as MESSAGE
 from vnetd.linux.netlink import (
     NETLINK_NETFILTER,
@@ -25,7 +26,6 @@ from vnetd.linux.netlink import (
     messages,
 )
 from vnetd.linux.netlink_listener import Burst, Listener, listening
-from vnetd.linux.rtnl_events import name_of
 from vnetd.model.capability import Capability
 from vnetd.packets.sightings import Packet
 from vnetd.ruleset.learning import GROUP

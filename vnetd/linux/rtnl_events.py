@@ -4,10 +4,8 @@ Parsed by hand for no more than the key: the library takes 0.2 ms a message, on 
 """
 
 import logging
-import socket
 import struct
 from collections.abc import Callable, Collection
-from contextlib import suppress
 
 from vnetd.host.events import (
     AddressEvent,
@@ -20,11 +18,11 @@ from vnetd.host.events import (
     TrafficEvent,
 )
 from vnetd.linux import netlink, netns_links, tc
-from vnetd.linux.addresses import RTA_OIF, RTN_UNICAST
-from vnetd.linux.links import IFLA_IFNAME
+from vnetd.linux.links import IFLA_IFNAME, name_of
 from vnetd.linux.netlink import attribute, attributes
 from vnetd.linux.netlink_listener import Burst, Listener, listening
 from vnetd.linux.processes import port_owner
+from vnetd.linux.route_messages import RTA_OIF, RTN_UNICAST
 
 GROUPS = (1, 4, 5, 7, 9, 11, 24, 25, 28)
 """Multicast groups: links, traffic control, addresses and routes of IPv4 (5, 7) and IPv6 (9, 11), netconf of both,
@@ -123,10 +121,3 @@ def _netconf(data: bytes, start: int, end: int, port: int) -> SysctlEvent | None
         return None
     index = netlink.S32.unpack(found[NETCONFA_IFINDEX])[0]
     return SysctlEvent(data[start], index, port_owner(port), name_of(index))
-
-
-def name_of(index: int) -> str:
-    """The link's name, "" if there is none any more; a look-up without locks, far cheaper than a request."""
-    with suppress(OSError):
-        return socket.if_indextoname(index) if index > 0 else ""
-    return ""
