@@ -182,3 +182,13 @@ async def test_the_bridge_may_be_one_of_vnetds_switches() -> None:
         await eventually(joined)
         await daemon.services.networks.stop(ROOT, view(daemon).uuid)
         assert daemon.host.link("br0") is not None, "it is the switch's"
+
+
+@hastily
+async def test_a_network_that_leaves_the_hosts_bridge_is_given_one_of_its_own() -> None:
+    async with running(host_with_bridge()) as daemon:
+        networks = daemon.services.networks
+        network = await networks.define(ROOT, json.dumps(BRIDGED), {})
+        await networks.define(ROOT, json.dumps({"name": "lab", "uuid": str(network.uuid)}), {})
+        await networks.start(ROOT, network.uuid)
+        assert (view(daemon).state, view(daemon).bridge) == ("active", "virbr0")

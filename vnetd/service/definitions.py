@@ -88,17 +88,17 @@ class DefinedObject(ABC, Generic[D]):
         """What is kept below /etc."""
 
 
-O = TypeVar("O", bound=DefinedObject[Any])  # noqa: E741
+K = TypeVar("K", bound=DefinedObject[Any])
 
 
-class DefinitionService(Generic[O]):
+class DefinitionService(Generic[K]):
     """Use cases that networks and switches share, and the steps of the others.
 
     ``bridges_elsewhere``: owners of bridges by name, of the other kind.
     """
 
-    def __init__(self, kind: type[O], host: Host, notices: Notices) -> None:
-        self.objects: Registry[O] = Registry(kind.kind)
+    def __init__(self, kind: type[K], host: Host, notices: Notices) -> None:
+        self.objects: Registry[K] = Registry(kind.kind)
         self.bridges_elsewhere: Callable[[], dict[str, str]] = dict
         self._host = host
         self._store = host.store
@@ -135,7 +135,7 @@ class DefinitionService(Generic[O]):
         self._changed(known)
         log.info("autostart of %s %s set to %s by uid %d", known.kind, known.name, enabled, caller.uid)
 
-    def bridges(self, apart_from: O | None = None) -> dict[str, str]:
+    def bridges(self, apart_from: K | None = None) -> dict[str, str]:
         """Owners, as ``network NAME``, by the bridges they have made, or make once started."""
         return {
             bridge: f"{known.kind} {known.name}"
@@ -144,7 +144,7 @@ class DefinitionService(Generic[O]):
             for bridge in known.bridges()
         }
 
-    async def _bridge_name(self, asked: str | None, known: O | None, template: str) -> str:
+    async def _bridge_name(self, asked: str | None, known: K | None, template: str) -> str:
         """The bridge a document gets: the one it names, else the one its object has, else the next that is free.
 
         ``asked`` may be a template itself. Raises ``InUse`` for a bridge another owner has.
@@ -158,20 +158,20 @@ class DefinitionService(Generic[O]):
         return name
 
     @asynccontextmanager
-    async def _held(self, uuid: UUID) -> AsyncIterator[O]:
+    async def _held(self, uuid: UUID) -> AsyncIterator[K]:
         """The object with its lock held. Raises ``NotFound``, also if it went while its lock was waited for."""
         known = self.objects.find(uuid)
         async with known.lock:
             self.objects.refuse_gone(known)
             yield known
 
-    async def _add(self, fresh: O) -> None:
+    async def _add(self, fresh: K) -> None:
         """Keep a definition that is new."""
         await self._save(fresh)
         self.objects.add(fresh)
         self._notices.tell(Added(fresh.kind, fresh.view()))
 
-    async def _keep(self, known: O, definition: object) -> None:
+    async def _keep(self, known: K, definition: object) -> None:
         """Keep another definition, or if it cannot be saved the one that was there."""
         before, known.definition = known.definition, definition
         try:
@@ -180,7 +180,7 @@ class DefinitionService(Generic[O]):
             known.definition = before
             raise
 
-    async def _take_back(self, known: O, before: object | None, failure: BaseException) -> None:
+    async def _take_back(self, known: K, before: object | None, failure: BaseException) -> None:
         """Keep again what was kept before ``failure``, which is told if that fails as well."""
         known.definition = before
         try:
@@ -191,11 +191,11 @@ class DefinitionService(Generic[O]):
         except VnetError as error:
             failure.add_note(f"and taking back the definition failed: {error}")
 
-    async def _save(self, known: O) -> None:
+    async def _save(self, known: K) -> None:
         await self._store.save(known.folder, known.name, known.definition_document())
 
     @contextmanager
-    def _going_down(self, known: O) -> Iterator[None]:
+    def _going_down(self, known: K) -> Iterator[None]:
         """Around what takes it off the host: shows how that ended, and forgets a transient one."""
         last = known.view()
         try:
@@ -206,16 +206,16 @@ class DefinitionService(Generic[O]):
         if known.definition is None:
             self._forget(known, last)
 
-    async def _clear_away(self, known: O) -> None:
+    async def _clear_away(self, known: K) -> None:
         """Remove what a stopped object has left on the host, for it goes; never fails."""
 
-    def _forget(self, known: O, last: NetworkView | SwitchView) -> None:
+    def _forget(self, known: K, last: NetworkView | SwitchView) -> None:
         self.objects.remove(known)
         self._notices.tell(Removed(known.kind, last))
 
-    def _changed(self, known: O) -> None:
+    def _changed(self, known: K) -> None:
         self._notices.tell(Changed(known.kind, known.view()))
 
-    def _tell(self, caller: Caller, what: str, known: O) -> None:
+    def _tell(self, caller: Caller, what: str, known: K) -> None:
         log.info("%s %s %s by uid %d (pid %d)", known.kind, known.name, what, caller.uid, caller.pid)
         self._notices.tell(LifecycleEvent(what, known.kind, known.uuid, known.name))
