@@ -1,36 +1,27 @@
 """What the loop repairs, whom it counts that for, and when it holds back."""
 
-import asyncio
-import errno
 from collections.abc import Callable
 from dataclasses import replace
 from ipaddress import ip_interface
-from typing import Any
 
 import pytest
 from support.hasty_loop import hastily
+from support.memory_healing import heals, quiet, settled
 from support.memory_host import (
     ROOT,
-    Call,
     MemoryHost,
-    Refusal,
-    Running,
     defined,
     difference,
     host_with_uplink,
     lab,
     running,
-    verb,
     view,
 )
 from support.waiting import eventually
 
 from vnetd.host.events import Overflow
-from vnetd.model.base import IPInterface
-from vnetd.model.errors import HostError
 from vnetd.plan.kernel import (
     AddAddress,
-    CreateBridge,
     DeleteAddress,
     DeleteLink,
     DeleteRoute,
@@ -38,30 +29,10 @@ from vnetd.plan.kernel import (
     WriteSysctl,
 )
 from vnetd.plan.links import KernelRoute
-from vnetd.reconcile.backoff import LIMIT
 from vnetd.service.views import Healed, LeaseChange
 
 V4, V6 = ip_interface("192.168.77.1/24"), ip_interface("fd77::1/64")
 FORWARDING = ("net", "ipv4", "conf", "virbr0", "forwarding")
-
-
-async def raised(daemon: Running, name: str = "lab", net: int = 77, **fields: Any) -> str:
-    """A network that runs, and its UUID."""
-    network = await defined(daemon, lab(name, net, **fields))
-    await daemon.services.networks.start(ROOT, network.uuid)
-    await quiet(daemon)
-    return str(network.uuid)
-
-
-async def quiet(daemon: Running) -> None:
-    """Return when all that was touched has been looked at and no look causes another."""
-    await asyncio.sleep(1)
-
-
-async def heals(daemon: Running, before: dict[str, object]) -> None:
-    """Until the host is again as it was."""
-    await eventually(lambda: not difference(before, daemon.host.state()), "all is as it was", deadline=4)
-    await quiet(daemon)
 
 
 def delete_element(host: MemoryHost, device: str) -> None:
@@ -92,7 +63,7 @@ CHANGES: dict[str, Callable[[MemoryHost], None]] = {
 @hastily
 async def test_what_another_process_changes_is_put_back_counted_and_told(what: str) -> None:
     async with running(host_with_uplink()) as daemon:
-        uuid = await raised(daemon)
+        uuid = await settled(daemon)
         before = daemon.host.state()
         assert view(daemon).healed_count == 0, "its own work is no drift"
         CHANGES[what](daemon.host)
@@ -109,7 +80,7 @@ async def test_what_another_process_changes_is_put_back_counted_and_told(what: s
 @hastily
 async def test_a_bridge_set_down_is_raised_with_its_routes_and_addresses() -> None:
     async with running(host_with_uplink()) as daemon:
-        await raised(daemon)
+        await settled(daemon)
         before = daemon.host.state()
         daemon.host.perform(SetLink("virbr0", up=False))
         await heals(daemon, before)
@@ -119,7 +90,7 @@ async def test_a_bridge_set_down_is_raised_with_its_routes_and_addresses() -> No
 @hastily
 async def test_a_deleted_bridge_comes_back_with_all_that_hung_on_it_and_a_new_dnsmasq() -> None:
     async with running(host_with_uplink()) as daemon:
-        uuid = await raised(daemon)
+        uuid = await settled(daemon)
         pid = daemon.host.processes.running[uuid].pid
         bridge = daemon.host.link("virbr0")
         assert bridge is not None
@@ -141,7 +112,7 @@ async def test_a_deleted_bridge_comes_back_with_all_that_hung_on_it_and_a_new_dn
 @hastily
 async def test_a_dnsmasq_that_ended_is_started_again_and_keeps_its_leases() -> None:
     async with running(host_with_uplink()) as daemon:
-        uuid = await raised(daemon)
+        uuid = await settled(daemon)
         daemon.host.processes.kept[uuid] = "1 52:54:00:00:00:01 192.168.77.10 web1 *\n"
         daemon.host.processes.kill(uuid)
         await eventually(lambda: uuid in daemon.host.processes.running, "it runs again")
@@ -153,7 +124,7 @@ async def test_a_dnsmasq_that_ended_is_started_again_and_keeps_its_leases() -> N
 @hastily
 async def test_a_file_of_dnsmasq_that_was_written_over_is_written_again_and_read() -> None:
     async with running(host_with_uplink()) as daemon:
-        uuid = await raised(daemon)
+        uuid = await settled(daemon)
         before, pid = daemon.host.state(), daemon.host.processes.running[uuid].pid
         daemon.host.processes.write(uuid, "servers", "server=6.6.6.6\n")
         await heals(daemon, before)
@@ -164,7 +135,7 @@ async def test_a_file_of_dnsmasq_that_was_written_over_is_written_again_and_read
 @hastily
 async def test_new_name_servers_of_the_host_are_followed_and_are_no_drift() -> None:
     async with running(host_with_uplink()) as daemon:
-        uuid = await raised(daemon)
+        uuid = await settled(daemon)
         daemon.host.processes.change_resolvers("9.9.9.9")
         files = daemon.host.processes.files
         await eventually(lambda: "9.9.9.9" in files[uuid]["servers"], "the servers are followed")
@@ -176,7 +147,7 @@ async def test_new_name_servers_of_the_host_are_followed_and_are_no_drift() -> N
 @hastily
 async def test_leases_are_announced_when_dnsmasq_writes_them_and_are_no_drift() -> None:
     async with running(host_with_uplink()) as daemon:
-        uuid = await raised(daemon)
+        uuid = await settled(daemon)
         daemon.host.processes.write(uuid, "leases", "4102444800 52:54:00:00:00:01 192.168.77.10 web1 *\n")
         await eventually(lambda: daemon.told(LeaseChange), "the lease is announced")
         daemon.host.processes.write(uuid, "leases", "")
@@ -191,7 +162,7 @@ async def test_leases_are_announced_when_dnsmasq_writes_them_and_are_no_drift() 
 @hastily
 async def test_what_somebody_else_put_on_the_bridge_stays() -> None:
     async with running(host_with_uplink()) as daemon:
-        await raised(daemon)
+        await settled(daemon)
         daemon.host.perform(AddAddress("virbr0", ip_interface("192.168.77.53/24")))
         await quiet(daemon)
         entry = daemon.host.links.find("virbr0")
@@ -202,8 +173,8 @@ async def test_what_somebody_else_put_on_the_bridge_stays() -> None:
 @hastily
 async def test_rules_are_counted_for_the_network_they_belong_to() -> None:
     async with running(host_with_uplink()) as daemon:
-        await raised(daemon)
-        await raised(daemon, "other", 78)
+        await settled(daemon)
+        await settled(daemon, "other", 78)
         before = daemon.host.state()
         delete_element(daemon.host, "virbr1")
         await heals(daemon, before)
@@ -216,7 +187,7 @@ async def test_rules_are_counted_for_the_network_they_belong_to() -> None:
 @hastily
 async def test_a_foreign_rule_in_our_chains_is_removed_and_counted_for_nobody_else() -> None:
     async with running(host_with_uplink()) as daemon:
-        await raised(daemon)
+        await settled(daemon)
         before = daemon.host.state()
         held = daemon.host.rules.tables["inet"].elements
         one = next(element for members in held.values() for element in members.values())
@@ -229,7 +200,7 @@ async def test_a_foreign_rule_in_our_chains_is_removed_and_counted_for_nobody_el
 @hastily
 async def test_after_lost_events_everything_is_looked_at() -> None:
     async with running(host_with_uplink()) as daemon:
-        await raised(daemon)
+        await settled(daemon)
         before = daemon.host.state()
         daemon.host.links._listeners.clear()  # the socket overran: no event of this comes through
         daemon.host.perform(DeleteAddress("virbr0", V4), WriteSysctl(FORWARDING, "0"))
@@ -242,7 +213,7 @@ async def test_after_lost_events_everything_is_looked_at() -> None:
 @hastily
 async def test_a_full_pass_finds_what_no_event_told() -> None:
     async with running(host_with_uplink()) as daemon:
-        uuid = await raised(daemon)
+        uuid = await settled(daemon)
         before = daemon.host.state()
         daemon.host.deafen()
         delete_element(daemon.host, "virbr0")
@@ -250,131 +221,6 @@ async def test_a_full_pass_finds_what_no_event_told() -> None:
         del daemon.host.processes.running[uuid]
         await daemon.services.reconcile(ROOT)
         assert not difference(before, daemon.host.state())
-
-
-def addresses(host: MemoryHost) -> set[IPInterface]:
-    """Addresses of the network's bridge."""
-    entry = host.links.find("virbr0")
-    return entry.addresses if entry else set()
-
-
-async def quarrel(daemon: Running, times: int) -> None:
-    """Somebody takes the address away as soon as its repair is done and counted."""
-    (network,) = (one for one in daemon.services.networks.objects if one.name == "lab")
-    target = network.target
-    assert target is not None
-    for _ in range(times):
-        await eventually(
-            lambda: V4 in addresses(daemon.host) and not target.lock.locked(), "it is put back", deadline=200
-        )
-        daemon.host.perform(DeleteAddress("virbr0", V4))
-
-
-@hastily
-async def test_who_fights_is_named_and_given_way_to_and_in_the_end_all_is_well_again() -> None:
-    async with running(host_with_uplink()) as daemon:
-        await raised(daemon)
-        await raised(daemon, "other", 78)
-        before = daemon.host.state()
-        await quarrel(daemon, LIMIT)
-        await eventually(lambda: view(daemon).state == "degraded", "it is held back")
-        (problem,) = view(daemon).problems
-        assert "192.168.77.1/24" in problem and "by ip" in problem
-        repairs, started = view(daemon).healed_count, asyncio.get_running_loop().time()
-        await quarrel(daemon, 5)
-        assert view(daemon).healed_count == repairs + 4
-        assert asyncio.get_running_loop().time() - started > 14, "each hold is longer than the one before"
-        assert view(daemon, "other").state == "active"
-        before_other = daemon.host.state()
-        daemon.host.perform(DeleteAddress("virbr1", ip_interface("192.168.78.1/24")))
-        await eventually(lambda: view(daemon, "other").healed_count == 1, "others are healed meanwhile", deadline=1)
-        assert difference(before_other, daemon.host.state()) == {}
-        await eventually(lambda: view(daemon).state == "active", "peace", deadline=200)
-        assert view(daemon).problems == ()
-        assert not difference(before, daemon.host.state())
-
-
-@hastily
-async def test_a_repair_that_fails_is_shown_tried_again_and_forgotten_once_it_works() -> None:
-    async with running(host_with_uplink()) as daemon:
-        await raised(daemon)
-        before = daemon.host.state()
-        daemon.host.before = refusal = Refusal(verb("kernel.AddAddress"), times=3, code=errno.ENOMEM)
-        daemon.host.perform(DeleteAddress("virbr0", V4))
-        await eventually(lambda: view(daemon).state == "degraded", "it shows")
-        assert "Cannot allocate memory" in view(daemon).problems[0]
-        await eventually(lambda: view(daemon).state == "active", "it works at last", deadline=60)
-        assert len(refusal.refused) == 3
-        assert view(daemon).problems == ()
-        assert not difference(before, daemon.host.state())
-
-
-@hastily
-async def test_rules_that_cannot_be_repaired_show_in_every_network_they_concern() -> None:
-    async with running(host_with_uplink()) as daemon:
-        await raised(daemon)
-        await raised(daemon, "other", 78)
-        await defined(daemon, lab("idle", 79))
-        before = daemon.host.state()
-        daemon.host.before = Refusal(verb("nft.commit"), times=2)
-        daemon.host.rules.flush_ruleset()
-        await eventually(lambda: view(daemon).state == "degraded", "it shows")
-        assert (view(daemon, "other").state, view(daemon, "idle").state) == ("degraded", "inactive")
-        await eventually(lambda: view(daemon).state == "active", "it is tried again", deadline=60)
-        assert view(daemon, "other").state == "active"
-        assert not difference(before, daemon.host.state())
-
-
-@hastily
-async def test_a_stranger_that_takes_the_bridges_name_is_left_alone_until_it_goes() -> None:
-    async with running(host_with_uplink()) as daemon:
-        await raised(daemon)
-        stranger = CreateBridge("virbr0", "52:54:00:00:00:66", 1400, stp=False, forward_delay=0, alias="stranger")
-        daemon.host.perform(DeleteLink("virbr0", ""), stranger)
-        await eventually(lambda: view(daemon).state == "degraded", "it shows")
-        link = daemon.host.link("virbr0")
-        assert "virbr0" in view(daemon).problems[0]
-        await asyncio.sleep(60)
-        assert daemon.host.link("virbr0") == link
-        daemon.host.perform(DeleteLink("virbr0", ""))
-        await eventually(lambda: view(daemon).state == "active", "ours is back", deadline=60)
-        back = daemon.host.link("virbr0")
-        assert back is not None and back.alias.startswith("vnetd:network:")
-
-
-@hastily
-async def test_stopping_while_a_repair_is_under_way_leaves_nothing() -> None:
-    async with running(host_with_uplink()) as daemon:
-        network = await defined(daemon)
-        before = daemon.host.state()
-        await daemon.services.networks.start(ROOT, network.uuid)
-        reached: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-
-        async def slow(call: Call) -> None:
-            if call.verb == "kernel.CreateBridge":
-                reached.set_result(None)
-                await asyncio.sleep(1)
-
-        daemon.host.before = slow
-        daemon.host.perform(DeleteLink("virbr0", ""))
-        await reached
-        await daemon.services.networks.stop(ROOT, network.uuid)
-        await asyncio.sleep(60)
-        assert not difference(before, daemon.host.state())
-
-
-@hastily
-async def test_a_network_that_failed_to_stop_is_not_repaired_behind_the_users_back() -> None:
-    async with running(host_with_uplink()) as daemon:
-        network = await defined(daemon)
-        await daemon.services.networks.start(ROOT, network.uuid)
-        daemon.host.before = Refusal(verb("kernel.DeleteLink"))
-        with pytest.raises(HostError):
-            await daemon.services.networks.stop(ROOT, network.uuid)
-        daemon.host.perform(DeleteAddress("virbr0", V4))
-        await asyncio.sleep(60)
-        entry = daemon.host.links.find("virbr0")
-        assert entry is not None and V4 not in entry.addresses
 
 
 def forwards(host: MemoryHost, device: str) -> str:
@@ -404,7 +250,7 @@ async def test_forwarding_of_uplinks_is_kept_and_given_back_with_the_last_networ
 @hastily
 async def test_a_changed_uplink_is_followed() -> None:
     async with running(host_with_uplink()) as daemon:
-        await raised(daemon)
+        await settled(daemon)
         daemon.host.links.create("wwan0", "")
         daemon.host.perform(SetLink("wwan0", up=True), AddAddress("wwan0", ip_interface("100.64.0.2/24")))
         await eventually(lambda: forwards(daemon.host, "wwan0") == "1", "the new uplink forwards")
