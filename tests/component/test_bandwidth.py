@@ -21,7 +21,7 @@ from support.memory_host import (
 )
 from support.waiting import eventually
 
-from vnetd.model.errors import HostError, InUse, Invalid, Unsupported
+from vnetd.model.errors import Denied, HostError, InUse, Invalid, Unsupported
 from vnetd.model.network_ports import Bandwidth
 from vnetd.plan.kernel import DeleteLink, SetLink
 from vnetd.plan.shaping import shaping_of
@@ -39,7 +39,7 @@ from vnetd.plan.traffic import (
     ToClass,
     Traffic,
 )
-from vnetd.service.views import Attached
+from vnetd.service.views import Attached, Caller
 
 MAC = "52:54:00:00:00:07"
 BOTH = {"inbound.average": 4096, "inbound.burst": 512, "outbound.average": 1024}
@@ -318,3 +318,63 @@ def _numberless(value: object) -> object:
     if isinstance(value, tuple):
         return (value[0].name, value[0].kind, value[0].alias, value[0].up)
     return value
+
+
+OWNER = Caller(1000, name=":1.7", administrator=False)
+GROUPS = [
+    {"name": "slow", "default": True, "bandwidth": {"inbound": {"average": 64, "peak": 128, "burst": 32}}},
+    {"name": "fast", "bandwidth": {"inbound": {"average": 6400}}},
+]
+
+
+@pytest.mark.parametrize(
+    ("options", "most"),
+    [
+        ({"inbound.average": 0, "inbound.peak": 0, "inbound.burst": 0}, "inbound.average of 64 kB/s"),
+        ({"inbound.average": 65}, "inbound.average of 64 kB/s"),
+        ({"inbound.peak": 129}, "inbound.peak of 128 kB/s"),
+        ({"inbound.peak": 0}, "inbound.peak of 128 kB/s"),
+        ({"inbound.burst": 33}, "inbound.burst of 32 kB"),
+        ({"inbound.floor": 1}, "inbound.floor of 0 kB/s"),
+    ],
+)
+@hastily
+async def test_an_owner_who_is_not_root_lifts_no_limit_of_the_port_group(options: dict[str, int], most: str) -> None:
+    async with running(host_with_uplink()) as daemon:
+        await raised(daemon, portgroups=GROUPS, **LIMITED)
+        ports = daemon.services.ports
+        spec = {"kind": "tap", "inbound.average": 64, "inbound.peak": 128, "inbound.burst": 32}
+        port = (await ports.attach(OWNER, "lab", {"kind": "tap"})).port
+        before = daemon.host.state()
+        with pytest.raises(Denied, match=rf"{port.device} may have {most} at most: only root lifts that"):
+            await ports.set_bandwidth(OWNER, port.uuid, options)
+        with pytest.raises(Denied, match=f"may have {most} at most"):
+            await ports.attach(OWNER, "lab", {**spec, **options})
+        assert not difference(before, daemon.host.state())
+
+
+@hastily
+async def test_an_owner_goes_below_a_limit_and_back_and_root_s_word_counts_for_more() -> None:
+    async with running(host_with_uplink()) as daemon:
+        await raised(daemon, portgroups=GROUPS)
+        ports = daemon.services.ports
+        port = (await ports.attach(OWNER, "lab", {"kind": "tap", "portgroup": "fast"})).port
+
+        async def owner_sets(rate: int) -> dict[int, int]:
+            await ports.set_bandwidth(OWNER, port.uuid, {"inbound.average": rate})
+            return rates(daemon, port.device)
+
+        assert await owner_sets(50) == {1: 50, 2: 50}
+        await ports.set_bandwidth(OWNER, port.uuid, {"outbound.average": 7})
+        assert await owner_sets(6400) == {1: 6400, 2: 6400}
+        with pytest.raises(Denied, match=r"inbound\.average of 64 kB/s at most"):
+            await ports.set_port_group(OWNER, port.uuid, "slow")
+        await ports.set_bandwidth(ROOT, port.uuid, {"inbound.average": 9000})
+        assert await owner_sets(8999) == {1: 8999, 2: 8999}
+        await ports.set_bandwidth(ROOT, port.uuid, {"inbound.average": 100})
+        with pytest.raises(Denied, match=r"inbound\.average of 100 kB/s at most"):
+            await owner_sets(101)
+        assert await owner_sets(99) == {1: 99, 2: 99}
+    async with running(daemon.host) as again:
+        with pytest.raises(Denied, match=r"inbound\.average of 100 kB/s at most"):
+            await again.services.ports.set_bandwidth(OWNER, port.uuid, {"inbound.average": 101})

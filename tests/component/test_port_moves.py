@@ -188,3 +188,24 @@ async def test_isolation_of_a_networks_ports_follows_its_document() -> None:
         await redefine(ROOT, lab("lab", 77, uuid=str(network)), {})
         assert [key for key in difference(before, daemon.host.state()) if "document" not in key] == []
         assert view(daemon).healed_count == 0
+
+
+@hastily
+async def test_an_owner_who_is_not_root_takes_nothing_along_that_only_root_gives() -> None:
+    owner = Caller(1000, name=":1.7", administrator=False)
+    async with running(host_with_uplink()) as daemon:
+        await raised(daemon)
+        await raised(daemon, "other", 78, **OTHER)
+        ports = daemon.services.ports
+        free = (await ports.attach(owner, "lab", {"kind": "tap"})).port
+        await ports.set_isolated(ROOT, free.uuid, False)
+        wide = (await ports.attach(owner, "lab", {"kind": "tap", "inbound.average": 65})).port
+        before = daemon.host.state()
+        with pytest.raises(Denied, match="ports of network other are isolated"):
+            await ports.move(owner, free.uuid, "other")
+        with pytest.raises(Denied, match=r"inbound\.average of 64 kB/s at most"):
+            await ports.move(owner, wide.uuid, "other")
+        assert not difference(before, daemon.host.state())
+        await ports.set_bandwidth(owner, wide.uuid, {"inbound.average": 64, "outbound.average": 32})
+        await ports.move(owner, wide.uuid, "other")
+        await ports.move(ROOT, free.uuid, "other")

@@ -157,6 +157,8 @@ class PortRecord(Value):
     """How often the holder of its tap changed what is not the holder's."""
     bandwidth: Bandwidth | None = None
     group_bandwidth: Bandwidth | None = None
+    granted: Bandwidth | None = None
+    """What root said of its bandwidth, ``None`` for nothing: others stay within that, else within the port group's."""
     floor_class: int | None = None
     plug: Plug | None = None
     former_mac: Mac | None = None

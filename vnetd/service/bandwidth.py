@@ -1,13 +1,14 @@
 """What callers say about bandwidth: flat options like ``inbound.average``, in kB/s, bursts in kB; 0 takes one away."""
 
 from collections.abc import Mapping
+from math import inf
 
 from pydantic import ValidationError
 
 from vnetd.host.protocols import Capabilities
 from vnetd.host.requirements import require
-from vnetd.model.errors import Invalid
-from vnetd.model.network_ports import Bandwidth
+from vnetd.model.errors import Denied, Invalid
+from vnetd.model.network_ports import Bandwidth, Rate
 
 DIRECTIONS = {"inbound": ("average", "peak", "burst", "floor"), "outbound": ("average", "peak", "burst")}
 KEYS = tuple(f"{direction}.{name}" for direction, names in DIRECTIONS.items() for name in names)
@@ -45,6 +46,28 @@ def flat(limits: Bandwidth) -> dict[str, int]:
         if rate and (value := getattr(rate, name)):
             found[key] = value
     return found
+
+
+def refuse_beyond(most: Bandwidth, wanted: Bandwidth, subject: str) -> None:
+    """Raise ``Denied``, naming the first limit, if ``wanted`` lets more pass than ``most``, or reserves more."""
+    for direction in DIRECTIONS:
+        limits, rates = _effect(getattr(most, direction)), _effect(getattr(wanted, direction))
+        for name, limit in limits.items():
+            if rates[name] > limit:
+                unit = "kB" if name == "burst" else "kB/s"
+                raise Denied(
+                    f"{subject} may have {direction}.{name} of {int(limit)} {unit} at most: only root lifts that"
+                )
+
+
+def _effect(rate: Rate | None) -> Mapping[str, float]:
+    """What limits come to: without a peak, a burst is as fast as the device can."""
+    floor = (rate.floor if rate else None) or 0
+    if rate is None or rate.average is None:
+        return {"average": inf, "peak": inf, "burst": inf, "floor": floor}
+    burst = rate.burst or 0
+    peak = rate.peak or (inf if burst else rate.average)
+    return {"average": rate.average, "peak": peak, "burst": burst, "floor": floor}
 
 
 async def refuse_unable(capabilities: Capabilities, subject: str, limits: Bandwidth | None) -> None:

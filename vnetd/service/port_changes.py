@@ -4,7 +4,8 @@ The new record is saved, what is desired replaced, the host brought there; if an
 """
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 
 from vnetd.model.errors import Denied, VnetError
 from vnetd.model.port import PortRecord
@@ -16,7 +17,7 @@ from vnetd.service.network_object import NetworkObject
 from vnetd.service.notices import Notices
 from vnetd.service.port_lifecycle import PortLifecycle
 from vnetd.service.port_object import PortObject, PortTable
-from vnetd.service.port_records import with_class
+from vnetd.service.port_records import refuse_excess, with_class
 from vnetd.service.port_spec import validated
 from vnetd.service.port_wishes import PortWishes
 from vnetd.service.views import Caller, Changed
@@ -50,7 +51,7 @@ class PortChanges:
         port can have, and what the host refuses.
         """
         refuse_stranger(caller, port)
-        changed = await self._change(port, fields)
+        changed = await self._change(port, fields, partial(refuse_excess, caller))
         if changed:
             log.info("%s of port %s changed by uid %d (pid %d)", ", ".join(fields), port.name, caller.uid, caller.pid)
         return changed
@@ -61,12 +62,15 @@ class PortChanges:
         await self._change(port, {"mac": mac, "made_for": port.record.mac, "unseen": False})
         self._ports.note_mac(port)
 
-    async def _change(self, port: PortObject, fields: Mapping[str, object]) -> bool:
+    async def _change(
+        self, port: PortObject, fields: Mapping[str, object], check: Callable[[PortRecord], None] = lambda _: None
+    ) -> bool:
         async with port.target.lock, self._filters.changing:
             self._ports.refuse_gone(port)
             record = with_class(validated(PortRecord, {**dict(port.record), **fields}), port.network)
             if record == port.record:
                 return False
+            check(record)
             await self._realise(port, record, port.network)
         self._notices.tell(Changed("port", port.view()))
         return True

@@ -15,7 +15,7 @@ from vnetd.service.network_object import NetworkObject
 from vnetd.service.notices import Notices
 from vnetd.service.port_changes import PortChanges, refuse_stranger
 from vnetd.service.port_object import PortObject, PortTable
-from vnetd.service.port_records import port_group, with_class
+from vnetd.service.port_records import port_group, refuse_excess, refuse_foreign_place, with_class
 from vnetd.service.views import Caller, Changed, LifecycleEvent
 
 log = logging.getLogger(__name__)
@@ -32,8 +32,9 @@ class PortMoves:
     async def move(self, caller: Caller, port: PortObject, network: NetworkObject) -> None:
         """Plug a port into another network: it gets that one's MTU, isolation and default port group.
 
-        Raises ``Denied`` to strangers, ``Busy`` if the network is not active, ``Exists`` if another port there has
-        its MAC, ``InUse`` for a floor it cannot promise, ``Unsupported`` between networks without bridges.
+        Raises ``Denied`` to strangers and for what only root may take along, ``Busy`` if the network is not active,
+        ``Exists`` if another port there has its MAC, ``InUse`` for a floor it cannot promise, ``Unsupported`` between
+        networks without bridges.
         """
         refuse_stranger(caller, port)
         async with self._held(port, network) as before:
@@ -41,7 +42,9 @@ class PortMoves:
                 return
             refuse_without_bridge(before, network)
             self._ports.refuse_duplicate(network, port.record.mac)
+            refuse_foreign_place(caller, port.record, network)
             record = _placed(port.record, before, network, None)
+            refuse_excess(caller, record)
             await self._changes.place(port, record, network)
         self._tell(caller, port, before, network)
 
@@ -50,6 +53,7 @@ class PortMoves:
         refuse_stranger(caller, port)
         async with self._held(port, port.network) as network:
             record = _placed(port.record, network, network, group or None)
+            refuse_excess(caller, record)
             if record != port.record:
                 await self._changes.place(port, record, network)
         log.info("port %s has port group %s by uid %d", port.name, record.portgroup or "none", caller.uid)

@@ -7,6 +7,7 @@ from vnetd.model.errors import Denied, Exists, InUse, Invalid, NotFound
 from vnetd.model.network import Network, PortGroup, Vlan
 from vnetd.model.port import Lifetime, PortKind, PortRecord, PortSpec
 from vnetd.reconcile.loop import Loop
+from vnetd.service.bandwidth import refuse_beyond
 from vnetd.service.naming import free_name, random_mac
 from vnetd.service.network_object import NetworkObject
 from vnetd.service.port_object import PortTable
@@ -31,7 +32,7 @@ class PortRecords:
         """The record of a new port; ``template`` names its device if the caller does not.
 
         Raises ``Exists`` for a taken name or MAC, ``NotFound`` for a port group the network does not have,
-        ``Invalid`` for what no port can have, ``Denied`` for no filter.
+        ``Invalid`` for what no port can have, ``Denied`` for no filter and for more than the caller may have.
         """
         group = port_group(network, spec.portgroup)
         self._refuse_to_learn(spec)
@@ -70,6 +71,7 @@ class PortRecords:
                 **await self._plugs.pick(caller, network, spec, uuid, mac, vlan),
             },
         )
+        refuse_excess(caller, record)
         return with_class(record, network)
 
     def _refuse_to_learn(self, spec: PortSpec) -> None:
@@ -121,6 +123,20 @@ def refuse_unisolated(caller: Caller, network: NetworkObject, isolated: bool | N
     """Raise ``Denied`` to who is not root and wants a port that is not isolated where the network's are."""
     if isolated is False and not caller.administrator and network.live and network.live.isolated_ports:
         raise Denied(f"ports of network {network.name} are isolated, and only root may have one that is not")
+
+
+def refuse_excess(caller: Caller, record: PortRecord) -> None:
+    """Raise ``Denied`` to who is not root and wants more than root gave the port, or its port group."""
+    most = record.group_bandwidth if record.granted is None else record.granted
+    if record.bandwidth is not None and most is not None and not caller.administrator:
+        refuse_beyond(most, record.bandwidth, f"port {record.device}")
+
+
+def refuse_foreign_place(caller: Caller, record: PortRecord, network: NetworkObject) -> None:
+    """Raise ``Denied`` to who is not root and would take along what only root may give a port of that network."""
+    refuse_unisolated(caller, network, record.isolated)
+    if record.vlan and not caller.administrator:
+        raise Denied(f"port {record.device} has VLANs root gave it on its network: only root may move it to another")
 
 
 def lower_device(network: NetworkObject, spec: PortSpec) -> str:

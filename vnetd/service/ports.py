@@ -128,13 +128,17 @@ class PortService:
     async def set_bandwidth(self, caller: Caller, uuid: UUID, limits: Options) -> None:
         """Change limits by flat name, ``inbound.average`` … ``outbound.burst``; 0 takes one away, others stay.
 
-        Raises ``Invalid`` for what does not go together, ``InUse`` for a floor the network cannot promise,
-        ``Unsupported`` naming what the kernel lacks.
+        Who is not root stays within what root said of this port, else within its port group's limits.
+
+        Raises ``Denied`` for more than that, ``Invalid`` for what does not go together, ``InUse`` for a floor the
+        network cannot promise, ``Unsupported`` naming what the kernel lacks.
         """
         port = self._ports.find(uuid)
+        refuse_stranger(caller, port)
         wanted = changed(port.record.limits, limits)
         await refuse_unable(self._loop.host.capabilities, f"port {port.name}", wanted)
-        await self._changes.change(caller, port, bandwidth=wanted)
+        granted = {"granted": wanted} if caller.administrator else {}
+        await self._changes.change(caller, port, bandwidth=wanted, **granted)
 
     async def set_isolated(self, caller: Caller, uuid: UUID, isolated: bool) -> None:
         """Whether the port shall reach no other isolated port, while its guest runs."""
