@@ -1,5 +1,6 @@
 """What the holder of a tap does with it that only a hostile one would, and what the owner of a port may do."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -178,3 +179,21 @@ async def test_a_link_is_unplugged_stays_so_and_is_plugged_again() -> None:
             with pytest.raises(HostError):
                 await daemon.services.ports.set_link(ROOT, shown.uuid, True)
             assert refusal.refused and not difference(before, host.state())
+
+
+@pytest.mark.parametrize("queues", [1, 2])
+@hastily
+async def test_a_persistent_tap_given_to_others_is_made_anew_with_all_it_had(queues: int) -> None:
+    async with running(host_with_uplink()) as daemon:
+        await opened(daemon)
+        wanted = {"kind": "tap", "device": "mine", "owner": 1000, "group": 7, "queues": queues, "inbound.average": 100}
+        made = (await daemon.services.ports.attach(ROOT, "lab", wanted)).port
+        before = daemon.host.link("mine")
+        limits = daemon.host.links.limits.of(before.index)
+        daemon.host.tap_devices.tamper("mine", owner=65534)
+        await eventually(lambda: daemon.host.link("mine").index != before.index, "it is another one")
+        await eventually(lambda: daemon.host.link("mine").up, "it is in service")
+        after = daemon.host.link("mine")
+        assert replace(after, index=before.index) == before
+        assert daemon.host.links.limits.of(after.index) == limits
+        assert [one.uuid for one in daemon.services.ports.list() if one.device == "mine"] == [made.uuid]

@@ -23,6 +23,7 @@ from support.holder import (
     Holder,
     hardware_address,
     opened_by,
+    opened_in,
 )
 from support.private_bus import client_of, method_call
 from support.site import Administrator
@@ -261,6 +262,40 @@ async def test_a_persistent_tap_is_opened_by_its_owner_again_and_again_and_by_no
             data = (admin.site.host.link("mine") or {})["linkinfo"]["info_data"]
             assert (data["persist"], data["multi_queue"]) == (True, queues > 1)
     assert await admin.get(port, PORT, "State") == "active"
+    await admin.call(port, PORT, "Detach")
+    assert admin.site.devices() == {"virbr0"}
+
+
+@pytest.mark.parametrize("queues", [1, 2])
+@pytest.mark.parametrize("requests", [(TUNSETOWNER,), (TUNSETGROUP,), (TUNSETOWNER, TUNSETGROUP)], ids=repr)
+async def test_a_persistent_tap_that_its_holder_gave_to_others_is_its_owners_once_it_is_let_go(
+    admin: Administrator, network: str, queues: int, requests: tuple[int, ...]
+) -> None:
+    port = await admin.attach("lab", {"kind": "tap", "device": "mine", "owner": USER, "queues": queues, "mtu": 1300})
+    kept = "address", "mtu", "ifalias", "master", "operstate"
+    before = admin.site.host.link("mine") or {}
+    holder = Holder([opened_in(admin.site.host, "mine", multi_queue=queues > 1)])
+    assert [holder.does(request, NOBODY) for request in requests] == [0] * len(requests)
+    await admin.call(ROOT, MANAGER, "Reconcile")
+    assert holder.does(TUNSETCARRIER, struct.pack("=I", 1)) == 0, "it is held still"
+    holder.kill()
+
+    def given_back() -> bool:
+        link = admin.site.host.link("mine") or {}
+        data = link.get("linkinfo", {}).get("info_data", {})
+        return bool(
+            str(data.get("user")) == str(USER)
+            and "group" not in data
+            and all(link.get(k) == before.get(k) for k in kept)
+        )
+
+    await eventually(given_back, "it is its owner's")
+    how = {"queues": queues, "multi_queue": queues > 1}
+    with opened_by(admin.site.host, "mine", NOBODY, NOBODY, **how) as answers:  # type: ignore[arg-type]
+        assert set(answers) == {errno.EPERM}
+    with opened_by(admin.site.host, "mine", USER, USER, **how) as answers:  # type: ignore[arg-type]
+        assert answers == [0] * queues
+    assert (await admin.get(port, PORT, "State"), await admin.healed(network)) == ("active", 1)
     await admin.call(port, PORT, "Detach")
     assert admin.site.devices() == {"virbr0"}
 

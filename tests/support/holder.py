@@ -1,5 +1,6 @@
 """Processes that hold or want a tap: of another user, with nothing but a descriptor, or with the device node alone."""
 
+import fcntl
 import os
 import stat
 import struct
@@ -96,13 +97,25 @@ def hardware_address(mac: str) -> bytes:
     return struct.pack("=16sH6s16x", b"", ARPHRD_ETHER, bytes.fromhex(mac.replace(":", "")))
 
 
+def opened_in(host: Namespace, device: str, *, multi_queue: bool = False) -> int:
+    """A queue of a tap in ``host``, opened by this process."""
+    with host.entered():
+        fd = os.open("/dev/net/tun", os.O_RDWR)
+        fcntl.ioctl(fd, TUNSETIFF, _request(device, multi_queue))
+    return fd
+
+
+def _request(device: str, multi_queue: bool) -> bytes:
+    flags = IFF_TAP | IFF_NO_PI | IFF_VNET_HDR | (IFF_MULTI_QUEUE if multi_queue else 0)
+    return struct.pack("=16sH22x", device.encode(), flags)
+
+
 @contextmanager
 def opened_by(
     host: Namespace, device: str, uid: int, gid: int, *, queues: int = 1, multi_queue: bool = False
 ) -> Iterator[list[int]]:
     """What a user gets who opens a tap in ``host`` by its name: an error number a queue, 0 for one that is open."""
-    flags = IFF_TAP | IFF_NO_PI | IFF_VNET_HDR | (IFF_MULTI_QUEUE if multi_queue else 0)
-    request = struct.pack("=16sH22x", device.encode(), flags)
+    request = _request(device, multi_queue)
     with tempfile.TemporaryDirectory() as directory:
         Path(directory).chmod(0o755)
         node = Path(directory, "tun")  # the machine's own may be root's alone

@@ -120,6 +120,15 @@ class PortSpec(Value):
         return self
 
 
+class PersistentTap(Value):
+    """A tap that stays, and who may open it: numeric ids, -1 for none. ``several``: it may have more than one queue."""
+
+    owner: int
+    group: int
+    several: bool
+    vnet_hdr: bool
+
+
 class PortRecord(Value):
     """A port that is there, kept below /run; ``owner`` is the uid of who asked for it.
 
@@ -160,6 +169,8 @@ class PortRecord(Value):
     granted: Bandwidth | None = None
     """What root said of its bandwidth, ``None`` for nothing: others stay within that, else within the port group's."""
     floor_class: int | None = None
+    tap: PersistentTap | None = None
+    """Of a port whose device is one."""
     plug: Plug | None = None
     former_mac: Mac | None = None
     function: FunctionUse | None = None

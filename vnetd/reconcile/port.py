@@ -11,6 +11,7 @@ from typing import Protocol
 
 from vnetd.model.errors import HostError, InUse, Unsupported
 from vnetd.model.functions import FunctionUse
+from vnetd.model.port import PersistentTap
 from vnetd.plan.kernel import DeleteLink, Operation, SetLink
 from vnetd.plan.links import Link, PortVlan
 from vnetd.plan.macvtap import Stacked
@@ -21,6 +22,7 @@ from vnetd.plan.vlans import default_membership, plan_vlans
 from vnetd.reconcile.identity import recovered
 from vnetd.reconcile.loop import Loop
 from vnetd.reconcile.shaping import Shaper
+from vnetd.reconcile.tap import make_tap
 
 log = logging.getLogger(__name__)
 
@@ -58,8 +60,14 @@ class DesiredPort:
     vlans: frozenset[PortVlan] | None = None
     plug: Stacked | FunctionUse | PasstInstance | Inside | None = None
     """What a port that joins no bridge needs instead; its ``bridge`` is empty."""
+    tap: PersistentTap | None = None
     place: Fragment = EMPTY
     """Rules beside its filter's. Those of a macvtap are at its device, so it must be there."""
+
+    @property
+    def properties(self) -> SetLink:
+        """What a new device of vnetd's gets before all else: the tag that says it is ours, MAC, MTU."""
+        return SetLink(self.device, mac=self.mac, mtu=self.mtu, alias=self.alias)
 
 
 class Watcher(Protocol):
@@ -136,6 +144,7 @@ class PortTarget:
         if device is None or await self._deserted(device):
             self._gone()
             return ()
+        device = await self._retaken(device, repaired)
         self._index = device.index
         self._devices.seen(self.key, device.index)
         self._look_for_tampering(device)
@@ -206,16 +215,35 @@ class PortTarget:
     async def _deserted(self, device: Link) -> bool:
         """Delete a tap that outlived its last queue, as its holder made it persistent; whether it did."""
         tun = device.tun
-        if not self.desired.fleeting or tun is None or not tun.persist or tun.queues:
-            return False
-        if tun.queues is None:
-            deserted = await self._host.taps.reclaim(device.name)
-        else:
-            await self._host.kernel.apply([DeleteLink(device.name, device.alias)])
-            deserted = True
+        deserted = self.desired.fleeting and tun is not None and tun.persist and await self._deleted_unheld(device)
         if deserted:
             log.warning("port %s was made persistent by its last holder, who is gone: it is deleted", device.name)
         return deserted
+
+    async def _retaken(self, device: Link, repaired: list[str]) -> Link:
+        """Make a persistent tap anew that a holder gave to others, as soon as nobody has it open.
+
+        The kernel lets nobody take an owner or group away again, and while it is held that harms no other.
+        """
+        tap, tun = self.desired.tap, device.tun
+        given = tap and tun and (tun.owner, tun.group) != (tap.owner, tap.group)
+        if tap is None or not given or not await self._deleted_unheld(device):
+            return device
+        await make_tap(self._host, device.name, tap, self.desired.properties)
+        repaired.append(f"owner of port {device.name}")
+        made = await self._host.kernel.link(device.name)
+        if made is None:
+            raise HostError("create tap", device.name, "it went as soon as it was made")
+        return made
+
+    async def _deleted_unheld(self, device: Link) -> bool:
+        """Delete a persistent tap if nobody has it open; whether it did."""
+        if device.tun is None or device.tun.queues:
+            return False
+        if device.tun.queues is None:
+            return await self._host.taps.reclaim(device.name)
+        await self._host.kernel.apply([DeleteLink(device.name, device.alias)])
+        return True
 
     def _look_for_tampering(self, device: Link) -> None:
         """Have a port down whose holder gave the host's side another MAC: the bridge takes that for its own."""

@@ -7,8 +7,9 @@ from vnetd.model.port import PortSpec
 from vnetd.plan.kernel import CreateMacvlan, Operation, SetLink
 from vnetd.plan.links import Link
 from vnetd.plan.macvtap import Stacked
+from vnetd.reconcile.tap import silent
 from vnetd.service.port_deviceless import refuse_bridged
-from vnetd.service.port_making import Made, Making, silent
+from vnetd.service.port_making import Made, Making
 
 
 class PersistentMacvtap:
@@ -68,7 +69,7 @@ async def create(host: Host, making: Making) -> Link:
         alias=making.desired.alias,
     )
     first: list[Operation] = [SetLink(stack.lower, mac=record.mac)] if stack.former_mac else []
-    await host.kernel.apply([*first, device, silent(record)])
+    await host.kernel.apply([*first, device, silent(record.device)])
     link = await host.kernel.link(record.device)
     if link is None:
         raise HostError("create macvtap", record.device, "it went as soon as it was made")

@@ -7,7 +7,6 @@ from typing import Protocol
 from vnetd.model.errors import Invalid
 from vnetd.model.network import Network
 from vnetd.model.port import PortRecord, PortSpec
-from vnetd.plan.kernel import WriteSysctl
 from vnetd.reconcile.port import DesiredPort
 
 
@@ -57,8 +56,3 @@ def refuse_inside(spec: PortSpec) -> None:
     for name in ("netns", "lower", "addresses", "gateways"):
         if getattr(spec, name):
             raise Invalid(f"{name} cannot be given for kind {spec.kind}: it has no end in a network namespace")
-
-
-def silent(record: PortRecord) -> WriteSysctl:
-    """The host must not speak IPv6 on the port itself: that would reach the guest past the bridge and its filter."""
-    return WriteSysctl(("net", "ipv6", "conf", record.device, "disable_ipv6"), "1", optional=True)

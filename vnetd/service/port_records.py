@@ -5,7 +5,7 @@ from uuid import uuid4
 from vnetd.model.capability import refusal
 from vnetd.model.errors import Denied, Exists, InUse, Invalid, NotFound
 from vnetd.model.network import Network, PortGroup, Vlan
-from vnetd.model.port import Lifetime, PortKind, PortRecord, PortSpec
+from vnetd.model.port import Lifetime, PersistentTap, PortKind, PortRecord, PortSpec
 from vnetd.reconcile.loop import Loop
 from vnetd.service.bandwidth import refuse_beyond
 from vnetd.service.naming import free_name, random_mac
@@ -68,6 +68,7 @@ class PortRecords:
                 "bandwidth": spec.bandwidth,
                 "group_bandwidth": group.bandwidth if group else None,
                 "owner": caller.uid,
+                "tap": _tap(caller, spec) if spec.kind is PortKind.TAP else None,
                 **await self._plugs.pick(caller, network, spec, uuid, mac, vlan),
             },
         )
@@ -148,6 +149,12 @@ def lower_device(network: NetworkObject, spec: PortSpec) -> str:
     if not spec.lower and not interfaces:
         raise Invalid(f"lower is missing: network {network.name} forwards to no device a {spec.kind} could lie on")
     return spec.lower or interfaces[0]
+
+
+def _tap(caller: Caller, spec: PortSpec) -> PersistentTap:
+    """A tap of nobody could be opened by everybody."""
+    owner = caller.uid if spec.owner == spec.group == -1 else spec.owner
+    return PersistentTap(owner=owner, group=spec.group, several=spec.queues > 1, vnet_hdr=spec.vnet_hdr)
 
 
 def _keeps_mtu(kind: PortKind) -> bool:

@@ -6,8 +6,9 @@ from vnetd.model.network import Network
 from vnetd.model.port import PortSpec
 from vnetd.plan.kernel import CreateVeth
 from vnetd.reconcile.desired import DEFAULT_MTU
+from vnetd.reconcile.tap import silent
 from vnetd.service.naming import host_side_mac
-from vnetd.service.port_making import Made, Making, silent
+from vnetd.service.port_making import Made, Making
 
 
 class VethPair:
@@ -34,7 +35,7 @@ class VethPair:
             mtu=record.mtu or DEFAULT_MTU,
             alias=making.desired.alias,
         )
-        await self._host.kernel.apply([pair, silent(record)])
+        await self._host.kernel.apply([pair, silent(record.device)])
         await self._host.namespaces.configure_peer(
             making.netns, spec.guest_device, addresses=spec.addresses, gateways=spec.gateways
         )

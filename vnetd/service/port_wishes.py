@@ -58,6 +58,7 @@ class PortWishes:
             vlans=_vlans(record, network.live),
             shaping=shaping_of(str(record.uuid), record.limits),
             plug=plug_of(record, network.live),
+            tap=record.tap,
             place=self._place(record, network.live.mode, bool(isolated)),
         )
 
