@@ -46,8 +46,9 @@ async def host(request: pytest.FixtureRequest) -> AsyncIterator[Host]:
         return
     lab: Lab = request.getfixturevalue("lab")
     guest = lab.namespace("guest")
-    linux, namespaces = await LinuxKernel.start(), Namespaces()
-    made = Host(linux, namespaces, await namespaces.open(guest.name), lambda: None)
+    linux, told = await LinuxKernel.start(), list[HostEvent]()
+    namespaces = Namespaces(told.append)
+    made = Host(linux, namespaces, await namespaces.open(guest.name), lambda: None, told)
 
     def vanish() -> None:
         os.close(made.guest)
@@ -115,6 +116,13 @@ async def test_a_link_inside_goes_with_its_lower_device(host: Host) -> None:
     number = await moved(host)
     await host.kernel.apply([DeleteLink("lower0", "ours")])
     assert await host.namespaces.link(number, "eth0") is None
+
+
+async def test_a_link_that_goes_inside_is_reported_at_once(host: Host) -> None:
+    number = await moved(host)
+    assert NamespaceEvent(number) not in host.events
+    await host.namespaces.delete(number, "eth0", "mine")
+    await eventually(lambda: NamespaceEvent(number) in host.events, "its end is reported")
 
 
 async def test_the_end_of_a_namespace_is_reported_and_nothing_of_it_is_left(host: Host) -> None:

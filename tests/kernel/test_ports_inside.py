@@ -148,6 +148,19 @@ async def test_a_macvlan_ends_with_its_guests_namespace(admin: Administrator) ->
     await nothing_is_left(admin, network)
 
 
+@pytest.mark.parametrize("restarted", [False, True], ids=["made by this daemon", "of an earlier run"])
+async def test_a_macvlan_its_guest_deletes_is_missed_at_once(admin: Administrator, restarted: bool) -> None:
+    network = await admin.raise_network(UPLINKED)
+    guest = admin.vacant_guest()
+    await admin.attach("lab", {"kind": "macvlan", "netns": guest.name})
+    if restarted:
+        admin.site.daemon.kill()
+        admin.site.daemon.start()
+        await admin.call(ROOT, MANAGER, "Reconcile")
+    guest.run("ip", "link", "delete", "eth0")
+    await nothing_is_left(admin, network)
+
+
 async def test_a_macvlan_ends_with_the_device_it_lies_on(admin: Administrator, network: str) -> None:
     host, guest = admin.site.host, admin.vacant_guest()
     host.run("ip", "link", "add", "mine0", "type", "veth", "peer", "name", "mine1")

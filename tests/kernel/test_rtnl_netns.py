@@ -19,7 +19,7 @@ from vnetd.plan.kernel import CreateVeth
 
 @pytest.fixture
 async def namespaces() -> AsyncIterator[Namespaces]:
-    made = Namespaces()
+    made = Namespaces([].append)
     yield made
     await made.close()
 

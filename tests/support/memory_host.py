@@ -143,6 +143,7 @@ class MemoryNamespaces:
         """Take one away."""
         if (link := await self.link(number, name)) and link.alias == alias:
             del self.inside[name]
+            self._announce(NamespaceEvent(number))
 
     def vanish(self) -> None:
         """The namespace ends with all that is in it."""

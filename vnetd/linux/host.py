@@ -53,7 +53,7 @@ class LinuxHost:
         self.macvtaps = MacvtapHost(events.announce)
         self.functions = LinuxFunctions()
         self.passt = PasstHost(root, events.announce)
-        self.namespaces = Namespaces()
+        self.namespaces = Namespaces(events.announce)
         self.store = FileStore(root)
         self.dnsmasq = DnsmasqHost(root, events.announce)
         self.resolver = Resolved(bus)

@@ -20,12 +20,21 @@ Burst = Iterator[bytes | None]
 
 
 class Listener:
-    """Calls ``take`` with what has arrived, in the running loop, until it is closed; it owns ``sock``."""
+    """Calls ``take`` with what has arrived, in the running loop, until it is closed; it owns ``sock``.
 
-    def __init__(self, sock: socket.socket, take: Callable[[Burst], None]) -> None:
+    ``receive`` reads one datagram, for who needs more of it than its bytes.
+    """
+
+    def __init__(
+        self,
+        sock: socket.socket,
+        take: Callable[[Burst], None],
+        receive: Callable[[socket.socket], bytes] = lambda sock: sock.recv(RECEIVE),
+    ) -> None:
         sock.setblocking(False)
         self._socket = sock
         self._take = take
+        self._receive = receive
         self._loop = asyncio.get_running_loop()
         self._reader = PacedReader(sock.fileno(), self._readable)
 
@@ -44,7 +53,7 @@ class Listener:
             if self._loop.time() > end or self._socket.fileno() == -1:
                 return
             try:
-                data = self._socket.recv(RECEIVE)
+                data = self._receive(self._socket)
             except BlockingIOError:
                 return
             except OSError as error:

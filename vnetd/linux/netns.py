@@ -3,14 +3,17 @@
 import ctypes
 import errno
 import fcntl
+import logging
 import os
 import re
 import stat
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
+from vnetd.host.events import HostEvent
 from vnetd.linux.direct import add_address, add_default_route, raise_link, rename_link
 from vnetd.linux.netlink import U32, ReadSocket
+from vnetd.linux.netns_events import InnerEvents
 from vnetd.linux.netns_links import delete_inside, link_inside, move_link, number_of
 from vnetd.linux.operations import reporting
 from vnetd.linux.threads import Worker
@@ -22,13 +25,19 @@ NAMED = "/run/netns"
 NS_GET_USERNS, NS_GET_NSTYPE, NS_GET_OWNER_UID = 0xB701, 0xB703, 0xB704
 CLONE_NEWNET = 0x40000000
 
+log = logging.getLogger(__name__)
+
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
 class Namespaces:
     """Opens network namespaces and configures links inside, each on threads, as file systems may take their time."""
 
-    def __init__(self) -> None:
+    def __init__(self, emit: Callable[[HostEvent], None]) -> None:
+        """``emit`` is called for namespaces whose links were asked for, when one of these goes."""
+        self._emit = emit
+        self._events: InnerEvents | None = None
+        self._listening = False
         self._opener = Worker("vnetd-netns")
         self._socket: ReadSocket | None = None
 
@@ -67,6 +76,7 @@ class Namespaces:
 
     async def number(self, netns: int) -> int:
         """What the namespace open at fd ``netns`` is known by here for as long as it exists. Raises ``HostError``."""
+        self._listen()
         return await self._opener.run(lambda: number_of(self._sock(), netns))
 
     async def move(self, netns: int, device: str, name: str) -> None:
@@ -75,6 +85,7 @@ class Namespaces:
 
     async def link(self, number: int, name: str) -> Link | None:
         """A link in a namespace, ``None`` if there is none or no such namespace. Raises ``HostError``."""
+        self._listen()
         return await self._opener.run(lambda: link_inside(self._sock(), number, name))
 
     async def delete(self, number: int, name: str, alias: str) -> None:
@@ -83,7 +94,19 @@ class Namespaces:
 
     async def close(self) -> None:
         """Finish what is under way and end the thread."""
+        if self._events:
+            self._events.close()
         await self._opener.close(self._close_socket)
+
+    def _listen(self) -> None:
+        """Once somebody needs it: what happens in all containers of the host is told then."""
+        if self._listening:
+            return
+        self._listening = True
+        try:
+            self._events = InnerEvents(self._emit)
+        except OSError as error:
+            log.warning("links that go in namespaces of guests are missed by full passes only: %s", error.strerror)
 
     def _sock(self) -> ReadSocket:
         """Made on the thread that uses it, once somebody needs it."""
