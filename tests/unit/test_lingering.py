@@ -2,7 +2,7 @@
 
 from vnetd.plan.ledger import Ledger
 from vnetd.plan.lingering import Lingering, is_lingering
-from vnetd.plan.rules import Chain, Element, Fragment, Set
+from vnetd.plan.rules import Chain, Element, Fragment, Hook, Set
 from vnetd.ruleset.expressions import ACCEPT, in_set, jump, meta
 from vnetd.ruleset.filter_rules import goto
 
@@ -36,6 +36,11 @@ def test_what_remembers_a_guest_goes_and_all_that_leads_there() -> None:
     innocent = chain("innocent", in_set(meta("iifname"), "from_guest"))
     fragment = Fragment((root, innocent, between, remembering), (DEVICES, FLOWS))
     assert kept_of(fragment) == Fragment((innocent,), (DEVICES,))
+
+
+def test_what_is_at_a_device_goes_for_the_next_of_that_name_has_it_not() -> None:
+    entrance = Chain("netdev", "prerouting_mv0", ((ACCEPT,),), Hook("filter", "egress", -150, device="mv0"))
+    assert kept_of(Fragment((entrance, chain("web")), (DEVICES,))) == Fragment((chain("web"),), (DEVICES,))
 
 
 def test_a_change_of_elements_lets_go_of_nothing() -> None:

@@ -62,9 +62,9 @@ def is_lingering(owner: str) -> bool:
 
 
 def _lasting(fragment: Fragment) -> Fragment:
-    """Chains and sets that hold nothing of any guest's, and need none that do."""
+    """Chains and sets that hold nothing of any guest's, and need none that do. What is at a device goes with that."""
     sets = tuple(one for one in fragment.sets if not _remembers(one))
-    chains = fragment.chains
+    chains = tuple(chain for chain in fragment.chains if not (chain.hook and chain.hook.device))
     gone = {f"@{one.name}" for one in fragment.sets if one not in sets}
     while gone and (passing := {chain.name for chain in chains if chain.names(gone)}):
         chains = tuple(chain for chain in chains if chain.name not in passing)
