@@ -160,3 +160,31 @@ async def test_a_macvtap_is_filtered_before_it_is_up_or_refused_where_rules_cann
         ]
         await daemon.services.ports.detach(USER, port.uuid)
         assert "netdev" not in nft.tables or not nft.tables["netdev"].chains
+
+
+@hastily
+async def test_a_filter_bound_to_somebody_elses_macvtap_is_at_each_device_of_that_name() -> None:
+    made = host()
+    async with running(made) as daemon:
+        first = made.links.create("mv0", "macvtap", MAC, 1500)
+        binding = await daemon.services.filters.bind(ROOT, "mv0", "no-mac-spoofing", {"MAC": [MAC]})
+
+        def entered() -> bool:
+            return bool(set(entrances) <= set(made.rules.tables["netdev"].chains))
+
+        entrances = [chain.name for chain in entrance("mv0").chains]
+        assert entered()
+        made.links.remove(first)
+        await eventually(lambda: not entered(), "before Linux 6.16 it went with the device")
+        second = made.links.create("mv0", "macvtap", MAC, 1500)
+        await eventually(entered, "the other device has it, too")
+    async with running(made) as daemon:
+        assert entered()
+        made.links.remove(second)
+        await eventually(lambda: not entered(), "it is looked after by the next daemon")
+    async with running(made) as daemon:
+        assert not entered()
+        made.links.create("mv0", "macvtap", MAC, 1500)
+        await eventually(entered, "a device that was away for long has it")
+        await daemon.services.filters.unbind(ROOT, binding.uuid)
+        assert not made.rules.tables.get("netdev") or not made.rules.tables["netdev"].chains

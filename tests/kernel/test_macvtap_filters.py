@@ -1,13 +1,14 @@
 """Filters of guests on macvtap devices, by packets from the guest's descriptor: such a device is in no bridge."""
 
 import json
+import os
 import socket
 from collections.abc import AsyncIterator, Iterator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, contextmanager
 from typing import Any
 
 import pytest
-from support.client import MANAGER, PORT, ROOT, Refused, variant
+from support.client import BINDING, MANAGER, PORT, ROOT, Refused, variant
 from support.dhcp_packets import dhcp
 from support.filtering import arp, ethernet
 from support.guest_frames import GUEST4, HONEST, MAC, PEER4, PEER_MAC, PRETENDED, udp4
@@ -72,6 +73,11 @@ def untagged(frame: bytes) -> bytes:
     return frame[:12] + frame[16:] if frame[12:14] == b"\x81\0" else frame
 
 
+def entered(admin: Administrator, device: str) -> list[str]:
+    """Chains at a device."""
+    return [name for name in admin.site.ruleset() if name.startswith("chain netdev") and name.endswith(f"_{device}")]
+
+
 def named(frames: dict[str, bytes], passed: Sequence[bytes]) -> set[str]:
     return {what for what, frame in frames.items() if frame in passed}
 
@@ -91,7 +97,7 @@ async def test_without_the_filter_all_of_that_reaches_the_cable(admin: Administr
     async with held(admin, **OWN) as tap:
         await admin.call(tap.port, PORT, "SetFilter", "sa{sv}", "", {})
         assert named(PRETENDED, passing(lan, tap, list(PRETENDED.values()))) == set(PRETENDED)
-        assert not [name for name in admin.site.ruleset() if name.startswith("chain netdev")]
+        assert not entered(admin, tap.result["device"])
 
 
 async def test_a_guest_that_has_no_address_yet_has_the_one_dhcp_gives_it(admin: Administrator, lan: Lan) -> None:
@@ -174,3 +180,38 @@ async def test_a_filter_is_changed_while_the_guest_runs_and_refused_whole_if_it_
 
 
 RELATED = {"protocol": "tcp", "attributes": [{"name": "state", "value": "RELATED"}]}
+
+
+@contextmanager
+def foreign(lan: Lan) -> Iterator[Tap]:
+    """A macvtap somebody else made and holds; it goes with the block."""
+    lan.host.run("ip", "link", "add", "mv0", "link", "lan0", "address", MAC, "type", "macvtap", "mode", "bridge")
+    try:
+        lan.host.run("ip", "link", "set", "mv0", "up")
+        tap = Tap("", {}, [os.open(f"/dev/tap{(lan.host.link('mv0') or {})['ifindex']}", os.O_RDWR)])
+        try:
+            yield tap
+        finally:
+            tap.close()
+    finally:
+        lan.host.run("ip", "link", "delete", "mv0")
+
+
+async def test_somebody_elses_macvtap_is_filtered_whenever_it_is_there(admin: Administrator, lan: Lan) -> None:
+    lan.host.run("ip", "link", "set", "lan0", "up")
+    frames = honest, spoofed = HONEST["ARP"], PRETENDED["another MAC address"]
+    with foreign(lan) as tap:
+        assert passing(lan, tap, frames) == [honest, spoofed]
+        binding = await admin.bind("mv0", "no-mac-spoofing", {"MAC": MAC})
+        assert passing(lan, tap, frames) == [honest]
+        findings = await admin.call(ROOT, MANAGER, "Examine", "sa{sv}", "mv0", {})
+        assert [one["state"] for one in findings] == ["ok"]
+        admin.site.daemon.kill()
+        assert passing(lan, tap, frames) == [honest]
+        admin.site.daemon.start()
+        assert passing(lan, tap, frames) == [honest]
+    with foreign(lan) as tap:
+        await eventually(lambda: passing(lan, tap, frames) == [honest])
+        await admin.call(binding, BINDING, "Delete")
+        assert passing(lan, tap, frames) == [honest, spoofed]
+    assert not entered(admin, "mv0")

@@ -190,10 +190,11 @@ class PortRecord(Value):
 
 
 class BindingRecord(Value):
-    """A filter bound to a device vnetd did not make, kept below /run."""
+    """A filter bound to a device vnetd did not make, kept below /run; ``bridged`` unless that is a macvtap."""
 
     uuid: UUID
     device: IfName
     filter: Text
     mac: UnicastMac | None = None
     parameters: Parameters = Field(default_factory=dict)
+    bridged: bool = True

@@ -7,11 +7,12 @@ from pydantic import ValidationError
 
 from vnetd.model.errors import Invalid
 from vnetd.model.port import BindingRecord
+from vnetd.plan.rules import Family
 from vnetd.service.filter_uses import Bound
 from vnetd.service.views import BindingView
 
 BINDINGS = "run/bindings"
-UNFILTERABLE = {"macvtap", "macvlan", "ipvlan", "ipvtap", "bridge", "loopback"}
+UNFILTERABLE = {"macvlan", "ipvlan", "ipvtap", "bridge", "loopback"}
 """Kinds of devices that are never a port of a bridge: rules on them would have no effect."""
 
 
@@ -22,7 +23,9 @@ def binding_owner(uuid: UUID) -> str:
 
 def bound_by(record: BindingRecord) -> Bound:
     """The use of a filter it is."""
-    return Bound(binding_owner(record.uuid), record.device, record.filter, record.mac or "", record.parameters)
+    family: Family = "bridge" if record.bridged else "netdev"
+    parameters = record.parameters
+    return Bound(binding_owner(record.uuid), record.device, record.filter, record.mac or "", parameters, family=family)
 
 
 def binding_record(device: str, filter: str, parameters: Mapping[str, Sequence[str]]) -> BindingRecord:

@@ -59,7 +59,7 @@ class DiagnosisService:
             return tuple([one async for one in self._of_port(port, ask)])
         bound = next((one for one in self._filters.users.values() if one.device == target), None)
         if bound:
-            device = [one async for one in self._of_device(bound.device, "")]
+            device = [one async for one in self._of_device(bound.device, "", bridged=bound.family == "bridge")]
             return (*device, *await self._probing.filtered(bound, ask, ""))
         network = self._networks.objects.by_name(target) or self._networks.objects.get(target)
         return tuple(self._of_network(network))
@@ -132,13 +132,15 @@ class DiagnosisService:
             async for finding in self._probing.routed(ask, own, port.network.bridge, port.record.mac):
                 yield finding
 
-    async def _of_device(self, name: str, bridge: str) -> AsyncIterator[Finding]:
+    async def _of_device(self, name: str, bridge: str, bridged: bool = True) -> AsyncIterator[Finding]:
         kernel = self._loop.host.kernel
         link = await kernel.link(name)
         if link is None:
             yield Finding("device", "problem", f"there is no network device {name}")
             return
         yield _up(link)
+        if not bridged:
+            return
         master = await kernel.link_at(link.master) if link.master else None
         if master is None or (bridge and master.name != bridge):
             where = f"in {master.name}" if master else "in no bridge"

@@ -12,9 +12,12 @@ from vnetd.model.errors import Exists, InUse, Invalid, NotFound, Unsupported
 from vnetd.model.filter import Filter
 from vnetd.model.port import BindingRecord
 from vnetd.packets.sightings import Address
+from vnetd.plan.links import Link
 from vnetd.plan.rules import Fragment
+from vnetd.reconcile.bound_device import BoundDeviceTarget, entrance_owner, filterable
 from vnetd.reconcile.loop import Loop
 from vnetd.ruleset.filter import check_definition, references
+from vnetd.ruleset.unbridged import entrance
 from vnetd.service.api import Options
 from vnetd.service.binding_object import BINDINGS, UNFILTERABLE, binding_owner, binding_record, binding_view, bound_by
 from vnetd.service.documents import parse, refuse_format, refuse_unknown, uuid_of
@@ -57,6 +60,7 @@ class FilterService:
         self.learning = AddressLearning(loop, self._relearned)
         self.learning.trusting(lambda device: any(bound.device == device for bound in self.users.values()))
         self._bindings: dict[UUID, BindingRecord] = {}
+        self._entrances: dict[UUID, BoundDeviceTarget] = {}
         self._loop = loop
         self._notices = notices
         for name, filter in builtin_filters().items():
@@ -142,7 +146,7 @@ class FilterService:
     async def bind(
         self, caller: Caller, device: str, filter: str, parameters: Mapping[str, Sequence[str]]
     ) -> BindingView:
-        """Filter a device vnetd did not make; it need not be there yet: its rules wait for its name.
+        """Filter a device vnetd did not make. A port of a bridge need not be there yet: its rules wait for its name.
 
         Raises ``Exists`` if it is bound, ``InUse`` if it is a port of vnetd, ``Unsupported`` for a kind of device
         that is never a bridge port, ``Invalid`` for what the filter cannot be given.
@@ -162,20 +166,33 @@ class FilterService:
             raise Exists(f"device {device} has a filter already: remove it first")
         link = await self._loop.host.kernel.link(device)
         if link and link.kind in UNFILTERABLE:
-            raise Unsupported(
-                f"device {device} is a {link.kind}: others' devices can be filtered as ports of a bridge only"
-            )
+            raise Unsupported(f"device {device} is a {link.kind}: only ports of a bridge and macvtaps can be filtered")
+        if link and filterable(link):
+            record = record.model_copy(update={"bridged": False})
         bound = bound_by(record)
-        fragment = self.compile(bound)
+        fragments = self._fragments(record, link)
         self.use(bound)
         try:
             await self._loop.host.store.save(BINDINGS, str(record.uuid), record.model_dump(mode="json"))
-            await self._loop.rules.put({owner: fragment})
+            await self._loop.rules.put(fragments)
         except BaseException:
             self.unuse(owner)
             await self._loop.host.store.delete(BINDINGS, str(record.uuid))
             raise
+        self._keep(record, link)
+
+    def _fragments(self, record: BindingRecord, link: Link | None) -> dict[str, Fragment]:
+        """The rules of a binding by owner; those at the device itself only if that is there."""
+        fragments = {binding_owner(record.uuid): self.compile(bound_by(record))}
+        if link and not record.bridged:
+            fragments[entrance_owner(str(record.uuid))] = entrance(record.device)
+        return fragments
+
+    def _keep(self, record: BindingRecord, link: Link | None) -> None:
         self._bindings[record.uuid] = record
+        if not record.bridged:
+            index = link.index if link else 0
+            self._entrances[record.uuid] = BoundDeviceTarget(self._loop, str(record.uuid), record.device, index)
 
     async def unbind(self, caller: Caller, uuid: UUID) -> None:
         """Remove a binding and its rules. Raises ``NotFound``."""
@@ -191,21 +208,24 @@ class FilterService:
         """Its record goes first: what is left after a crash in between is removed with what nobody wants."""
         owner, uuid = binding_owner(record.uuid), str(record.uuid)
         await self._loop.host.store.delete(BINDINGS, uuid)
+        if target := self._entrances.pop(record.uuid, None):
+            await target.end()
         try:
-            await self._loop.rules.put({owner: None})
+            await self._loop.rules.put({owner: None, entrance_owner(uuid): None})
         except BaseException:
+            self._keep(record, None)
             await self._loop.host.store.save(BINDINGS, uuid, record.model_dump(mode="json"))
             raise
         del self._bindings[record.uuid]
         self.unuse(owner)
 
-    def restore(self, record: BindingRecord) -> Fragment:
-        """Take over a binding of an earlier run; returns its rules."""
-        bound = bound_by(record)
-        fragment = self.compile(bound)
-        self._bindings[record.uuid] = record
-        self.use(bound)
-        return fragment
+    async def restore(self, record: BindingRecord) -> dict[str, Fragment]:
+        """Take over a binding of an earlier run; returns its rules by owner."""
+        link = await self._loop.host.kernel.link(record.device)
+        fragments = self._fragments(record, link)
+        self._keep(record, link)
+        self.use(bound_by(record))
+        return fragments
 
     def use(self, bound: Bound) -> None:
         """Note that a filter is in force on a device; what its guest's packets tell is learned from now on."""

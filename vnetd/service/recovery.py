@@ -18,7 +18,7 @@ from vnetd.reconcile.loop import Loop
 from vnetd.reconcile.network import NetworkTarget
 from vnetd.service import filters as filter_service
 from vnetd.service.activation import need_of
-from vnetd.service.binding_object import BINDINGS, binding_owner
+from vnetd.service.binding_object import BINDINGS
 from vnetd.service.default_network import DefaultNetwork
 from vnetd.service.documents import uuid_of
 from vnetd.service.filters import FilterObject, FilterService
@@ -137,10 +137,10 @@ class Recovery:
         return fragments
 
     async def _take_over_bindings(self) -> dict[str, Fragment]:
-        fragments = {}
+        fragments: dict[str, Fragment] = {}
         for record, _ in await self._records.load(BINDINGS, BindingRecord, "binding"):
             try:
-                fragments[binding_owner(record.uuid)] = self._filters.restore(record)
+                fragments |= await self._filters.restore(record)
             except VnetError as error:
                 log.error("binding of %s keeps the rules it has: %s", record.device, error)
                 self._records.whole = False
