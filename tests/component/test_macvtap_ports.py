@@ -78,7 +78,7 @@ async def test_a_macvtap_port_is_healed_and_ends_with_its_device_or_lower_device
     async with running(host()) as daemon:
         await raised(daemon, "bridge")
         one, other = await plug(daemon, "macvtap", mac=MAC), await plug(daemon, "macvtap")
-        daemon.host.perform(SetLink("macvtap0", mtu=1280, mac="52:54:00:00:00:99", up=False), SetLink("eth1", up=False))
+        daemon.host.perform(SetLink("macvtap0", mtu=1280, up=False), SetLink("eth1", up=False))
 
         def healed() -> bool:
             link, lower = daemon.host.link("macvtap0"), daemon.host.link("eth1")

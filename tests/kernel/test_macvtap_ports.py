@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 from support.client import MANAGER, PORT, ROOT, Refused
+from support.holder import SIOCSIFHWADDR, Holder, hardware_address
 from support.macvtaps import ONE, OTHER, Lan, finish, guest, lan_of, listening, network
 from support.netns import Lab
 from support.site import Administrator, Site
@@ -118,6 +119,32 @@ async def test_a_macvtap_is_healed_and_what_its_lower_device_lacks_too(admin: Ad
             return bool(link and link["mtu"] == 1500 and "UP" in link["flags"] and "UP" in lan.card()["flags"])
 
         await eventually(healed)
+    await finish(admin)
+
+
+async def test_a_holder_that_takes_another_mac_is_set_down_and_has_its_own_again(
+    admin: Administrator, lan: Lan
+) -> None:
+    await admin.raise_network(network())
+    async with guest(admin, ONE) as one:
+        device = str(one.result["device"])
+        holder = Holder(one.fds)
+        assert holder.does(SIOCSIFHWADDR, hardware_address(OTHER)) == 0
+
+        def set_down() -> bool:
+            link = lan.host.link(device) or {}
+            return link.get("address") == ONE and "UP" not in link["flags"]
+
+        await eventually(set_down)
+
+        async def told() -> bool:
+            return any(f"{OTHER} (1 of 3 times)" in text for text in await admin.get(one.port, PORT, "Problems"))
+
+        await eventually(told)
+        await admin.call(one.port, PORT, "SetLink", "b", True)
+        assert "UP" in (lan.host.link(device) or {})["flags"] and not await admin.get(one.port, PORT, "Problems")
+        holder.kill()
+        await eventually(lambda: lan.host.link(device) is None)
     await finish(admin)
 
 

@@ -40,6 +40,7 @@ class MacvtapTarget(PortTarget):
         if stack.handed_out and not await self._host.macvtaps.held(device.name, device.index):
             self._watcher.ended(self.desired.uuid)
             return ()
+        self._look_for_tampering(device)
         repaired.extend(await self._write_rules())
         steps = plan_macvtap(self.desired, stack, device, lower)
         await self._host.kernel.apply([operation for _, operation in steps])
@@ -54,6 +55,15 @@ class MacvtapTarget(PortTarget):
         if lower and stack.former_mac and lower.mac == stack.mac:
             await self._host.kernel.apply([SetLink(stack.lower, mac=stack.former_mac)])
         await super().clear()
+
+    def _look_for_tampering(self, device: Link) -> None:
+        """Have a port down whose holder took another MAC: what guests beside it send there would be the holder's.
+
+        Who has a card alone takes its own only.
+        """
+        stack = self._stack
+        if not stack.former_mac and device.mac != stack.mac:
+            self._tampered(f"the holder of {device.name} gave it the MAC address {device.mac}")
 
     @property
     def _stack(self) -> Stacked:

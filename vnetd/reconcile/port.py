@@ -248,11 +248,11 @@ class PortTarget:
     def _look_for_tampering(self, device: Link) -> None:
         """Have a port down whose holder gave the host's side another MAC: the bridge takes that for its own."""
         if device.tun and self.desired.mac not in {None, device.mac}:
-            self.desired = replace(self.desired, up=False)
-            self._watcher.tampered(
-                self.desired.uuid,
-                f"the holder of {device.name} gave the host's side of it the MAC address {device.mac}",
-            )
+            self._tampered(f"the holder of {device.name} gave the host's side of it the MAC address {device.mac}")
+
+    def _tampered(self, text: str) -> None:
+        self.desired = replace(self.desired, up=False)
+        self._watcher.tampered(self.desired.uuid, text)
 
     async def _vlans(self, device: Link, bridge: Link) -> frozenset[PortVlan]:
         """Those the device takes part in. Raises ``Unsupported`` if it is to, on a bridge that does not filter."""
