@@ -1,4 +1,4 @@
-"""States and limits of connections, by packets: what the kernel's connection tracking knows of them."""
+"""States, limits of connections and rejection, by packets: what the kernel's connection tracking knows of them."""
 
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import replace
@@ -50,6 +50,10 @@ class Port:
     def comes(self, frame: Frame) -> bool:
         """Whether what is sent to the guest arrives."""
         return self._lane.passes(frame.encode(), False)
+
+    def told(self) -> bytes | None:
+        """What the bridge itself sent to the guest."""
+        return self._lane.next(False, 1)
 
 
 @pytest.fixture
@@ -148,6 +152,18 @@ async def test_a_segment_out_of_any_connection_is_invalid(port: Port, negated: b
     assert not port.comes(outside)
 
 
+@tracked
+async def test_an_answer_with_the_wrong_numbers_is_none(port: Port) -> None:
+    await port.bind(rule("accept", "in", "<tcp dstportstart='22'/>"), REST)
+    syn, syn_ack, ack = greets()
+    assert port.comes(syn) and port.out(syn_ack) and port.comes(ack)
+    right, wrong = (
+        replace(syn_ack, fields={**syn_ack.fields, "flags": ACK, "sequence": (at, 1001)}) for at in (2001, 9_002_001)
+    )
+    assert port.out(right)
+    assert not port.out(wrong)
+
+
 @either
 async def test_a_server_takes_connections_and_makes_none(port: Port) -> None:
     await port.bind(
@@ -198,9 +214,19 @@ async def test_without_state_matching_states_are_no_condition(port: Port) -> Non
     assert not port.comes(comes(f.TCP, sport=22, dport=4000))
 
 
+LIMITED = {
+    "dropped above": [rule("drop", "in", "<tcp dstportstart='22' connlimit-above='2'/>")],
+    "accepted below": [
+        rule("accept", "in", "<tcp dstportstart='22'/><tcp match='no' connlimit-above='2'/>"),
+        rule("drop", "in", "<tcp dstportstart='22' state='NEW,ESTABLISHED'/>"),
+    ],
+}
+
+
 @tracked
-async def test_the_third_connection_of_a_source_waits_until_one_has_ended(port: Port) -> None:
-    await port.bind(rule("drop", "in", "<tcp dstportstart='22' connlimit-above='2'/>"))
+@pytest.mark.parametrize("how", LIMITED)
+async def test_the_third_connection_of_a_source_waits_until_one_has_ended(port: Port, how: str) -> None:
+    await port.bind(*LIMITED[how])
     for sport in (1, 2):
         syn, syn_ack, ack = greets(sport)
         assert port.comes(syn) and port.out(syn_ack) and port.comes(ack)
@@ -221,3 +247,18 @@ async def test_a_connection_that_has_aged_counts_no_more(port: Port) -> None:
     assert not port.comes(comes(f.UDP, sport=2))
     assert wait_until(lambda: port.comes(comes(f.UDP, sport=2)), "the first is forgotten")
     assert not port.comes(comes(f.UDP, sport=1))
+
+
+@pytest.mark.stock_kernel("nft-bridge-reject")
+@pytest.mark.parametrize("version", [4, 6])
+async def test_what_is_rejected_is_answered_where_the_kernel_can(port: Port, version: int) -> None:
+    await port.bind(rule("reject", "out", f"<udp{'' if version == 4 else '-ipv6'} dstportstart='53'/>"))
+    question = out(f.UDP, version, dport=53)
+    assert not port.out(question)
+    answer = port.told()
+    assert answer is not None
+    at = 34 if version == 4 else 54
+    assert answer[at : at + 2] == (b"\x03\x03" if version == 4 else b"\x01\x04"), "port unreachable"
+    assert answer[at + 8 :].startswith(question.encode()[14:34]), "and for what"
+    assert not port.comes(comes(f.UDP, version, sport=53))
+    assert port.out(out(f.UDP, version, dport=54))
