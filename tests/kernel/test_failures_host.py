@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -30,8 +31,12 @@ def subnet(*addresses: str, **fields: Any) -> str:
 
 
 def present(site: Site) -> tuple[Any, ...]:
-    """Devices, rules and processes. Rules as text: nft 1.0.6 lists a table with an owner as no JSON at all."""
-    return site.devices(), site.host.run("nft", "list", "ruleset"), sorted(site.host.pids())
+    """Devices, elements that make rules apply to them (what all share stays for a while), and processes.
+
+    Elements as text: nft 1.0.6 lists a table with an owner as no JSON at all.
+    """
+    elements = re.findall(r"elements = \{[^}]*\}", site.host.run("nft", "list", "ruleset"))
+    return site.devices(), elements, sorted(site.host.pids())
 
 
 async def refused_start(admin: Administrator, network: str, error: str) -> str:
