@@ -12,7 +12,7 @@ from time import perf_counter
 
 from dbus_next.aio.message_bus import MessageBus
 from dbus_next.message import Message
-from pyroute2 import IPRoute
+from pyroute2.iproute.linux import IPRoute
 from support.client import MANAGER, NAME, PORT, ROOT, plain, variant
 from support.netns import Lab, Namespace
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pyroute2 import IPRoute
+from pyroute2.iproute.linux import IPRoute
 from support.client import BINDING, MANAGER, ROOT, Client
 from support.daemon import Daemon
 from support.netns import Lab, Namespace
