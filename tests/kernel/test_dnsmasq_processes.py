@@ -303,7 +303,7 @@ async def test_a_daemon_killed_before_it_starts_what_it_prepared_leaves_a_whole_
     assert await served.host.adopt() == (UUID,)
     state = await served.host.observe(UUID)
     assert state.files == served.instance().files
-    assert state.started_with is None, "a start that was not finished is begun anew"
+    assert state.started_with == state.files["dnsmasq.conf"]
     assert "192.168.77.1:53" in listening()
 
 

@@ -58,7 +58,7 @@ class World:
     async def add_and_see_recorded(self, address: str) -> None:
         """Add an address to the bridge and return once the daemon has it on record."""
         self.host.run("ip", "address", "add", address, "dev", "br0")
-        (record,) = (self.daemon.root / "run/vnetd/switches").iterdir()
+        (record,) = (self.daemon.root / "run/vnetd/switches").glob("*.json")
         await eventually(lambda: address in record.read_text(), "on record")
 
     def possessions(self, device: str) -> dict[str, Any]:

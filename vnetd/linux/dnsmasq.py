@@ -60,7 +60,7 @@ class DnsmasqHost:
         self._launcher = Launcher(self._root, binary, self._account)
         self._worker, self._reader = Worker("dnsmasq"), Worker("dnsmasq-read")
         self._running: Supervised[Running] = Supervised(self._ended_by_itself)
-        self._waiting: dict[str, tuple[Instance, asyncio.Task[Launched]]] = {}
+        self._waiting: dict[str, tuple[Instance, asyncio.Task[Launched | Running]]] = {}
         self._watch = Watch(emit)
 
     async def adopt(self) -> tuple[str, ...]:
@@ -161,17 +161,17 @@ class DnsmasqHost:
             orphaned = await self._worker.run(files.orphaned_leases, paths, running.live.pid)
             await self._end(paths)
         try:
-            launched = await self._prepared(paths, instance, orphaned)
-            found = await self._run("start", paths, self._launcher.let_go, paths, launched, instance)
-            if found is None:
-                return await self._come_up(paths, instance, launched)
+            begun = await self._prepared(paths, instance, orphaned)
+            if isinstance(begun, Launched):
+                process.release(begun)
+                return await self._come_up(paths, instance, begun)
         except BaseException:
             await self._run("start", paths, files.remove, paths)
             raise
-        self._supervise(paths, found)
+        self._supervise(paths, begun)
         return await self._start(paths, instance)
 
-    async def _prepared(self, paths: Paths, instance: Instance, orphaned: str | None) -> Launched:
+    async def _prepared(self, paths: Paths, instance: Instance, orphaned: str | None) -> Launched | Running:
         """What ``prepare`` launched, or another one if that is not what shall run now."""
         prepared, launching = self._waiting.get(paths.network, (None, None))
         if launching is None or prepared != instance or orphaned is not None:
@@ -180,16 +180,15 @@ class DnsmasqHost:
         del self._waiting[paths.network]
         return await launching
 
-    async def _launched(self, paths: Paths, instance: Instance, orphaned: str | None = None) -> Launched:
-        launch = self._launcher.launch
-        return await self._run("start", paths, launch, paths, instance, orphaned, discard=process.abandon)
+    async def _launched(self, paths: Paths, instance: Instance, orphaned: str | None = None) -> Launched | Running:
+        return await self._run("start", paths, self._launcher.launch, paths, instance, orphaned, discard=_drop)
 
     async def _abandon(self, paths: Paths) -> None:
         """End one that was prepared and not started."""
         _, launching = self._waiting.pop(paths.network, (None, None))
         if launching is not None:
             with contextlib.suppress(VnetError):  # nobody is interested in why it could not be launched
-                await self._worker.run(process.abandon, await launching)
+                await self._worker.run(_drop, await launching)
 
     async def _come_up(self, paths: Paths, instance: Instance, launched: Launched) -> DnsmasqState:
         """Wait until dnsmasq serves."""
@@ -254,6 +253,14 @@ def _read_resolv_conf(path: Path) -> str:
         return path.read_text(errors="replace")
     except OSError:  # none, or a link whose service does not run: no upstream servers
         return ""
+
+
+def _drop(begun: Launched | Running) -> None:
+    """What was begun is not wanted any more; what ran before goes on."""
+    if isinstance(begun, Launched):
+        process.abandon(begun)
+    else:
+        os.close(begun.pidfd)
 
 
 def _close_found(result: Running | tuple[DnsmasqState, Running | None] | None) -> None:

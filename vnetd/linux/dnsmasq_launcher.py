@@ -43,34 +43,24 @@ class Launcher:
         self._account = account
         self._uids = frozenset({0, account.uid})
 
-    def launch(self, paths: Paths, instance: Instance, orphaned: str | None) -> Launched:
-        """Load the program and write the files meanwhile."""
+    def launch(self, paths: Paths, instance: Instance, orphaned: str | None) -> Launched | Running:
+        """Load the program, and write the files meanwhile; or return one that runs and nobody adopted.
+
+        What it is started with is noted last: an heir that finds that takes it for whole, else starts it anew.
+        """
+        if (running := self.find(paths)) is not None:
+            return running
         launched = process.launch(process.find_binary(self._binary), paths.pid, self._account)
         try:
             files.write(paths, instance.files, self._account, orphaned)
             files.refuse_barred(paths, self._account)
+            paths.pid.unlink(missing_ok=True)
             process.direct(launched, paths.configuration)
+            files.replace(paths.state, instance.files[layout.CONFIGURATION], 0)
         except BaseException:
             process.abandon(launched)
             raise
         return launched
-
-    def let_go(self, paths: Paths, launched: Launched, instance: Instance) -> Running | None:
-        """Let it read its configuration; or, if one runs that nobody adopted, end it and return the other.
-
-        What it is started with is noted before: an heir that finds nothing would start it anew.
-        """
-        try:
-            if (running := self.find(paths)) is None:
-                paths.pid.unlink(missing_ok=True)
-                files.replace(paths.state, instance.files[layout.CONFIGURATION], 0)
-                process.release(launched)
-                return None
-        except BaseException:
-            process.abandon(launched)
-            raise
-        process.abandon(launched)
-        return running
 
     def started(self, paths: Paths, launched: Launched, instance: Instance) -> tuple[Running, DnsmasqState]:
         """Once it ended: the one behind it, which serves, and what is there. Raises ``HostError`` with its words."""
