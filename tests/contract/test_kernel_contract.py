@@ -323,6 +323,13 @@ async def test_forwarding_of_the_host_reaches_its_links(kernel: Kernel) -> None:
     assert await kernel.sysctls([path]) == {path: "1"}
 
 
+async def test_a_link_is_read_together_with_sysctls_which_are_left_out_without_it(kernel: Kernel) -> None:
+    paths = [ACCEPT_RA, IP_FORWARD]
+    assert await kernel.view_with("virbr0", paths) == (None, {})
+    await kernel.apply([BRIDGE])
+    assert await kernel.view_with("virbr0", paths) == (await kernel.view("virbr0"), await kernel.sysctls(paths))
+
+
 async def test_a_sysctl_that_does_not_exist_is_an_error_unless_it_is_optional(kernel: Kernel) -> None:
     error = await refused(kernel, WriteSysctl(ACCEPT_RA, "0"))
     said = "write sysctl net/ipv6/conf/virbr0/accept_ra: No such file or directory"

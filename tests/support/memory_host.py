@@ -42,6 +42,7 @@ ROOT = Caller(0, name=":1.1", administrator=True)
 RUN, STATE = Path("/run/vnetd"), Path("/var/lib/vnetd")
 READING = {
     "view",
+    "view_with",
     "link",
     "links",
     "links_named",

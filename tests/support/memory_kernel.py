@@ -87,6 +87,11 @@ class MemoryKernel:
         connected = {ip_network(a.network) for a in entry.addresses} - entry.cut if entry.link.up else set()
         return LinkView(entry.link, frozenset(entry.addresses), frozenset(entry.routes), frozenset(connected))
 
+    async def view_with(self, name: str, sysctls: Sequence[Path]) -> tuple[LinkView | None, Mapping[Path, str | None]]:
+        """A link with its addresses and routes, and sysctls if it is there."""
+        view = await self.view(name)
+        return view, await self.sysctls(sysctls) if view else {}
+
     async def link(self, name: str) -> Link | None:
         """A link alone."""
         entry = self.find(name)

@@ -30,6 +30,12 @@ class Kernel(Protocol):
         """The link ``name`` with its addresses and unicast routes, ``None`` if there is none."""
         ...
 
+    async def view_with(
+        self, name: str, sysctls: Sequence[tuple[str, ...]]
+    ) -> tuple[LinkView | None, Mapping[tuple[str, ...], str | None]]:
+        """``view``, and if there is the link these ``sysctls``, read together."""
+        ...
+
     async def link(self, name: str) -> Link | None:
         """The link ``name`` alone."""
         ...

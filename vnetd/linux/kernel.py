@@ -87,6 +87,17 @@ class LinuxKernel:
         """The link ``name`` with its addresses and the routes through it that somebody set."""
         return await self._read(f"link {name}", lambda sock: _view(sock, name))
 
+    async def view_with(
+        self, name: str, sysctls: Sequence[tuple[str, ...]]
+    ) -> tuple[LinkView | None, Mapping[tuple[str, ...], str | None]]:
+        """``view``, and if there is the link these ``sysctls``, in one hop."""
+
+        def read(sock: ReadSocket) -> tuple[LinkView | None, Mapping[tuple[str, ...], str | None]]:
+            view = _view(sock, name)
+            return view, _sysctls(sysctls) if view else {}
+
+        return await self._read(f"link {name}", read)
+
     async def link(self, name: str) -> Link | None:
         """The link ``name`` alone."""
         return await self._read(f"link {name}", lambda sock: read_link(sock, name))
@@ -129,7 +140,7 @@ class LinuxKernel:
 
     async def sysctls(self, paths: Sequence[tuple[str, ...]]) -> Mapping[tuple[str, ...], str | None]:
         """Values below /proc/sys, ``None`` for what does not exist."""
-        return await self._worker.run(lambda: {path: read_sysctl(path) for path in paths})
+        return await self._worker.run(_sysctls, paths)
 
     async def _read(self, subject: str, read: Callable[[ReadSocket], T]) -> T:
         return await self._worker.run(_reading, self._sockets.read, subject, read)
@@ -170,6 +181,10 @@ def _reading(sock: ReadSocket, subject: str, read: Callable[[ReadSocket], T]) ->
         raise HostError("read", subject, errno.EAGAIN) from error
     except OSError as error:
         raise HostError("read", subject, error.errno or errno.EIO) from error
+
+
+def _sysctls(paths: Sequence[tuple[str, ...]]) -> Mapping[tuple[str, ...], str | None]:
+    return {path: read_sysctl(path) for path in paths}
 
 
 def _view(sock: ReadSocket, name: str) -> LinkView | None:

@@ -179,8 +179,8 @@ class NetworkTarget:
             ) from None
 
     async def _observe_kernel(self) -> KernelView:
-        view = await self._host.kernel.view(self.desired.bridge.name)
-        sysctls = await self._host.kernel.sysctls([sysctl.path for sysctl in self.desired.sysctls]) if view else {}
+        paths = [sysctl.path for sysctl in self.desired.sysctls]
+        view, sysctls = await self._host.kernel.view_with(self.desired.bridge.name, paths)
         self._devices.seen(self.key, view.link.index if view else 0)
         return view, dict(sysctls)
 
