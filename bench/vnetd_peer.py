@@ -80,12 +80,16 @@ class Deletions:
 
 
 async def start_and_stop(run: Running, network: str, rounds: int) -> Deletions:
-    """Start and stop the network at this path; after each round the kernel deletes a bridge of somebody else's."""
+    """Start and stop the network at this path; in each round the kernel deletes a bridge of somebody else's.
+
+    That is before the stop it is compared with: the daemon looks at the news of a foreign bridge, which is no part of
+    a start.
+    """
     took = Deletions([], [], [])
     for _ in range(rounds):
         took.start.append(await seconds(run.client.start(network)))
-        took.stop.append(await seconds(run.client.stop(network)))
         took.kernel.append(await asyncio.to_thread(kernel_deletion, run.host))
+        took.stop.append(await seconds(run.client.stop(network)))
     return took
 
 
