@@ -111,19 +111,6 @@ class MemoryNft:
         self.tables = {}
         self._report(*events)
 
-    def flush_chain(self, family: Family, name: str, cause: str = "nft") -> None:
-        """What ``nft flush chain`` does."""
-        self._set_rules(family, name, (), cause)
-
-    def delete_rule(self, family: Family, name: str, place: int, cause: str = "nft") -> None:
-        """Delete one rule of a chain."""
-        rules = self.tables[family].chains[name].rules
-        self._set_rules(family, name, rules[:place] + rules[place + 1 :], cause)
-
-    def add_rule(self, family: Family, name: str, rule: tuple[Json, ...], cause: str = "nft") -> None:
-        """Append a rule to a chain."""
-        self._set_rules(family, name, (*self.tables[family].chains[name].rules, rule), cause)
-
     def delete_element(self, element: Element, cause: str = "nft") -> None:
         """Delete one element."""
         table = self.tables[element.family]
@@ -134,11 +121,6 @@ class MemoryNft:
         """Add one element."""
         _add_element(self.tables, element)
         self._report(RulesEvent(element.family, "set", element.set, cause))
-
-    def _set_rules(self, family: Family, name: str, rules: tuple[tuple[Json, ...], ...], cause: str) -> None:
-        chains = self.tables[family].chains
-        chains[name] = replace(chains[name], rules=rules)
-        self._report(RulesEvent(family, "chain", name, cause))
 
     def _report(self, *events: RulesEvent) -> None:
         for event in events:
