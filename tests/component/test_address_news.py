@@ -26,6 +26,14 @@ async def plugged(daemon: Running, mac: str = MAC, **spec: Any) -> PortView:
     return (await daemon.services.ports.attach(ROOT, "lab", {"kind": "tap", "mac": mac, **spec})).port
 
 
+async def taught(daemon: Running) -> PortView:
+    """A guest whose filter has learned 192.168.77.50 of a DHCP server's answer, and that was told."""
+    port = await plugged(daemon, **DHCP)
+    daemon.host.packets.show(dhcp(port.device, 5, "192.168.77.50"))
+    await eventually(lambda: told(daemon, port), "it is told")
+    return port
+
+
 def told(daemon: Running, port: PortView) -> list[list[tuple[str, str]]]:
     """Address and source of what was told of this port, a list each time."""
     return [
@@ -53,9 +61,7 @@ async def test_a_lease_that_comes_and_goes_is_told_of_its_port_only_and_a_renewa
 async def test_what_a_filter_learns_and_forgets_is_listed_and_told() -> None:
     host = host_with_uplink()
     async with running(host) as daemon:
-        port = await plugged(daemon, **DHCP)
-        host.packets.show(dhcp(port.device, 5, "192.168.77.50"))
-        await eventually(lambda: told(daemon, port), "it is told")
+        port = await taught(daemon)
         host.packets.show(dhcp(port.device, 5, "192.168.77.50", seconds=7200))
         await daemon.looked()
         (listed,) = await daemon.services.ports.addresses(port.uuid)
@@ -70,9 +76,7 @@ async def test_what_a_filter_learns_and_forgets_is_listed_and_told() -> None:
 async def test_what_was_learned_goes_with_the_filter_and_that_is_told() -> None:
     host = host_with_uplink()
     async with running(host) as daemon:
-        port = await plugged(daemon, **DHCP)
-        host.packets.show(dhcp(port.device, 5, "192.168.77.50"))
-        await eventually(lambda: told(daemon, port), "it is told")
+        port = await taught(daemon)
         await daemon.services.ports.set_filter(ROOT, port.uuid, "", {})
         await eventually(lambda: len(told(daemon, port)) > 1, "the filter is gone, and what it knew")
         assert told(daemon, port) == [[("192.168.77.50", "learned")], []]
@@ -82,9 +86,7 @@ async def test_what_was_learned_goes_with_the_filter_and_that_is_told() -> None:
 async def test_nothing_is_told_of_a_port_that_is_gone() -> None:
     host = host_with_uplink()
     async with running(host) as daemon:
-        port = await plugged(daemon, **DHCP)
-        host.packets.show(dhcp(port.device, 5, "192.168.77.50"))
-        await eventually(lambda: told(daemon, port), "it is told")
+        port = await taught(daemon)
         await daemon.services.ports.detach(ROOT, port.uuid)
         daemon.host.processes.write(str(port.network), "leases", LEASE)
         await daemon.looked()
