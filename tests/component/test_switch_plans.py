@@ -7,9 +7,10 @@ from typing import Any
 
 import pytest
 from support.memory_host import ROOT, MemoryHost, Running, difference, host_with_uplink, running
+from support.policy_rules import rule
 
 from vnetd.model.errors import Busy, InUse, Invalid, NotFound, Unsupported, VnetError
-from vnetd.plan.kernel import GiveAddress, GiveNeighbour, GiveProxy, GiveRoute, SetLink
+from vnetd.plan.kernel import GiveAddress, GiveNeighbour, GiveProxy, GiveRoute, GiveRule, SetLink
 from vnetd.plan.link_dns import LinkDns, NameServer
 from vnetd.plan.possessions import HeldAddress, HeldNeighbour, HeldRoute, NextHop
 
@@ -25,6 +26,7 @@ def rich_host() -> MemoryHost:
     host = host_with_uplink()
     host.perform(
         GiveRoute(HeldRoute(ip_network("10.8.0.0/16"), (NextHop("eth0", GATEWAY),), table=7)),
+        GiveRule(rule(100, iif="eth0")),
         GiveNeighbour("eth0", HeldNeighbour(ip_address("203.0.113.5"), "52:54:00:00:00:05")),
         GiveProxy("eth0", ip_address("203.0.113.77")),
     )
@@ -65,6 +67,8 @@ async def test_a_start_moves_what_the_host_has_on_the_uplink_and_disturbs_it() -
             ("GiveAddress", "address 203.0.113.2/24 on br0"),
             ("TakeRoute", "route 10.8.0.0/16 on eth0"),
             ("GiveRoute", "route 0.0.0.0/0 on br0"),
+            ("GiveRule", "rule 100 iif br0"),
+            ("TakeRule", "rule 100 iif eth0"),
             ("GiveNeighbour", "neighbour 203.0.113.5 on br0"),
             ("GiveProxy", "neighbour proxy 203.0.113.77 on br0"),
             ("MoveNameServers", "name servers 203.0.113.1 of eth0 to br0"),

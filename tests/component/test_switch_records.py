@@ -4,6 +4,7 @@ from dataclasses import replace
 from ipaddress import ip_address, ip_interface, ip_network
 
 from support.memory_host import (
+    ROOT,
     MemoryHost,
     running,
 )
@@ -12,6 +13,7 @@ from support.memory_switches import (
     DNS,
     OWN,
     POLICY,
+    RULE,
     SECOND,
     Clock,
     addresses,
@@ -21,6 +23,7 @@ from support.memory_switches import (
     start,
     view,
 )
+from support.policy_rules import rule
 from support.waiting import eventually
 
 from vnetd.plan.kernel import (
@@ -28,20 +31,24 @@ from vnetd.plan.kernel import (
     GiveAddress,
     GiveNeighbour,
     GiveRoute,
+    GiveRule,
     SetLink,
     TakeAddress,
     TakeRoute,
+    TakeRule,
 )
 from vnetd.plan.possessions import HeldAddress, HeldRoute, NextHop
 
 LATER = HeldAddress(ip_interface("198.51.100.9/24"))
 LATER_ROUTE = HeldRoute(ip_network("10.9.0.0/16"), (NextHop("br0", ip_address("203.0.113.1")),), table=9)
+LATER_RULE = rule(90, oif="br0", table=9)
 EDITED = (OWN | {"198.51.100.9/24"}) - {"203.0.113.3/24"}
 
 
 async def edit(host: MemoryHost) -> None:
     """What the host's administrator changes on the bridge, now that it has what the uplink had, and vnetd has seen."""
     host.perform(TakeAddress("br0", SECOND), GiveRoute(LATER_ROUTE), TakeRoute(POLICY.through("eth0", "br0")))
+    host.perform(TakeRule(RULE.through("eth0", "br0")), GiveRule(LATER_RULE))
     host.perform(GiveNeighbour("br0", replace(BY_HAND, mac="52:54:00:00:00:06")), GiveAddress("br0", LATER))
     host.name_servers.links[index_of(host, "br0")] = replace(DNS, domains=())
     await eventually(lambda: str(LATER.address) in "".join(host.files.files["run/switches"].values()), "on record")
@@ -53,6 +60,7 @@ def edited(host: MemoryHost) -> bool:
     return (
         entry is not None
         and (addresses(host, "br0"), 9 in routes, 7 in routes) == (EDITED, True, False)
+        and host.links.policy_rules == [LATER_RULE]
         and entry.permanent[BY_HAND.address].mac == "52:54:00:00:00:06"
         and host.name_servers.shown("br0") == replace(DNS, domains=())
     )
@@ -66,6 +74,21 @@ async def test_a_deleted_bridge_comes_back_with_what_hung_on_it_last() -> None:
         assert edited(host)
         host.perform(DeleteLink("br0", ""))
         await eventually(lambda: edited(host))
+
+
+async def test_rules_that_are_gone_with_the_bridge_come_back_and_one_given_since_goes_to_the_uplink() -> None:
+    host = rich_host()
+    async with running(host) as daemon:
+        await start(daemon)
+        host.perform(GiveRule(LATER_RULE))
+        said = LATER_RULE.said.hex()
+        await eventually(lambda: said in "".join(host.files.files["run/switches"].values()), "on record")
+        both = [LATER_RULE, RULE.through("eth0", "br0")]
+        host.perform(*map(TakeRule, both), DeleteLink("br0", ""))
+        await eventually(lambda: host.links.policy_rules == both)
+        await eventually(lambda: addresses(host, "br0") == OWN)
+        await daemon.services.switches.stop(ROOT, view(daemon).uuid)
+    assert host.links.policy_rules == [LATER_RULE.through("br0", "eth0"), RULE]
 
 
 async def test_a_bridge_that_is_deleted_while_no_daemon_runs_comes_back_as_it_was_last() -> None:

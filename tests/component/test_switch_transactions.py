@@ -20,6 +20,7 @@ from support.memory_host import (
 from support.memory_switches import (
     OWN,
     POLICY,
+    RULE,
     addresses,
     calls_of,
     deaf,
@@ -40,9 +41,8 @@ from vnetd.plan.possessions import HeldAddress
 
 async def test_whichever_call_of_a_start_fails_every_address_and_route_is_where_it_was() -> None:
     calls = await calls_of(starting)
-    assert {"kernel.GiveAddress", "kernel.TakeAddress", "kernel.GiveRoute", "kernel.TakeRoute"} <= {
-        call.verb for call in calls
-    }
+    kinds = {f"kernel.{verb}{kind}" for verb in ("Give", "Take") for kind in ("Address", "Route", "Rule")}
+    assert kinds <= {call.verb for call in calls}
     for number, call in enumerate(calls):
         host = rich_host()
         async with deaf(host) as daemon:
@@ -56,7 +56,9 @@ async def test_whichever_call_of_a_start_fails_every_address_and_route_is_where_
                 assert not view(daemon).active
                 await starting(daemon)
             assert (view(daemon).active, addresses(host, "br0")) == (True, OWN), f"after {call} failed"
-            assert all("name servers" in one for one in view(daemon).problems), "at worst these have not followed"
+            assert RULE.through("eth0", "br0") in host.links.policy_rules, f"after {call} failed"
+            unsettled = [one for one in view(daemon).problems if "name servers" not in one and "move rules" not in one]
+            assert not unsettled, "at worst these have not followed"
 
 
 async def test_wherever_a_start_is_killed_the_next_run_completes_or_undoes_it() -> None:
@@ -77,6 +79,7 @@ async def test_wherever_a_start_is_killed_the_next_run_completes_or_undoes_it() 
             await daemon.services.switches.stop(ROOT, view(daemon).uuid)
         assert (addresses(host, "eth0"), host.devices()) == (OWN, {"eth0", "eth1"}), f"killed at {call}"
         assert POLICY in host.links.further_routes, f"killed at {call}"
+        assert host.links.policy_rules == [RULE], f"killed at {call}"
 
 
 async def test_wherever_a_stop_is_killed_the_next_run_ends_it() -> None:
@@ -101,6 +104,7 @@ async def test_wherever_a_stop_is_killed_the_next_run_ends_it() -> None:
                 await stopping(daemon)
         assert (addresses(host, "eth0"), host.devices()) == (OWN, {"eth0", "eth1"}), f"killed at {call}"
         assert POLICY in host.links.further_routes, f"killed at {call}"
+        assert host.links.policy_rules == [RULE], f"killed at {call}"
 
 
 async def test_an_address_that_comes_during_the_move_moves_too() -> None:

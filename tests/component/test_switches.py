@@ -17,6 +17,7 @@ from support.memory_switches import (
     NIC_MAC,
     OWN,
     POLICY,
+    RULE,
     SECOND,
     Clock,
     addresses,
@@ -50,6 +51,7 @@ async def test_a_switch_takes_its_uplinks_place_on_the_network() -> None:
     entry = host.links.find("br0")
     assert entry and entry.details[SECOND.address] == SECOND
     assert POLICY.through("eth0", "br0") in host.links.further_routes
+    assert host.links.policy_rules == [RULE.through("eth0", "br0")]
     assert (list(entry.permanent.values()), entry.proxies) == ([BY_HAND], [ip_address("203.0.113.77")])
     assert {(str(route.destination), str(route.gateway)) for route in entry.routes} == {("0.0.0.0/0", "203.0.113.1")}
 

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 from support.memory_kernel import MemoryKernel
+from support.policy_rules import rule
 from support.waiting import eventually
 
 from vnetd.host.events import AddressEvent, HostEvent, LinkEvent, RouteEvent, SysctlEvent
@@ -28,8 +29,10 @@ from vnetd.plan.kernel import (
     DeleteLink,
     DeleteRoute,
     DisableTxChecksum,
+    GiveRule,
     Operation,
     SetLink,
+    TakeRule,
     WriteSysctl,
 )
 from vnetd.plan.links import BridgeState, HostRoute, KernelRoute
@@ -351,6 +354,9 @@ async def test_every_change_is_reported_with_where_to_look(tried: Tried) -> None
         ((AddAddress("virbr0", V4), SetLink("virbr0", up=True)), AddressEvent),
         ((AddRoute("virbr0", STATIC4),), RouteEvent),
         ((DeleteRoute("virbr0", STATIC4),), RouteEvent),
+        ((GiveRule(rule(7, iif="virbr0")),), RouteEvent),
+        ((GiveRule(rule(7, iif="elsewhere", oif="virbr0", family=10)),), RouteEvent),
+        ((TakeRule(rule(7, iif="virbr0")),), RouteEvent),
         ((DeleteAddress("virbr0", V4),), AddressEvent),
         ((AddAddress("virbr0", V6),), AddressEvent),
         ((WriteSysctl(("net", "ipv4", "conf", "virbr0", "rp_filter"), "2"),), SysctlEvent),

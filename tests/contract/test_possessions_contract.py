@@ -4,20 +4,24 @@ import errno
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from ipaddress import IPv6Interface, ip_address, ip_interface, ip_network
+from struct import pack
 from typing import Any
 
 import pytest
 from support.memory_kernel import MemoryKernel
+from support.policy_rules import rule
 
 from vnetd.host.protocols import Kernel
 from vnetd.linux.kernel import LinuxKernel
 from vnetd.model.errors import HostError
 from vnetd.plan.kernel import (
     CreateBridge,
+    DeleteLink,
     GiveAddress,
     GiveNeighbour,
     GiveProxy,
     GiveRoute,
+    GiveRule,
     Operation,
     SetBridge,
     SetLink,
@@ -25,9 +29,18 @@ from vnetd.plan.kernel import (
     TakeNeighbour,
     TakeProxy,
     TakeRoute,
+    TakeRule,
 )
 from vnetd.plan.links import BridgeOptions, BridgeState
-from vnetd.plan.possessions import FOREVER, SCOPE_LINK, HeldAddress, HeldNeighbour, HeldRoute, NextHop, Possessions
+from vnetd.plan.possessions import (
+    FOREVER,
+    SCOPE_LINK,
+    HeldAddress,
+    HeldNeighbour,
+    HeldRoute,
+    NextHop,
+    Possessions,
+)
 
 NOPREFIXROUTE = 0x200
 NEAR, FAR = "nic0", "br0"
@@ -200,6 +213,74 @@ async def test_a_neighbour_on_a_device_that_is_gone_is_refused_by_name(near: Ker
     await near.apply([TakeNeighbour("nosuch", NEIGHBOURS[0])])
     error = await refused(near, GiveNeighbour("nosuch", NEIGHBOURS[0]))
     assert (error.errno, str(error)) == (errno.ENODEV, "add neighbour 192.0.2.9 on nosuch: No such device")
+
+
+TO, FROM, GOTO, MARK, REALM, TUNNEL, SUPPRESS_GROUP, SUPPRESS_LENGTH = 1, 2, 4, 10, 11, 12, 13, 14
+MARK_MASK, L3MDEV, USERS, MADE_BY, IP_PROTOCOL, SOURCE_PORTS, PORTS = 16, 19, 20, 21, 22, 23, 24
+UNLESS = 0x2
+RULES = {
+    "plain": rule(100, iif=NEAR),
+    "of sockets": rule(100, oif=NEAR, table=1007),
+    "of both, with all that can be said": rule(
+        7,
+        iif=NEAR,
+        oif="elsewhere",
+        lengths=(8, 24),
+        tos=0x10,
+        flags=UNLESS,
+        more={
+            TO: bytes((10, 0, 0, 0)),
+            FROM: bytes((192, 0, 2, 0)),
+            MARK: pack("=I", 1),
+            MARK_MASK: pack("=I", 15),
+            REALM: pack("=I", 0x10002),
+            TUNNEL: pack(">Q", 5),
+            SUPPRESS_GROUP: pack("=I", 3),
+            SUPPRESS_LENGTH: pack("=I", 0),
+            USERS: pack("=II", 1, 2),
+            MADE_BY: b"\x10",
+            IP_PROTOCOL: b"\6",
+            SOURCE_PORTS: pack("=HH", 1, 2),
+            PORTS: pack("=HH", 80, 81),
+        },
+    ),
+    "to the table of a VRF": rule(300, iif=NEAR, table=0, more={L3MDEV: b"\1"}),
+    "on to another": rule(400, iif=NEAR, table=0, action=2, more={GOTO: pack("=I", 500)}),
+    "of priority 0, for nothing": rule(0, iif=NEAR, table=0, action=7),
+    "IPv6": rule(100, iif=NEAR, family=10, lengths=(0, 32), more={FROM: bytes.fromhex("20010db8") + bytes(12)}),
+}
+
+
+@pytest.mark.parametrize("name", RULES)
+async def test_a_rule_about_a_device_is_read_as_it_was_given_and_taken_exactly(near: Kernel, name: str) -> None:
+    wanted = RULES[name]
+    await near.apply([GiveRule(wanted), GiveRule(wanted)])
+    assert ((await held(near)).rules, (await held(near, FAR)).rules) == ((wanted,), ())
+    await near.apply([TakeRule(wanted.through(NEAR, FAR)), GiveRule(wanted.through(NEAR, FAR)), TakeRule(wanted)])
+    assert ((await held(near)).rules, (await held(near, FAR)).rules) == ((), (wanted.through(NEAR, FAR),))
+    await near.apply([TakeRule(wanted.through(NEAR, FAR))])
+    assert not await held(near, FAR)
+
+
+async def test_rules_are_told_in_their_order_and_stay_when_their_device_goes(near: Kernel) -> None:
+    six, late, early, later = (
+        RULES["IPv6"],
+        rule(900, iif=NEAR),
+        RULES["plain"],
+        rule(900, iif=NEAR, table=8),
+    )
+    await near.apply([*map(GiveRule, (six, late, early, later)), DeleteLink(NEAR, "")])
+    found = await held(near)
+    assert found == Possessions(rules=(early, late, later, six))
+    await near.apply([TakeRule(one) for one in found.rules])
+    assert await near.possessions(NEAR) is None
+
+
+async def test_a_rule_the_kernel_does_not_take_is_named(near: Kernel) -> None:
+    if isinstance(near, MemoryKernel):
+        near.refuse[GiveRule] = errno.EINVAL
+    error = await refused(near, GiveRule(rule(5, iif=NEAR, oif=FAR, action=2)))
+    assert (error.errno, str(error)) == (errno.EINVAL, "add rule 5 iif nic0 oif br0: Invalid argument")
 
 
 async def test_link_local_addresses_stay_with_their_device(near: Kernel) -> None:

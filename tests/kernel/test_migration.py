@@ -29,6 +29,16 @@ route add 10.70.0.0/16 via inet6 fe80::1 dev nic0
 -6 route add 2001:db8:77::/48 via fe80::1 dev nic0 pref high
 neighbour add 192.0.2.5 lladdr 52:54:00:00:00:05 dev nic0 nud permanent
 -6 neighbour add 2001:db8::5 lladdr 52:54:00:00:00:05 dev nic0 nud permanent router
+rule add priority 100 iif nic0 from 10.0.0.0/8 to 192.0.2.0/24 fwmark 0x1/0xf tos 0x10 lookup 1077
+rule add priority 100 iif nic0 lookup 1077
+rule add priority 100 iif nic0 ipproto tcp dport 80 sport 1-5 lookup 1077
+rule add priority 100 iif nic0 oif elsewhere lookup 1077
+rule add priority 110 oif nic0 uidrange 1000-2000 lookup main suppress_prefixlength 0
+rule add priority 120 not iif nic0 oif elsewhere lookup 1078
+rule add priority 130 iif nic0 goto 140
+rule add priority 140 iif nic0 unreachable
+-6 rule add priority 100 iif nic0 from 2001:db8::/32 ipproto udp dport 53 lookup 1077
+-6 rule add priority 130 oif nic0 prohibit
 neighbour add proxy 192.0.2.77 dev nic0
 -6 neighbour add proxy 2001:db8::77 dev nic0
 route add 172.16.0.1/32 dev nic0
@@ -46,11 +56,11 @@ class Balking:
         self.done = 0
         self.refused: Operation | None = None
         self._kernel = kernel
-        self._balk = balk
+        self.balk = balk
 
     async def apply(self, operations: Sequence[Operation]) -> None:
         for operation in operations:
-            if self.done == self._balk and self.refused is None:
+            if self.done == self.balk and self.refused is None:
                 self.refused = operation
                 raise HostError("do", str(operation), "it does not want to")
             self.done += 1
@@ -89,7 +99,7 @@ def shape(held: Possessions | None) -> tuple[object, ...]:
     ]
     ends = sorted((str(route.destination), bool(route.expires)) for route in held.routes)
     routes = {route.identity for route in held.routes}
-    return addresses, routes, ends, set(held.neighbours), set(held.proxies)
+    return addresses, routes, ends, set(held.neighbours), set(held.proxies), held.rules
 
 
 async def test_wherever_a_move_breaks_off_everything_is_back_on_the_kernel(kernel: LinuxKernel) -> None:
@@ -110,13 +120,38 @@ async def test_wherever_a_move_breaks_off_everything_is_back_on_the_kernel(kerne
             continue
         break
     assert balking.refused is None
+    balking.balk = -1
+    await migration.settle()
     kinds = ("Route", "Address", "Neighbour", "Proxy")
     assert refused >= {f"{verb}{kind}" for verb in ("Take", "Give") for kind in kinds}
     moved = await kernel.possessions("br0")
     assert moved is not None
     assert (await kernel.possessions("nic0"), len(moved.addresses), len(moved.neighbours)) == (Possessions(), 5, 2)
+    assert len(moved.rules) == 10
     back = Migration(kernel, MemoryResolver(), Record().note)
     await back.carry_out(await back.prepare("br0", "nic0"))
+    await back.settle()
+    assert await kernel.possessions("br0") == Possessions()
+    assert shape(await kernel.possessions("nic0")) == before
+
+
+async def test_rules_that_cannot_leave_are_a_problem_until_they_can_and_hold_all_the_while(kernel: LinuxKernel) -> None:
+    before = shape(await kernel.possessions("nic0"))
+    record = Record()
+    obstinate = Balking(kernel, 10**6)
+    migration = Migration(obstinate, MemoryResolver(), record.note)  # type: ignore[arg-type]
+    await migration.carry_out(await migration.prepare("nic0", "br0"))
+    there, here = await kernel.possessions("br0"), await kernel.possessions("nic0")
+    assert there and here and here.rules == tuple(rule.through("br0", "nic0") for rule in there.rules)
+    assert not here.addresses
+    obstinate.balk = obstinate.done + 2
+    await migration.settle()
+    assert migration.problem is not None and "it does not want to" in str(migration.problem)
+    await migration.settle()
+    assert (migration.problem, await kernel.possessions("nic0")) == (None, Possessions())
+    back = Migration(kernel, MemoryResolver(), Record().note)
+    await back.carry_out(await back.prepare("br0", "nic0"))
+    await back.settle()
     assert shape(await kernel.possessions("nic0")) == before
 
 

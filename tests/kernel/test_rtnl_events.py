@@ -10,13 +10,14 @@ from pathlib import Path
 
 import pytest
 from support.netns import run
+from support.policy_rules import rule
 from support.waiting import eventually
 
 from vnetd.host.events import AddressEvent, HostEvent, LinkEvent, Overflow, RouteEvent, SysctlEvent
 from vnetd.linux.kernel import LinuxKernel
 from vnetd.linux.netlink_listener import BURST
 from vnetd.linux.rtnl_events import RtnlEvents
-from vnetd.plan.kernel import AddAddress, CreateBridge
+from vnetd.plan.kernel import AddAddress, CreateBridge, GiveRule
 
 BRIDGE = CreateBridge("virbr0", "52:54:00:12:34:56", 1500, stp=False, forward_delay=0, alias="ours")
 IP_FORWARD = Path("/proc/sys/net/ipv4/ip_forward")
@@ -180,6 +181,19 @@ async def test_echoes_of_our_requests_can_be_left_out(listen: Listen, kernel: Li
     await everything.of(AddressEvent, lambda event: event.index == ours)
     await others.of(AddressEvent, lambda event: event.index == theirs)
     assert ours not in {event.index for event in others.events if isinstance(event, AddressEvent)}
+
+
+async def test_rules_about_devices_are_told_once_for_each_and_others_not(listen: Listen, kernel: LinuxKernel) -> None:
+    heard = listen(lambda: kernel.ports)
+    for name in ("f0", "f1"):
+        ip("link", "add", name, "type", "bridge")
+    await kernel.apply([GiveRule(rule(5, iif="f0"))])
+    ip("rule", "add", "priority", "6", "lookup", "7")
+    ip("rule", "add", "priority", "7", "iif", "f0", "oif", "f1", "lookup", "7")
+    ip("-6", "rule", "add", "priority", "8", "oif", "gone", "lookup", "7")
+    await heard.of(RouteEvent, lambda event: event.name == "gone")
+    told = [(event.index, event.name) for event in heard.events if isinstance(event, RouteEvent)]
+    assert told == [(socket.if_nametoindex("f0"), "f0"), (socket.if_nametoindex("f1"), "f1"), (0, "gone")]
 
 
 def _about(heard: Heard, name: str) -> list[HostEvent]:

@@ -31,6 +31,9 @@ route add 10.30.0.0/16 dev nic0 scope link proto 42
 -6 route add default via {PEER6} dev nic0 metric 512
 neighbour add 192.0.2.5 lladdr 52:54:00:00:00:05 dev nic0 nud permanent
 -6 neighbour add 2001:db8::5 lladdr 52:54:00:00:00:05 dev nic0 nud permanent router
+rule add priority 100 iif nic0 fwmark 0x7/0xff lookup 77
+rule add priority 100 oif nic0 ipproto udp dport 53 lookup 77
+-6 rule add priority 100 iif nic0 from 2001:db8:5::/48 lookup 77
 neighbour add proxy 192.0.2.77 dev nic0
 -6 neighbour add proxy 2001:db8::77 dev nic0
 """
@@ -88,7 +91,22 @@ class World:
             for family in ("-4", "-6")
             for one in self.host.ip(family, "neighbour", "show", "dev", device, "nud", "permanent")
         ]
-        return {"addresses": addresses, "routes": sorted(routes), "neighbours": neighbours, "proxies": proxies}
+        return {
+            "addresses": addresses,
+            "routes": sorted(routes),
+            "rules": self.rules(device),
+            "neighbours": neighbours,
+            "proxies": proxies,
+        }
+
+    def rules(self, device: str) -> list[dict[str, Any]]:
+        """Rules of policy routing about a device, in order."""
+        return [
+            {key: "it" if value == device else value for key, value in rule.items() if not key.endswith("_detached")}
+            for family in ("-4", "-6")
+            for rule in self.host.ip(family, "rule", "show")
+            if device in {rule.get("iif"), rule.get("oif")}
+        ]
 
 
 def _of(route: dict[str, Any], device: str) -> bool:
@@ -143,6 +161,7 @@ async def test_everything_moves_and_comes_back_and_at_most_one_packet_is_lost(wo
     before = world.possessions("nic0")
     assert {kind: len(things) for kind, things in before.items() if kind != "routes"} == {
         "addresses": 4,
+        "rules": 3,
         "neighbours": 2,
         "proxies": 2,
     }
@@ -152,7 +171,7 @@ async def test_everything_moves_and_comes_back_and_at_most_one_packet_is_lost(wo
     with pinging(world.peer, HOST4, lost), pinging(world.peer, HOST6, lost):
         await world.start(path)
     assert max(lost) <= 1, f"packets lost on the way to the bridge: {lost}"
-    nothing: dict[str, Any] = {"addresses": [], "routes": [], "neighbours": [], "proxies": []}
+    nothing: dict[str, Any] = {"addresses": [], "routes": [], "rules": [], "neighbours": [], "proxies": []}
     assert (world.possessions("br0"), world.possessions("nic0")) == (before, nothing)
     bridge = world.host.link("br0")
     assert bridge and (bridge["address"], bridge["mtu"]) == (MAC, 1480)
@@ -161,6 +180,45 @@ async def test_everything_moves_and_comes_back_and_at_most_one_packet_is_lost(wo
         await world.client.call(path, SWITCH, "Stop")
     assert max(lost) <= 1, f"packets lost on the way back: {lost}"
     assert (world.possessions("nic0"), world.host.link("br0")) == (before, None)
+    assert not world.rules("br0")
+
+
+INSIDE = "198.51.100.7"
+POLICY_ROUTING = """
+link set inner up
+address add 198.51.100.1/24 dev inner
+route delete 198.51.100.0/24 dev inner
+route add 198.51.100.0/24 dev inner scope link table 81
+route add 192.0.2.0/24 dev nic0 scope link table 82
+rule add priority 50 iif nic0 to 198.51.100.0/24 lookup 81
+rule add priority 51 iif inner lookup 82
+rule add priority 60 from all lookup local
+rule delete priority 0
+rule add priority 70 from all to 198.51.100.0/24 unreachable
+"""
+"""What leads from the card to a machine behind the host and back is in tables that only rules lead to."""
+
+
+async def test_packets_go_on_by_rules_about_the_card_and_at_most_one_is_lost(world: World, lab: Lab) -> None:
+    inside = lab.namespace("inside")
+    world.host.run("ip", "link", "add", "inner", "type", "veth", "peer", "name", "eth0", "netns", inside.name)
+    for line in (f"address add {INSIDE}/24 dev eth0", "link set eth0 up", "route add default via 198.51.100.1"):
+        inside.run("ip", *line.split())
+    world.host.run("sysctl", "-qw", "net.ipv4.ip_forward=1")
+    for line in POLICY_ROUTING.strip().splitlines():
+        world.host.run("ip", *line.split())
+    world.peer.run("ip", "route", "add", "198.51.100.0/24", "via", HOST4)
+    wait_until(lambda: world.peer.succeeds("ping", "-c1", "-W1", INSIDE), "by the rules")
+    before = world.rules("nic0")
+    path = await world.define()
+    lost: list[int] = []
+    with pinging(world.peer, INSIDE, lost):
+        await world.start(path)
+    assert (max(lost) <= 1, world.rules("br0"), world.rules("nic0")) == (True, before, []), f"lost: {lost}"
+    lost.clear()
+    with pinging(world.peer, INSIDE, lost):
+        await world.client.call(path, SWITCH, "Stop")
+    assert (max(lost) <= 1, world.rules("nic0"), world.rules("br0")) == (True, before, []), f"lost: {lost}"
 
 
 async def test_a_host_whose_kernel_drops_secondary_addresses_loses_none(world: World) -> None:
@@ -257,6 +315,8 @@ route replace default via {PEER4} dev br0 metric 50 proto dhcp mtu 1400
 route add default via 203.0.113.1 dev br0 table 99
 route delete 10.30.0.0/16 dev br0
 -6 route add 2001:db8:aa::/48 via {PEER6} dev br0
+rule delete priority 100 oif br0
+rule add priority 90 iif br0 to 10.0.0.0/8 lookup 77
 neighbour replace 192.0.2.5 lladdr 52:54:00:00:00:06 dev br0 nud permanent
 """
 """What the administrator changes on the bridge later."""

@@ -322,6 +322,7 @@ class MemoryHost:
                 dict(entry.vlans),
             )
         found["routes"] = frozenset(self.links.further_routes)
+        found["policy rules"] = tuple(self.links.policy_rules)
         found |= {f"sysctl {'/'.join(path)}": value for path, value in self.links.values.items()}
         found |= {f"inside {name}": link for name, link in self.guests.inside.items()}
         found |= {f"dnsmasq {network}": process.started_with for network, process in self.processes.running.items()}

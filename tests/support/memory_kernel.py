@@ -15,7 +15,7 @@ from support import memory_traffic
 from support.memory_addresses import AddressOperation, change_address, host_routes
 from support.memory_bridges import BridgeOperation, change_bridge
 from support.memory_links import LinkOperation, change_link
-from support.memory_possessions import PossessionOperation, perform, possessions
+from support.memory_possessions import PossessionOperation, perform, possessions, rules_about
 from support.memory_sysctls import IP_FORWARD, Path, add_sysctls, write_sysctl
 from support.memory_words import words
 
@@ -25,7 +25,7 @@ from vnetd.model.errors import HostError
 from vnetd.model.functions import VfState
 from vnetd.plan.kernel import DeleteLink, DisableTxChecksum, Operation, WriteSysctl
 from vnetd.plan.links import BridgeState, HostRoute, KernelRoute, Link, LinkView, Neighbour, PortVlan, TunState
-from vnetd.plan.possessions import HeldAddress, HeldNeighbour, HeldRoute, Possessions
+from vnetd.plan.possessions import HeldAddress, HeldNeighbour, HeldRoute, HeldRule, Possessions
 from vnetd.plan.traffic import Redirect, Traffic
 
 BOOT_ID = ("kernel", "random", "boot_id")
@@ -64,6 +64,8 @@ class MemoryKernel:
         self.modes: dict[int, str] = {}
         self.further_routes: list[HeldRoute] = []
         """Routes of which more is said than a ``KernelRoute`` can."""
+        self.policy_rules: list[HeldRule] = []
+        """By family and priority; of one priority as they came."""
         self.knows_vlans = True
         self.neighbour_table: dict[str, tuple[Neighbour, ...]] = {}
         self.limits = memory_traffic.MemoryTraffic()
@@ -129,8 +131,9 @@ class MemoryKernel:
 
     async def possessions(self, name: str) -> Possessions | None:
         """What belongs to the host on a link."""
-        entry = self.find(name)
-        return possessions(self, entry) if entry else None
+        entry, rules = self.find(name), rules_about(self, name)
+        without = Possessions(rules=rules) if rules else None
+        return possessions(self, entry) if entry else without
 
     async def port_vlans(self, name: str) -> frozenset[PortVlan]:
         """VLANs of a bridge port or of a bridge."""

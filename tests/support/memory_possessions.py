@@ -14,10 +14,12 @@ from vnetd.plan.kernel import (
     GiveNeighbour,
     GiveProxy,
     GiveRoute,
+    GiveRule,
     TakeAddress,
     TakeNeighbour,
     TakeProxy,
     TakeRoute,
+    TakeRule,
 )
 from vnetd.plan.links import KernelRoute
 from vnetd.plan.possessions import (
@@ -25,6 +27,7 @@ from vnetd.plan.possessions import (
     SCOPE_LINK,
     HeldAddress,
     HeldRoute,
+    HeldRule,
     NextHop,
     Possessions,
     is_portable,
@@ -34,19 +37,30 @@ if TYPE_CHECKING:
     from support.memory_kernel import Entry, MemoryKernel
 
 PossessionOperation = (
-    GiveAddress | TakeAddress | GiveRoute | TakeRoute | GiveNeighbour | TakeNeighbour | GiveProxy | TakeProxy
+    GiveAddress
+    | TakeAddress
+    | GiveRoute
+    | TakeRoute
+    | GiveRule
+    | TakeRule
+    | GiveNeighbour
+    | TakeNeighbour
+    | GiveProxy
+    | TakeProxy
 )
 CONNECTED_METRIC6 = 256
 
 
 def words(operation: PossessionOperation) -> tuple[str, str]:
     """Operation and object as the real kernel's errors name them."""
-    verb = "add" if isinstance(operation, GiveAddress | GiveRoute | GiveNeighbour | GiveProxy) else "delete"
+    verb = "add" if isinstance(operation, GiveAddress | GiveRoute | GiveRule | GiveNeighbour | GiveProxy) else "delete"
     match operation:
         case GiveAddress(link, address) | TakeAddress(link, address):
             return f"{verb} address", f"{address.address} on {link}"
         case GiveRoute(route) | TakeRoute(route):
             return f"{verb} route", f"{route.destination} on {', '.join(hop.device for hop in route.hops)}"
+        case GiveRule(rule) | TakeRule(rule):
+            return f"{verb} rule", str(rule)
         case GiveNeighbour(link, neighbour) | TakeNeighbour(link, neighbour):
             return f"{verb} neighbour", f"{neighbour.address} on {link}"
         case GiveProxy(link, proxied) | TakeProxy(link, proxied):
@@ -71,7 +85,13 @@ def possessions(kernel: "MemoryKernel", entry: "Entry") -> Possessions:
             for route in routes
             if route not in whole
         ),
+        rules=rules_about(kernel, entry.link.name),
     )
+
+
+def rules_about(kernel: "MemoryKernel", name: str) -> tuple[HeldRule, ...]:
+    """Rules of policy routing that name a device, whether it is there or not."""
+    return tuple(rule for rule in kernel.policy_rules if rule.names(name))
 
 
 def perform(kernel: "MemoryKernel", operation: PossessionOperation, cause: str) -> None:
@@ -86,6 +106,12 @@ def perform(kernel: "MemoryKernel", operation: PossessionOperation, cause: str) 
             _give_route(kernel, operation, route, cause)
         case TakeRoute(route):
             _take_route(kernel, route, cause)
+        case GiveRule(rule):
+            if rule not in kernel.policy_rules:
+                _change_rules(kernel, rule, [*kernel.policy_rules, rule], cause)
+        case TakeRule(rule):
+            if rule in kernel.policy_rules:
+                _change_rules(kernel, rule, [one for one in kernel.policy_rules if one != rule], cause)
         case _:
             _perform_on_neighbours(kernel, operation)
 
@@ -105,6 +131,13 @@ def _perform_on_neighbours(
         case TakeProxy(link, proxied):
             if found := kernel.find(link):
                 found.proxies = [one for one in found.proxies if one != proxied]
+
+
+def _change_rules(kernel: "MemoryKernel", rule: HeldRule, rules: list[HeldRule], cause: str) -> None:
+    kernel.policy_rules = sorted(rules, key=lambda one: (one.said[0], one.priority))
+    for name in filter(None, {rule.iif: None, rule.oif: None}):
+        entry = kernel.find(name)
+        kernel.emit(RouteEvent(entry.link.index if entry else 0, cause, name))
 
 
 def _held(entry: "Entry", address: object) -> HeldAddress:

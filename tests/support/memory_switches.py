@@ -14,12 +14,14 @@ from support.memory_host import (
     host_with_uplink,
     running,
 )
+from support.policy_rules import rule
 
 from vnetd.plan.kernel import (
     GiveAddress,
     GiveNeighbour,
     GiveProxy,
     GiveRoute,
+    GiveRule,
     SetLink,
 )
 from vnetd.plan.link_dns import LinkDns, LinkDomain, NameServer
@@ -29,6 +31,7 @@ from vnetd.service.views import SwitchView
 NIC_MAC = "52:54:00:aa:00:01"
 SECOND = HeldAddress(ip_interface("203.0.113.3/24"), label="eth0:web", valid=3600, preferred=1800)
 POLICY = HeldRoute(ip_network("10.8.0.0/16"), (NextHop("eth0", ip_address("203.0.113.1")),), table=7, metric=20)
+RULE = rule(100, iif="eth0")
 BY_HAND = HeldNeighbour(ip_address("203.0.113.5"), "52:54:00:00:00:05")
 DNS = LinkDns(
     (NameServer(ip_address("203.0.113.53")), NameServer(ip_address("2001:db8::53"), 853, "dns.example")),
@@ -63,6 +66,7 @@ def rich_host() -> MemoryHost:
         GiveAddress("eth0", SECOND),
         GiveAddress("eth0", HeldAddress(ip_interface("2001:db8::2/64"))),
         GiveRoute(POLICY),
+        GiveRule(RULE),
         GiveNeighbour("eth0", BY_HAND),
         GiveProxy("eth0", ip_address("203.0.113.77")),
     )

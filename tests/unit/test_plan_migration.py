@@ -7,6 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from support.memory_kernel import MemoryKernel
 from support.memory_possessions import possessions
+from support.policy_rules import rule
 
 from vnetd.model.base import IPAddress
 from vnetd.plan.kernel import (
@@ -14,12 +15,14 @@ from vnetd.plan.kernel import (
     GiveNeighbour,
     GiveProxy,
     GiveRoute,
+    GiveRule,
     SetLink,
     TakeAddress,
     TakeRoute,
+    TakeRule,
     WriteSysctl,
 )
-from vnetd.plan.migration import aged, guarded, plan_move, renamed, united
+from vnetd.plan.migration import aged, alike, guarded, plan_leave, plan_move, renamed, united
 from vnetd.plan.possessions import FOREVER, SCOPE_LINK, HeldAddress, HeldNeighbour, HeldRoute, NextHop, Possessions
 
 NIC, BRIDGE = "nic0", "br0"
@@ -54,12 +57,21 @@ ROUTES = (
     route("::/0", "2001:db8::1", metric=1024, protocol=9, expires=1800),
 )
 
+RULES = (
+    rule(100, iif=NIC),
+    rule(100, oif=NIC, table=8),
+    rule(200, iif=NIC, oif="wan2", table=1007),
+    rule(100, iif=NIC, family=10),
+    rule(0, iif=NIC, lengths=(8, 0), more={1: bytes((10, 0, 0, 0))}),
+)
+
 held_things = st.builds(
     Possessions,
     addresses=st.permutations(ADDRESSES).map(tuple),
     routes=st.lists(st.sampled_from(ROUTES), unique=True).map(tuple),
     neighbours=st.lists(st.sampled_from(NEIGHBOURS), unique=True).map(tuple),
     proxies=st.lists(st.sampled_from(PROXIES), unique=True).map(tuple),
+    rules=st.lists(st.sampled_from(RULES), unique=True).map(tuple),
 )
 
 
@@ -71,7 +83,7 @@ def host(held: Possessions) -> MemoryKernel:
         kernel.foreign(SetLink(name, up=True))
     kernel.foreign(*(GiveAddress(NIC, address) for address in held.addresses))
     kernel.foreign(*(GiveRoute(one) for one in held.routes), *(GiveProxy(NIC, one) for one in held.proxies))
-    kernel.foreign(*(GiveNeighbour(NIC, one) for one in held.neighbours))
+    kernel.foreign(*(GiveNeighbour(NIC, one) for one in held.neighbours), *map(GiveRule, held.rules))
     return kernel
 
 
@@ -83,7 +95,13 @@ def seen(kernel: MemoryKernel, name: str) -> Possessions:
 
 def things(held: Possessions) -> tuple[set[object], ...]:
     addresses, routes = {a.identity for a in held.addresses}, {r.identity for r in held.routes}
-    return addresses, routes, set(held.neighbours), set(held.proxies)
+    return addresses, routes, set(held.neighbours), set(held.proxies), set(held.rules)
+
+
+def move(kernel: MemoryKernel, held: Possessions, source: str, target: str) -> None:
+    """Everything, to the end."""
+    kernel.foreign(*plan_move(held, source, target, seen(kernel, source), seen(kernel, target)))
+    kernel.foreign(*plan_leave(seen(kernel, source)))
 
 
 @given(held_things)
@@ -91,11 +109,11 @@ def things(held: Possessions) -> tuple[set[object], ...]:
 def test_everything_moves_and_comes_back_exactly(held: Possessions) -> None:
     kernel = host(held)
     before = seen(kernel, NIC)
-    kernel.foreign(*plan_move(before, NIC, BRIDGE, before, seen(kernel, BRIDGE)))
+    move(kernel, before, NIC, BRIDGE)
     assert (bool(seen(kernel, NIC)), things(seen(kernel, BRIDGE))) == (False, things(renamed(before, NIC, BRIDGE)))
     assert set(seen(kernel, BRIDGE).addresses) == set(before.addresses), "with labels and lifetimes"
     moved = seen(kernel, BRIDGE)
-    kernel.foreign(*plan_move(moved, BRIDGE, NIC, moved, seen(kernel, NIC)))
+    move(kernel, moved, BRIDGE, NIC)
     assert (bool(seen(kernel, BRIDGE)), things(seen(kernel, NIC))) == (False, things(before))
 
 
@@ -104,13 +122,13 @@ def test_everything_moves_and_comes_back_exactly(held: Possessions) -> None:
 def test_wherever_a_move_breaks_off_it_can_be_ended_and_taken_back(held: Possessions, data: st.DataObject) -> None:
     kernel = host(held)
     before = seen(kernel, NIC)
-    operations = plan_move(before, NIC, BRIDGE, before, seen(kernel, BRIDGE))
+    operations = [*plan_move(before, NIC, BRIDGE, before, seen(kernel, BRIDGE)), *plan_leave(before)]
     done = data.draw(st.integers(0, len(operations)))
     kernel.foreign(*operations[:done])
     back = data.draw(st.booleans())
     source, target = (BRIDGE, NIC) if back else (NIC, BRIDGE)
     wanted = renamed(before, NIC, target)
-    kernel.foreign(*plan_move(renamed(before, NIC, source), source, target, seen(kernel, source), seen(kernel, target)))
+    move(kernel, renamed(before, NIC, source), source, target)
     assert (bool(seen(kernel, source)), things(seen(kernel, target))) == (False, things(wanted))
     assert not plan_move(renamed(before, NIC, source), source, target, seen(kernel, source), seen(kernel, target)), (
         "planning again gives nothing"
@@ -150,6 +168,28 @@ def test_a_route_elsewhere_that_comes_from_a_moving_address_is_not_taken_but_giv
     assert operations[-1] == GiveRoute(elsewhere)
 
 
+def test_rules_are_about_both_devices_until_packets_come_in_by_one_only() -> None:
+    held = Possessions(ADDRESSES[:1], rules=RULES[:2])
+    given, *_, last = plan_move(held, NIC, BRIDGE, held, Possessions())
+    assert (given, last) == (GiveRule(rule(100, iif=BRIDGE)), GiveAddress(BRIDGE, ADDRESSES[0]))
+    assert set(plan_leave(held)) == {TakeRule(RULES[0]), TakeRule(RULES[1])}
+
+
+def test_a_rule_that_says_more_goes_before_one_the_kernel_would_take_it_for() -> None:
+    narrow = rule(100, iif=NIC, lengths=(8, 0), more={1: bytes((10, 0, 0, 0))})
+    of_service = rule(100, iif=NIC, tos=0x10)
+    both = rule(100, iif=NIC, oif="wan2")
+    leaving = plan_leave(Possessions(rules=(RULES[0], of_service, both, narrow)))
+    assert leaving == [TakeRule(narrow), TakeRule(both), TakeRule(of_service), TakeRule(RULES[0])]
+
+
+def test_a_rule_that_came_or_went_or_changed_places_is_worth_a_record() -> None:
+    one, other = RULES[:2]
+    for rules in ((), (one,), (other, one)):
+        assert not alike(Possessions(rules=(one, other)), Possessions(rules=rules))
+    assert alike(Possessions(rules=(one, other)), Possessions(rules=(one, other)))
+
+
 def test_lifetimes_go_on_while_things_are_on_record() -> None:
     old = aged(Possessions(ADDRESSES, ROUTES), 600)
     assert [one.valid for one in old.addresses] == [FOREVER, FOREVER, 3000, FOREVER, 300]
@@ -161,7 +201,8 @@ def test_what_is_there_now_counts_more_than_what_is_on_record() -> None:
     now, then = replace(ADDRESSES[2], valid=50), ADDRESSES[2]
     seen, known = replace(NEIGHBOURS[0], mac="52:54:00:00:00:01"), NEIGHBOURS[0]
     both = united(
-        Possessions((now,), ROUTES[:1], (seen,)),
-        Possessions((ADDRESSES[0], then), ROUTES[:2], (known, NEIGHBOURS[1]), PROXIES),
+        Possessions((now,), ROUTES[:1], (seen,), rules=RULES[1:2]),
+        Possessions((ADDRESSES[0], then), ROUTES[:2], (known, NEIGHBOURS[1]), PROXIES, rules=RULES[:2]),
     )
-    assert both == Possessions((now, ADDRESSES[0]), ROUTES[:2], (seen, NEIGHBOURS[1]), PROXIES)
+    rules = (RULES[1], RULES[0])
+    assert both == Possessions((now, ADDRESSES[0]), ROUTES[:2], (seen, NEIGHBOURS[1]), PROXIES, rules=rules)

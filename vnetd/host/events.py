@@ -26,7 +26,10 @@ class AddressEvent:
 
 @dataclass(frozen=True, slots=True)
 class RouteEvent:
-    """A route through the link with this index changed; 0 if it has none or several. ``name`` as for addresses."""
+    """A route through the link with this index, or a rule of policy routing about it, changed.
+
+    0 if a route has none or several, or a rule's is not there. ``name`` as for addresses.
+    """
 
     index: int
     cause: str = ""

@@ -72,6 +72,7 @@ class Kernel(Protocol):
         """What hangs on the link ``name`` and belongs to the host, ``None`` if there is no such link.
 
         That includes routes through other links that come from one of its addresses, for they go with the address.
+        Rules of policy routing that name it are there without the link as well.
         """
         ...
 

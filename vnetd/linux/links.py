@@ -135,3 +135,10 @@ def name_of(index: int) -> str:
     with suppress(OSError):
         return socket.if_indextoname(index) if index > 0 else ""
     return ""
+
+
+def number_of(name: str) -> int:
+    """The link's index, 0 if there is none; as cheap as ``name_of``."""
+    with suppress(OSError):
+        return socket.if_nametoindex(name)
+    return 0

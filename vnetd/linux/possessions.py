@@ -18,7 +18,8 @@ from vnetd.linux.links import read_link
 from vnetd.linux.neighbours import read_permanent, read_proxies
 from vnetd.linux.netlink import U32, ReadSocket, address_of, attributes, encode, number
 from vnetd.linux.operations import index_of, reporting
-from vnetd.plan.kernel import GiveAddress, GiveRoute, Operation, TakeAddress, TakeRoute
+from vnetd.linux.policy_rules import give_rule, read_rules, take_rule
+from vnetd.plan.kernel import GiveAddress, GiveRoute, GiveRule, Operation, TakeAddress, TakeRoute, TakeRule
 from vnetd.plan.possessions import (
     FOREVER,
     HeldAddress,
@@ -37,15 +38,16 @@ _CACHE = struct.Struct("=IIII")
 
 
 def read_possessions(sock: ReadSocket, name: str) -> Possessions | None:
-    """What hangs on the link ``name``, ``None`` if there is none. Raises ``OSError``.
+    """What hangs on the link ``name``, ``None`` if there is none and no rule names it. Raises ``OSError``.
 
     Routes are looked for in all tables and on all devices, for those that come from one of the link's addresses go
     with the address. Left out is what the kernel makes by itself with every device: link-local IPv6, local routes.
     A route whose source went with its address stays in tables other than the main one; the kernel takes no such route.
     """
     link = read_link(sock, name)
+    rules = read_rules(sock, name)
     if link is None:
-        return None
+        return Possessions(rules=rules) if rules else None
     everywhere = _addresses(sock, name)
     addresses = tuple(one for index, one in everywhere if index == link.index and is_portable(one.address))
     sources = frozenset(address.address.ip for address in addresses)
@@ -59,6 +61,7 @@ def read_possessions(sock: ReadSocket, name: str) -> Possessions | None:
         read_permanent(sock, link.index),
         read_proxies(sock, link.index),
         tuple(unportable),
+        rules=rules,
     )
 
 
@@ -78,6 +81,12 @@ def execute_possession(sock: ReadSocket, operation: Operation) -> bool:
         case TakeRoute(route):
             with reporting("delete route", _words(route), GONE):
                 take_route(sock, route)
+        case GiveRule(rule):
+            with reporting("add rule", str(rule), {errno.EEXIST}):
+                give_rule(sock, rule)
+        case TakeRule(rule):
+            with reporting("delete rule", str(rule), GONE):
+                take_rule(sock, rule)
         case _:
             return False
     return True

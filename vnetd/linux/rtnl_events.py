@@ -17,16 +17,16 @@ from vnetd.host.events import (
     SysctlEvent,
     TrafficEvent,
 )
-from vnetd.linux import netlink, netns_links, tc
-from vnetd.linux.links import IFLA_IFNAME, name_of
+from vnetd.linux import netlink, netns_links, policy_rules, tc
+from vnetd.linux.links import IFLA_IFNAME, name_of, number_of
 from vnetd.linux.netlink import attribute, attributes
 from vnetd.linux.netlink_listener import Burst, Listener, listening
 from vnetd.linux.processes import port_owner
 from vnetd.linux.route_messages import RTA_OIF, RTN_UNICAST
 
-GROUPS = (1, 4, 5, 7, 9, 11, 24, 25, 28)
-"""Multicast groups: links, traffic control, addresses and routes of IPv4 (5, 7) and IPv6 (9, 11), netconf of both,
-numbers of namespaces (28)."""
+GROUPS = (1, 4, 5, 7, 8, 9, 11, 19, 24, 25, 28)
+"""Multicast groups: links, traffic control, addresses, routes and rules of IPv4 (5, 7, 8) and IPv6 (9, 11, 19), netconf
+of both, numbers of namespaces (28)."""
 NETCONFA_IFINDEX, NETCONFA_FORWARDING, NETCONFA_RP_FILTER = 1, 2, 3
 NETCONF_HEADER = 4
 RECEIVE_BUFFER = 8 << 20
@@ -36,11 +36,12 @@ log = logging.getLogger(__name__)
 
 
 class RtnlEvents:
-    """Calls ``emit`` for changes of links, addresses, unicast routes, ``forwarding`` sysctls, traffic control.
+    """Calls ``emit`` for changes of links, addresses, unicast routes, rules about devices, ``forwarding`` sysctls,
+    traffic control.
 
     Events whose port id is in ``own_ports()`` are dropped: with ``LinuxKernel.ports`` these are the echoes of
-    vnetd's own requests for addresses and routes. The kernel tells no port id for links, nor for what it changes by
-    itself in the wake of a request, so these are reported whoever asked, and without a cause.
+    vnetd's own requests for addresses, routes and rules. The kernel tells no port id for links, nor for what it changes
+    by itself in the wake of a request, so these are reported whoever asked, and without a cause.
     """
 
     def __init__(
@@ -69,9 +70,12 @@ class RtnlEvents:
 
 def parse(data: bytes, own_ports: Collection[int] = ()) -> list[HostEvent]:
     """Events in one datagram, without those caused through one of ``own_ports``."""
-    events = []
+    events: list[HostEvent] = []
     for kind, _flags, _sequence, port, start, end in netlink.messages(data):
         if port in own_ports:
+            continue
+        if kind in policy_rules.CHANGES:
+            events += _rule(data, start, end, port)
             continue
         event = _event(kind, data, start, end, port)
         if event is not None:
@@ -113,6 +117,11 @@ def _route(data: bytes, start: int, end: int, port: int) -> RouteEvent | None:
     device = attribute(data, start + netlink.ROUTE.size, end, RTA_OIF)
     index = netlink.U32.unpack(device)[0] if device else 0
     return RouteEvent(index, port_owner(port), name_of(index))
+
+
+def _rule(data: bytes, start: int, end: int, port: int) -> list[HostEvent]:
+    names = policy_rules.devices_of(data, start, end)
+    return [RouteEvent(number_of(name), port_owner(port), name) for name in names]
 
 
 def _netconf(data: bytes, start: int, end: int, port: int) -> SysctlEvent | None:

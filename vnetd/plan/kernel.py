@@ -10,7 +10,7 @@ from typing import Literal
 from vnetd.model.base import IPAddress, IPInterface
 from vnetd.plan.functions import SetFunction
 from vnetd.plan.links import BridgeOptions, KernelRoute, PortVlan
-from vnetd.plan.possessions import HeldAddress, HeldNeighbour, HeldRoute
+from vnetd.plan.possessions import HeldAddress, HeldNeighbour, HeldRoute, HeldRule
 from vnetd.plan.traffic import TrafficOperation
 
 
@@ -97,6 +97,20 @@ class TakeRoute:
     """Remove exactly this route; one that is gone already is no error."""
 
     route: HeldRoute
+
+
+@dataclass(frozen=True, slots=True)
+class GiveRule:
+    """Add a rule of policy routing behind those of its priority; the very same one being there is no error."""
+
+    rule: HeldRule
+
+
+@dataclass(frozen=True, slots=True)
+class TakeRule:
+    """Remove a rule; one that is gone already is no error. Of its priority the first goes that has all it says."""
+
+    rule: HeldRule
 
 
 @dataclass(frozen=True, slots=True)
@@ -273,6 +287,8 @@ Operation = (
     | TakeAddress
     | GiveRoute
     | TakeRoute
+    | GiveRule
+    | TakeRule
     | GiveNeighbour
     | TakeNeighbour
     | GiveProxy

@@ -2,6 +2,9 @@
 
 ``plan_move`` is pure and total, and planning again after its operations were executed gives none, so the same function
 moves, takes a move back that failed half-way, and ends one that the end of the daemon interrupted.
+
+Rules of policy routing are about the device packets come in by, which is the card or the bridge it is plugged into. So
+they name both as long as it may be either: ``plan_rules`` is for before, ``plan_leave`` for afterwards.
 """
 
 from collections.abc import Iterator
@@ -12,14 +15,16 @@ from vnetd.plan.kernel import (
     GiveNeighbour,
     GiveProxy,
     GiveRoute,
+    GiveRule,
     Operation,
     TakeAddress,
     TakeNeighbour,
     TakeProxy,
     TakeRoute,
+    TakeRule,
     WriteSysctl,
 )
-from vnetd.plan.possessions import FOREVER, PROTO_KERNEL, HeldAddress, HeldRoute, Possessions
+from vnetd.plan.possessions import FOREVER, PROTO_KERNEL, HeldAddress, HeldRoute, HeldRule, Possessions
 
 SLACK = 60
 """Seconds by which lifetimes may differ from what is known: less is not worth a record."""
@@ -28,15 +33,32 @@ SLACK = 60
 def plan_move(
     held: Possessions, source: str, target: str, at_source: Possessions, at_target: Possessions
 ) -> list[Operation]:
-    """Operations after which ``held`` hangs on ``target`` and on ``source`` no more; routes in it name ``source``.
+    """Operations after which ``held`` hangs on ``target`` and on ``source`` no more, but for rules, which stay on both.
+
+    Routes and rules in it name ``source``.
 
     Order: what needs something goes before it and comes after it. Routes need addresses, routes with a gateway need
     those without; the kernel deletes all IPv4 addresses of a subnet with the first, and neighbours with the last.
     """
     return [
+        *plan_rules(held, source, target, at_target),
         *_taken(held, source, target, at_source),
         *_given(held, source, target, at_target),
     ]
+
+
+def plan_rules(held: Possessions, source: str, target: str, at_target: Possessions) -> list[Operation]:
+    """Operations after which rules about ``source`` hold for ``target`` as well, in their order."""
+    wanted = (rule.through(source, target) for rule in held.rules)
+    return [GiveRule(rule) for rule in wanted if rule not in at_target.rules]
+
+
+def plan_leave(at_source: Possessions) -> list[Operation]:
+    """Operations after which no rule is about a device any more.
+
+    Who says more goes first: what a request to delete leaves unsaid, the kernel takes for anything.
+    """
+    return [TakeRule(rule) for rule in sorted(at_source.rules, key=_detail, reverse=True)]
 
 
 def guarded(operations: list[Operation], source: str, promote: str | None) -> list[Operation]:
@@ -62,6 +84,7 @@ def united(one: Possessions, other: Possessions) -> Possessions:
         (*one.proxies, *(proxy for proxy in other.proxies if proxy not in one.proxies)),
         (*one.unportable, *other.unportable),
         one.dns or other.dns,
+        (*one.rules, *(rule for rule in other.rules if rule not in one.rules)),
     )
 
 
@@ -94,7 +117,7 @@ def alike(one: Possessions, other: Possessions) -> bool:
 def _lasting(held: Possessions) -> tuple[object, ...]:
     addresses = [replace(address, valid=0, preferred=0) for address in held.addresses]
     routes = {route.identity for route in held.routes}
-    return addresses, routes, set(held.neighbours), set(held.proxies), held.dns
+    return addresses, routes, held.rules, set(held.neighbours), set(held.proxies), held.dns
 
 
 def _lifetimes(held: Possessions) -> Iterator[int]:
@@ -104,8 +127,12 @@ def _lifetimes(held: Possessions) -> Iterator[int]:
 
 
 def renamed(held: Possessions, source: str, target: str) -> Possessions:
-    """The same possessions, with routes through ``target`` instead of ``source``."""
-    return replace(held, routes=tuple(route.through(source, target) for route in held.routes))
+    """The same possessions, with routes through ``target`` instead of ``source``, and rules about it."""
+    return replace(
+        held,
+        routes=tuple(route.through(source, target) for route in held.routes),
+        rules=tuple(rule.through(source, target) for rule in held.rules),
+    )
 
 
 def _taken(held: Possessions, source: str, target: str, at_source: Possessions) -> Iterator[Operation]:
@@ -131,6 +158,10 @@ def _given(held: Possessions, source: str, target: str, at_target: Possessions) 
     coming = [route for route in wanted if route.identity not in routes or (missing and not route.uses(target))]
     yield from (GiveRoute(route) for route in sorted(coming, key=_need))
     yield from (GiveProxy(target, proxied) for proxied in held.proxies if proxied not in at_target.proxies)
+
+
+def _detail(rule: HeldRule) -> tuple[int, int, bytes]:
+    return len(rule.said), bool(rule.iif) + bool(rule.oif), rule.said
 
 
 def _by_age(held: Possessions) -> list[HeldAddress]:

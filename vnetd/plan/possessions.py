@@ -1,4 +1,4 @@
-"""What hangs on a network device and belongs to the host, not to vnetd: addresses, routes, neighbours, name servers.
+"""What hangs on a network device and belongs to the host: addresses, routes, rules, neighbours, name servers.
 
 An uplink's possessions move to its bridge and back. They are kept with everything the kernel would need to have them
 made again: scope, flags, label, lifetimes, table, protocol, metric, every next hop.
@@ -87,6 +87,34 @@ class HeldRoute:
 
 
 @dataclass(frozen=True, slots=True)
+class HeldRule:
+    """A rule of policy routing (``ip rule``) that names a device: packets come in by ``iif``, or sockets are bound to
+    ``oif``.
+
+    ``said`` is all else: the header and the other attributes as rtnetlink encodes them, the family first. A rule
+    outlives its devices.
+    """
+
+    priority: int
+    said: bytes
+    iif: str = ""
+    oif: str = ""
+
+    def names(self, device: str) -> bool:
+        """Whether it is about this device."""
+        return device in {self.iif, self.oif}
+
+    def through(self, before: str, now: str) -> "HeldRule":
+        """The same rule about device ``now`` wherever it is about ``before``."""
+        iif, oif = (now if name == before else name for name in (self.iif, self.oif))
+        return replace(self, iif=iif, oif=oif)
+
+    def __str__(self) -> str:
+        devices = (f"{kind} {name}" for kind, name in (("iif", self.iif), ("oif", self.oif)) if name)
+        return " ".join((str(self.priority), *devices))
+
+
+@dataclass(frozen=True, slots=True)
 class HeldNeighbour:
     """A neighbour entered by hand and for ever; ``flags`` are those a user can set (rtnetlink's ``NTF_…``)."""
 
@@ -100,9 +128,9 @@ class HeldNeighbour:
 class Possessions:
     """Everything of one device, in the kernel's order: of IPv4 addresses of a subnet the first is the primary one.
 
-    ``routes`` go through the device or come from one of its addresses; ``neighbours`` are permanent ones; ``proxies``
-    are addresses it answers neighbours for. ``unportable`` names what is there and cannot be made again, for errors.
-    ``dns`` is what the host's resolver knows of it, which the kernel does not.
+    ``routes`` go through the device or come from one of its addresses; ``rules`` name it; ``neighbours`` are permanent
+    ones; ``proxies`` are addresses it answers neighbours for. ``unportable`` names what is there and cannot be made
+    again, for errors. ``dns`` is what the host's resolver knows of it, which the kernel does not.
     """
 
     addresses: tuple[HeldAddress, ...] = ()
@@ -111,9 +139,10 @@ class Possessions:
     proxies: tuple[IPAddress, ...] = ()
     unportable: tuple[str, ...] = ()
     dns: LinkDns | None = None
+    rules: tuple[HeldRule, ...] = ()
 
     def __bool__(self) -> bool:
-        return bool(self.addresses or self.routes or self.neighbours or self.proxies or self.dns)
+        return bool(self.addresses or self.routes or self.rules or self.neighbours or self.proxies or self.dns)
 
 
 def is_portable(address: IPInterface) -> bool:

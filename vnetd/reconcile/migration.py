@@ -14,7 +14,7 @@ from vnetd.host.resolver import Resolver
 from vnetd.model.errors import HostError, Unsupported, VnetError
 from vnetd.plan.kernel import GiveAddress, WriteSysctl
 from vnetd.plan.link_dns import LinkDns
-from vnetd.plan.migration import guarded, plan_move, renamed, united
+from vnetd.plan.migration import guarded, plan_leave, plan_move, plan_rules, renamed, united
 from vnetd.plan.possessions import Possessions
 
 ROUNDS = 5
@@ -22,7 +22,7 @@ ROUNDS = 5
 
 @dataclass(frozen=True, slots=True)
 class Move:
-    """What is on its way; routes in ``held`` name ``source``. ``promote`` is a sysctl's value from before."""
+    """What is on its way; routes and rules in ``held`` name ``source``. ``promote`` is a sysctl's value from before."""
 
     source: str
     target: str
@@ -33,7 +33,7 @@ class Move:
 class Migration:
     """``note`` puts the move under way on record, ``None`` when there is none any more.
 
-    ``problem``: why name servers could not follow, so that they are to be ``settle``d yet.
+    ``problem``: why name servers could not follow, or rules not leave, so that they are to be ``settle``d yet.
     """
 
     def __init__(self, kernel: Kernel, resolver: Resolver, note: Callable[[Move | None], Awaitable[None]]) -> None:
@@ -64,8 +64,15 @@ class Migration:
             await self._note(move)
         return move
 
+    async def precede(self, move: Move) -> None:
+        """Have rules hold for the target too, before packets come in by it."""
+        if not move.held.rules:
+            return
+        at_target = await self._seen(move.target)
+        await self._kernel.apply(plan_rules(move.held, move.source, move.target, at_target))
+
     async def carry_out(self, move: Move) -> None:
-        """Do all but the name servers, for which there is ``settle``; if that fails, put everything back and raise."""
+        """Do all but what ``settle`` is for; if that fails, put everything back and raise."""
         if not move.held:
             return
         try:
@@ -76,19 +83,21 @@ class Migration:
         self._owed = move
 
     async def settle(self) -> None:
-        """Have name servers follow a move that was carried out, or could not follow it so far; never fails.
+        """Have rules leave and name servers follow after a move was carried out, or try it again; never fails.
 
-        To be called when the device is no port of a bridge any more: systemd-resolved takes the end of that for the
-        end of the device, and forgets its addresses too.
+        To be called when the device is no port of a bridge any more: until then packets come in by the bridge, and
+        systemd-resolved takes the end of that for the end of the device, and forgets its addresses too.
         """
-        if self._owed:
-            await self._carry_name_servers(self._owed)
+        if move := self._owed:
+            self.problem = await self._unsettled(move)
+            self._owed = move if self.problem else None
             await self._note(None)
 
     async def _put_back(self, move: Move, failure: BaseException) -> None:
         back = Move(move.target, move.source, renamed(move.held, move.source, move.target), "1")
         try:
             await self._carry_on(back, late=False)
+            await self._leave(back)
             await self._restore_promotion(move)
             await self._note(None)
         except VnetError as error:  # it stays on record: the next look, or the next run, ends it
@@ -111,9 +120,27 @@ class Migration:
         except HostError:  # asked again, and reported, when it is their turn
             return None
 
+    async def _unsettled(self, move: Move) -> HostError | None:
+        """Settle each, whatever becomes of the other; why one could not be."""
+        failures = []
+        for settle in (self._leave, self._carry_name_servers):
+            try:
+                await settle(move)
+            except HostError as error:
+                failures.append(error)
+        return failures[0] if failures else None
+
+    async def _leave(self, move: Move) -> None:
+        """Have no rule be about the source any more, with those that came to be meanwhile."""
+        try:
+            left, there = await self._seen(move.source), await self._seen(move.target)
+            held = united(left, move.held)
+            await self._kernel.apply([*plan_rules(held, move.source, move.target, there), *plan_leave(left)])
+        except HostError as error:
+            raise HostError("move", f"rules of {move.source} to {move.target}", str(error)) from error
+
     async def _carry_name_servers(self, move: Move) -> None:
         """Give, then take: what the resolver refuses is at worst known of both devices."""
-        self.problem, self._owed = None, None
         dns = move.held.dns
         try:
             dns = dns or await self._resolver.settings(move.source)
@@ -123,9 +150,8 @@ class Migration:
                 await self._resolver.give(move.target, dns)
                 await self._resolver.take(move.source)
         except HostError as error:
-            self._owed = move
             what = f"{dns or 'name servers'} of {move.source} to {move.target}"
-            self.problem = HostError("move", what, error.reason)
+            raise HostError("move", what, error.reason) from error
 
     async def _restore_promotion(self, move: Move) -> None:
         if move.promote not in {None, "1"}:

@@ -227,7 +227,9 @@ class SwitchTarget:
             lost = self.memory.now()
         if lost is None and not (uplink.parent in before.links and plugs_in(list(steps), uplink.port)):
             return None
-        return await self._migration.prepare(uplink.port, self.desired.bridge.name, lost)
+        move = await self._migration.prepare(uplink.port, self.desired.bridge.name, lost)
+        await self._migration.precede(move)
+        return move
 
     async def _move_back(self, restore: bool) -> None:
         uplink, name, pending = self.desired.migrating, self.desired.bridge.name, self.memory.move

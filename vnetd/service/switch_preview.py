@@ -10,6 +10,7 @@ from vnetd.plan.kernel import (
     GiveNeighbour,
     GiveProxy,
     GiveRoute,
+    GiveRule,
     Operation,
     SetBridge,
     SetLink,
@@ -17,8 +18,9 @@ from vnetd.plan.kernel import (
     TakeNeighbour,
     TakeProxy,
     TakeRoute,
+    TakeRule,
 )
-from vnetd.plan.migration import plan_move
+from vnetd.plan.migration import plan_leave, plan_move
 from vnetd.plan.steps import KernelStep, Phase
 from vnetd.plan.switch import DesiredSwitch, DesiredUplink, plugs_in
 from vnetd.reconcile.loop import Loop
@@ -95,7 +97,10 @@ class SwitchPreview:
 
     async def _move(self, source: str, target: str) -> list[dict[str, object]]:
         held = (await self._migration.prepare(source, target)).held
-        operations = plan_move(held, source, target, held, await self._migration.seen(target))
+        operations = [
+            *plan_move(held, source, target, held, await self._migration.seen(target)),
+            *plan_leave(held),
+        ]
         steps = [describe(KernelStep(Phase.MOVE, words(operation), operation)) for operation in operations]
         if held.dns:
             what = f"{held.dns} of {source} to {target}"
@@ -115,6 +120,8 @@ def words(operation: Operation) -> str:
             return f"address {address.address} on {link}"
         case GiveRoute(route) | TakeRoute(route):
             return f"route {route.destination} on {', '.join(hop.device for hop in route.hops)}"
+        case GiveRule(rule) | TakeRule(rule):
+            return f"rule {rule}"
         case GiveNeighbour(link, neighbour) | TakeNeighbour(link, neighbour):
             return f"neighbour {neighbour.address} on {link}"
         case GiveProxy(link, proxied) | TakeProxy(link, proxied):
