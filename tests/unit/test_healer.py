@@ -60,6 +60,19 @@ async def test_a_burst_of_touches_is_one_look() -> None:
     assert recorder.repairs == []
 
 
+async def test_a_target_whose_changes_are_reported_whole_is_looked_at_at_once() -> None:
+    whole, piecemeal = Thing("whole"), Thing("piecemeal")
+    healer = Healer(Recorder())
+    healer.add(piecemeal, settle=3600)
+    healer.add(whole, settle=0)
+    for _ in range(100):
+        healer.touch("piecemeal")
+        healer.touch("whole")
+    await looked_at(whole, 1)
+    await healer.close()
+    assert (whole.looks, piecemeal.looks) == (1, 0)
+
+
 async def test_a_touch_during_a_look_is_followed_by_another_look() -> None:
     thing = Thing("a")
     healer = Healer(Recorder())

@@ -53,19 +53,22 @@ class Healer:
         self._reporter = reporter
         self._clock = clock or _loop_time
         self._targets: dict[str, Target] = {}
+        self._settle: dict[str, float] = {}
         self._timers: dict[str, asyncio.TimerHandle] = {}
         self._causes: dict[str, str] = {}
         self._fights: dict[str, Fights] = {}
         self._held: dict[str, float] = {}
         self._looks = Errands()
 
-    def add(self, target: Target) -> None:
-        """Look after ``target`` from now on."""
+    def add(self, target: Target, *, settle: float = SETTLE) -> None:
+        """Look after ``target`` from now on; ``settle`` is how many seconds a look waits for what else is reported."""
         self._targets[target.key] = target
+        self._settle[target.key] = settle
 
     def discard(self, key: str) -> None:
         """Forget a target and all that was planned for it."""
         self._targets.pop(key, None)
+        self._settle.pop(key, None)
         self._fights.pop(key, None)
         self._held.pop(key, None)
         self._causes.pop(key, None)
@@ -83,7 +86,7 @@ class Healer:
         if cause:
             self._causes[key] = cause
         if key not in self._timers:
-            delay = max(SETTLE, self._held.get(key, 0.0) - self._clock())
+            delay = max(self._settle[key], self._held.get(key, 0.0) - self._clock())
             self._schedule(key, delay)
 
     async def sweep(self) -> None:

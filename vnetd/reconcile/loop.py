@@ -49,7 +49,8 @@ class Loop:
         self.healer = Healer(reporter)
         self._leases_changed = leases_changed
         self._resolvers_changed = resolvers_changed
-        self.healer.add(self.rules)
+        # A transaction of rules is reported whole: there is nothing to wait for.
+        self.healer.add(self.rules, settle=0.0)
         self.healer.add(self.forwarding)
 
     def listen(self) -> None:
