@@ -3,6 +3,7 @@
 from dataclasses import replace
 from ipaddress import ip_address, ip_interface, ip_network
 
+import pytest
 from support.memory_host import (
     ROOT,
     MemoryHost,
@@ -32,6 +33,7 @@ from vnetd.plan.kernel import (
     GiveNeighbour,
     GiveRoute,
     GiveRule,
+    Operation,
     SetLink,
     TakeAddress,
     TakeRoute,
@@ -89,6 +91,19 @@ async def test_rules_that_are_gone_with_the_bridge_come_back_and_one_given_since
         await eventually(lambda: addresses(host, "br0") == OWN)
         await daemon.services.switches.stop(ROOT, view(daemon).uuid)
     assert host.links.policy_rules == [LATER_RULE.through("br0", "eth0"), RULE]
+
+
+@pytest.mark.parametrize("damage", [DeleteLink("br0", ""), SetLink("br0", up=False)], ids=["gone", "down"])
+async def test_a_switch_whose_bridge_is_gone_when_it_stops_gives_back_what_hung_on_it_last(damage: Operation) -> None:
+    host = rich_host()
+    async with deaf(host) as daemon:
+        await start(daemon)
+        host.perform(damage)
+        await daemon.services.switches.stop(ROOT, view(daemon).uuid)
+    assert (addresses(host, "eth0"), POLICY in host.links.further_routes) == (OWN, True)
+    assert host.links.policy_rules == [RULE]
+    entry = host.links.find("eth0")
+    assert entry and {str(route.gateway) for route in entry.routes} == {"203.0.113.1"}
 
 
 async def test_a_bridge_that_is_deleted_while_no_daemon_runs_comes_back_as_it_was_last() -> None:

@@ -232,16 +232,21 @@ class SwitchTarget:
         return move
 
     async def _move_back(self, restore: bool) -> None:
-        uplink, name, pending = self.desired.migrating, self.desired.bridge.name, self.memory.move
-        if uplink is None:
-            return
-        lost = renamed(pending.held, pending.source, name) if pending else Possessions()
-        if restore and not pending:
-            lost = renamed(self.memory.now(self.memory.before), uplink.port, name)
-        if await self._kernel.link(uplink.port) is None:
-            return  # unplugged: there is nothing to put anything back to
+        uplink, name = self.desired.migrating, self.desired.bridge.name
+        if uplink is None or await self._kernel.link(uplink.port) is None:
+            return  # if it is unplugged, there is nothing to put anything back to
+        lost = renamed(await self._lost(uplink, restore), uplink.port, name)
         move = await self._migration.prepare(name, uplink.port, lost)
         await self._carry_out(move)
+
+    async def _lost(self, uplink: DesiredUplink, restore: bool) -> Possessions:
+        """What is to go back and does not hang on the bridge: its routes name the uplink."""
+        if pending := self.memory.move:
+            return renamed(pending.held, pending.source, uplink.port)
+        if restore:
+            return self.memory.now(self.memory.before)
+        bridge = await self._kernel.link(self.desired.bridge.name)
+        return Possessions() if bridge and bridge.up else self.memory.now()
 
     async def _carry_out(self, move: Move) -> None:
         """Do it, and have forwarding follow: of what vnetd does itself there are no events."""
