@@ -57,7 +57,9 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Everything below tests/kernel is a kernel test. These and component tests have a second try.
+    """Everything below tests/kernel is a kernel test, all below tests/vm boots machines. Some have a second try.
+
+    Those are kernel and component tests.
 
     The former wait for real clients and clocks on a machine that may be busy; the latter refuse the n-th call to the
     host, and how many looks the loop takes meanwhile is a matter of time. What failed first is printed with its
@@ -67,6 +69,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         folders = item.path.relative_to(TOP / "tests").parts
         if "kernel" in folders:
             item.add_marker(pytest.mark.kernel)
+        if "vm" in folders:
+            item.add_marker(pytest.mark.machine)
         if item.get_closest_marker("kernel") or "component" in folders:
             item.add_marker(pytest.mark.flaky(reruns=1))
 

@@ -43,11 +43,12 @@ class Place:
     """Where tests run that cannot run here.
 
     ``run`` has the tests of these ids leave their reports in a directory, and returns the outcome of a test that has
-    none, ``failed`` or ``skipped``, and the reason.
+    none, ``failed`` or ``skipped``, and the reason. ``marks`` are names of markers of all that runs there.
     """
 
     name: str
     run: Callable[[Sequence[str], Path], tuple[str, str]]
+    marks: tuple[str, ...] = ()
 
     @property
     def suffix(self) -> str:
@@ -64,14 +65,18 @@ class StandIn(pytest.Item):
 
     @classmethod
     def of(cls, original: pytest.Item, place: Place) -> "StandIn":
-        """An item of the same name with a suffix."""
+        """An item of the same name with a suffix, chosen with ``-k`` and ``-m`` by what the test would be chosen by."""
         item: StandIn = cls.from_parent(
             original.session, name=original.name + place.suffix, nodeid=original.nodeid + place.suffix
         )
         item.original = original
         item.place = place
         item.path = original.path
-        item.add_marker(pytest.mark.timeout(0))  # the place has its own limit
+        item.own_markers.append(pytest.mark.timeout(0).mark)  # the place has its own limit
+        item.own_markers += original.iter_markers()
+        for mark in place.marks:
+            item.add_marker(mark)
+        item.extra_keyword_matches.update(node.name for node in original.listchain())
         return item
 
     def runtest(self) -> None:
@@ -90,19 +95,25 @@ class StockKernel:
         self._items: list[StandIn] = []
         self._results: dict[Place, dict[str, list[pytest.TestReport]]] = {}
 
-    @pytest.hookimpl(trylast=True)  # what is deselected is gone by then
-    def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
+    @pytest.hookimpl(tryfirst=True)  # so that `-m "not machine"` deselects what would run there, and only there
+    def pytest_collection_modifyitems(self, session: pytest.Session, items: list[pytest.Item]) -> None:
         """Put tests that cannot run here, or not here alone, at the end, as items of their place."""
-        here = []
+        here, elsewhere = [], []
         for item in items:
             needed, everywhere = _needs(item)
             missing = {name for name in needed if missing_feature(name)}
             if missing:
                 place = NEWER_SYSTEM if missing <= OF_LIBRARIES else STOCK_KERNEL
-                self._items.append(StandIn.of(item, place))
+                elsewhere.append(StandIn.of(item, place))
             if not missing or everywhere:
                 here.append(item)
-        items[:] = [*here, *self._items]
+        items[:] = [*here, *elsewhere]
+        more = pytest.CollectReport("", "passed", None, [item for item in elsewhere if item.original in here])
+        session.config.hook.pytest_collectreport(report=more)  # pytest counts what it is told of
+
+    def pytest_collection_finish(self, session: pytest.Session) -> None:
+        """Note what was not deselected."""
+        self._items = [item for item in session.items if isinstance(item, StandIn)]
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtest_protocol(self, item: pytest.Item) -> bool | None:
@@ -165,7 +176,7 @@ def run_in_debian_13(tests: Sequence[str], share: Path) -> tuple[str, str]:
     return "failed", f"this test did not get to its end\n{_end_of([printed.encode()])}"
 
 
-STOCK_KERNEL = Place("stock-kernel", run_inside)
+STOCK_KERNEL = Place("stock-kernel", run_inside, ("machine",))
 NEWER_SYSTEM = Place("debian-13", run_in_debian_13)
 
 

@@ -47,6 +47,7 @@ stock_kernel.run_in_newer_system = run_in_newer_system
 def pytest_configure(config):
     config.addinivalue_line("markers", "stock_kernel")
     config.addinivalue_line("markers", "timeout")
+    config.addinivalue_line("markers", "machine")
     if not INSIDE:
         config.pluginmanager.register(stock_kernel.StockKernel())
 """
@@ -76,14 +77,14 @@ def test_last(): assert INSIDE
 """
 
 
-def outcomes(directory: Path, machine: str) -> tuple[dict[str, str], str]:
+def outcomes(directory: Path, machine: str, *options: str) -> tuple[dict[str, str], str]:
     """Run the module; each test's outcome, and all that was printed."""
     (directory / "conftest.py").write_text(CONFTEST)
     (directory / "test_module.py").write_text(MODULE)
     (directory / "pytest.ini").write_text("[pytest]\n")
     environment = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST")}
     environment |= {"MACHINE": machine, "PYTHONPATH": f"{TESTS}:{TESTS.parent}", "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
-    command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-v", "-rs", "test_module.py"]
+    command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-v", "-rs", *options, "test_module.py"]
     printed = subprocess.run(
         command, cwd=directory, env=environment, capture_output=True, text=True, timeout=100, check=False
     ).stdout
@@ -107,6 +108,17 @@ def test_each_test_runs_where_it_can_and_is_reported_under_its_name(tmp_path: Pa
     }, printed
     assert "wrong there" in printed
     assert "not there either" in printed
+
+
+def test_what_needs_a_machine_can_be_left_out(tmp_path: Path) -> None:
+    found, printed = outcomes(tmp_path, "there", "-m", "not machine")
+    assert found == HERE | {"test_library@debian-13": "PASSED", "test_last@debian-13": "PASSED"}, printed
+
+
+def test_they_are_chosen_by_the_names_and_marks_they_have_here(tmp_path: Path) -> None:
+    chosen = ("-m", "stock_kernel and not flaky", "-k", "test_module and library")
+    found, printed = outcomes(tmp_path, "there", *chosen)
+    assert found == {"test_library@debian-13": "PASSED", "test_library_and_kernel@stock-kernel": "PASSED"}, printed
 
 
 def test_without_a_machine_they_are_skipped_and_the_reason_is_named(tmp_path: Path) -> None:
