@@ -6,7 +6,7 @@ import pytest
 from support.client import NETWORK, PORT, Refused
 from support.netns import Guest, Lab
 from support.site import Administrator, Site
-from support.waiting import eventually
+from support.waiting import SILENCE, eventually
 
 BRIDGED = "<network><name>lab</name><forward mode='bridge'/><bridge name='br0'/></network>"
 MAC = "52:54:00:00:77:11"
@@ -60,7 +60,7 @@ async def test_guests_on_the_hosts_bridge_reach_what_is_on_it_and_a_filter_keeps
     assert guest.ping("192.168.50.1")
     await admin.define_filter(SILENT)
     await admin.call(guest.port, PORT, "SetFilter", "sa{sv}", "silent", {})
-    assert not guest.ping("192.168.50.1", wait=0.3)
+    assert not guest.ping("192.168.50.1", wait=SILENCE)
     await finish(admin)
     assert link(admin, "br0") == before, "the bridge is the host's"
 

@@ -11,7 +11,7 @@ from support.netns import Guest, Lab
 from support.private_bus import NOBODY
 from support.site import Administrator, Site
 from support.traffic import reaches, serving
-from support.waiting import wait_until
+from support.waiting import SILENCE, wait_until
 
 GOLDEN = Path(__file__).parent.parent / "golden"
 DEFAULT = (GOLDEN / "network" / "default.xml").read_text()
@@ -152,7 +152,7 @@ def filtered_and_not(busctl: Busctl, site: Site, port: str, device: str, address
     filter = busctl.manager("DefineFilter", "sa{sv}", BLOCKICMP, "0")
     assert site.host.ping(address)
     busctl.on(port, "Port", "SetFilter", "sa{sv}", "blockicmp", "0")
-    assert not site.host.ping(address)
+    assert not site.host.ping(address, wait=SILENCE)
     assert reaches(site.host, address, 22)
     assert busctl.property(filter, "Filter", "UsedBy") == [device]
     busctl.on(port, "Port", "SetFilter", "sa{sv}", "", "0")
@@ -176,7 +176,7 @@ def test_a_strangers_port_is_bound_and_unbound_by_busctl(busctl: Busctl, admin: 
     busctl.manager("DefineFilter", "sa{sv}", BLOCKICMP, "0")
     assert site.host.ping("10.7.0.2")
     binding = busctl.manager("BindFilter", "ssa{sv}", guest.device, "blockicmp", "1", "IP", "as", "1", "10.7.0.2")
-    assert not site.host.ping("10.7.0.2")
+    assert not site.host.ping("10.7.0.2", wait=SILENCE)
     (listed,) = busctl.manager("ListBindings", "a{sv}", "0")
     assert values(listed)["path"] == binding
     busctl.on(binding, "Binding", "Delete")

@@ -10,7 +10,7 @@ from support.netns import Lab
 from support.private_bus import client_of, method_call
 from support.site import Administrator
 from support.traffic import second_uplink
-from support.waiting import wait_until
+from support.waiting import SILENCE, wait_until
 
 DOCUMENTS = Path(__file__).parent.parent / "golden" / "network"
 
@@ -50,7 +50,7 @@ async def test_a_users_document_serves_a_guest(
         if outside:
             assert wait_until(lambda: guest.ping(site.outside.ipv4), "the outside answers")
         else:
-            assert not guest.ping(site.outside.ipv4)
+            assert not guest.ping(site.outside.ipv4, wait=SILENCE)
         if "eno1" in document(name):
             assert wait_until(lambda: guest.ping("198.51.100.1"), "what is behind its uplink answers")
         await admin.stop(network)

@@ -5,6 +5,7 @@ from typing import Any
 
 from support.site import Administrator, AttachedGuest
 from support.traffic import pings_answered, reaches, serving, source_seen
+from support.waiting import SILENCE
 
 MODES = {"nat": "nat", "route": "route", "open": "open", "lone": "isolated", "lone2": "isolated"}
 NUMBERS = {name: number for number, name in enumerate(MODES, 1)}
@@ -48,7 +49,7 @@ async def test_an_isolated_guest_gets_nowhere_with_a_forged_source(admin: Admini
     forged = address("route", 4).replace(".10", ".66")
     guests["lone"].configure(f"{forged}/32")
     for other in ("nat", "route", "open", "lone2"):
-        assert source_seen(guests["lone"], guests[other], address(other, 4), source=forged, wait=0.5) is None
+        assert source_seen(guests["lone"], guests[other], address(other, 4), source=forged, wait=SILENCE) is None
 
 
 async def test_no_connection_can_be_opened_into_an_isolated_network(admin: Administrator) -> None:
@@ -57,8 +58,8 @@ async def test_no_connection_can_be_opened_into_an_isolated_network(admin: Admin
         assert reaches(admin.site.host, address("lone", 4), 80)
         assert reaches(admin.site.host, address("lone", 6), 80)
         for other in ("nat", "route", "open", "lone2"):
-            assert not reaches(guests[other], address("lone", 4), 80, wait=0.5)
-            assert not reaches(guests[other], address("lone", 6), 80, wait=0.5)
+            assert not reaches(guests[other], address("lone", 4), 80, wait=SILENCE)
+            assert not reaches(guests[other], address("lone", 6), 80, wait=SILENCE)
 
 
 async def test_isolated_ports_of_one_network_reach_the_host_but_not_each_other(admin: Administrator) -> None:

@@ -10,7 +10,7 @@ from support.client import NETWORK, Refused, variant
 from support.netns import Lab
 from support.site import Administrator, site_with_daemon
 from support.traffic import Pinging, privileged_port, source_seen
-from support.waiting import eventually, wait_until
+from support.waiting import SILENCE, eventually, wait_until
 
 GUEST = "192.168.77.10"
 UUID = "6b3f2a52-5b58-4f0d-9d7e-0a1f4f9b7c01"
@@ -51,7 +51,7 @@ async def test_a_change_of_mode_takes_effect_on_new_connections(admin: Administr
     port = privileged_port()
     assert source_seen(guest, site.outside, site.outside.ipv4, sport=port) == (GUEST, port)
     await admin.define_network(json.dumps(lab(mode="isolated")))
-    assert source_seen(guest, site.outside, site.outside.ipv4, wait=1) is None
+    assert source_seen(guest, site.outside, site.outside.ipv4, wait=SILENCE) is None
 
 
 async def test_stp_is_switched_on_and_off_again_on_a_running_network(admin: Administrator) -> None:

@@ -9,7 +9,7 @@ from support.client import MANAGER, NETWORK, PORT, ROOT, Refused, plain, variant
 from support.netns import Lab, run
 from support.private_bus import client_of, method_call
 from support.site import Administrator
-from support.waiting import eventually, wait_until
+from support.waiting import SILENCE, eventually, wait_until
 
 LAB = {"name": "lab", "mode": "isolated", "mtu": 1400, "addresses": [{"address": "192.168.77.1/24"}]}
 
@@ -53,7 +53,7 @@ async def test_an_existing_device_joins_and_leaves_but_is_never_deleted(
     await admin.call(port, PORT, "Detach")
     assert host.link("mine0")
     assert master(admin, "mine0") is None
-    assert not guest.ping("192.168.77.1")
+    assert not guest.ping("192.168.77.1", wait=SILENCE)
     host.run("ip", "link", "delete", "mine0")
 
 

@@ -10,7 +10,7 @@ from support.client import MANAGER, ROOT, Refused
 from support.site import Administrator, AttachedGuest
 from support.traffic import reaches, serving
 from support.vnetctl import Done, Vnetctl
-from support.waiting import eventually, wait_until
+from support.waiting import SILENCE, eventually, wait_until
 
 GUEST, PEER, MAC = "192.168.77.10", "192.168.77.11", "52:54:00:00:00:61"
 LAB = {"name": "lab", "mode": "nat", "addresses": [{"address": "192.168.77.1/24"}]}
@@ -77,7 +77,7 @@ async def scene(admin: Administrator) -> AsyncIterator[Scene]:
 
 async def test_rules_in_force_are_shown_in_order_with_what_they_counted(scene: Scene) -> None:
     assert reaches(scene.peer, GUEST, 80)
-    assert not scene.peer.ping(GUEST)
+    assert not scene.peer.ping(GUEST, wait=SILENCE)
     assert await scene.counted(scene.guest.device, "in accept 500: tcp dstportstart=80") >= 1
     assert await scene.counted(scene.guest.device, "in drop 600: icmp") == 1
     shown = (await scene.vnetctl.ok("filter", "show", "--bound", scene.guest.device)).out
@@ -104,8 +104,8 @@ def held(scene: Scene) -> dict[str, Any]:
 
 async def test_a_changed_rule_element_or_chain_is_put_right_and_other_counts_stay(scene: Scene) -> None:
     host, device = scene.admin.site.host, scene.guest.device
-    assert not scene.peer.ping(GUEST)
-    assert not reaches(scene.guest, PEER, 8080, wait=1)
+    assert not scene.peer.ping(GUEST, wait=SILENCE)
+    assert not reaches(scene.guest, PEER, 8080, wait=SILENCE)
     kept = await scene.counted(scene.guest.device, "in drop 600: icmp")
     before = held(scene)
     if scene.admin.site.owns_its_tables():
@@ -123,7 +123,7 @@ async def test_a_changed_rule_element_or_chain_is_put_right_and_other_counts_sta
     for damage in damages:
         host.run(*damage)
         await eventually(lambda: held(scene) == before, f"{' '.join(damage)} is put right")
-        assert not reaches(scene.guest, PEER, 8080, wait=1)
+        assert not reaches(scene.guest, PEER, 8080, wait=SILENCE)
     assert await scene.counted(device, "in drop 600: icmp") == kept
 
 

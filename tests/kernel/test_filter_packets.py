@@ -18,6 +18,7 @@ from support.filtering import (
     wait_for_forwarding,
 )
 from support.netns import Lab, Namespace
+from support.waiting import SILENCE
 
 from vnetd.linux.nft import LinuxNft
 from vnetd.model.filter import Filter
@@ -59,9 +60,9 @@ def define(bench: Bench, text: str) -> str:
 async def test_blockicmp_stops_ping_both_ways_and_leaves_tcp_alone(bench: Bench) -> None:
     bench.serve(bench.one.namespace, "tcp:22")
     await bench.bind(bench.one, "blockicmp")
-    assert not bench.two.pings(bench.one.address4)
-    assert not bench.one.pings(bench.two.address4)
-    assert bench.host.ping(bench.one.address4) == 0
+    assert not bench.two.pings(bench.one.address4, wait=SILENCE)
+    assert not bench.one.pings(bench.two.address4, wait=SILENCE)
+    assert bench.host.ping(bench.one.address4, wait=SILENCE) == 0
     assert bench.two.reaches(bench.one.address4, 22)
     assert bench.two.pings(bench.one.address6)
     await bench.unbind(bench.one)
@@ -73,9 +74,9 @@ async def test_a_filter_on_one_guest_does_not_touch_another(bench: Bench) -> Non
     await bench.bind(bench.one, "blockicmp")
     assert bench.two.pings(HOST4)
     await bench.bind(bench.two, "blockicmp")
-    assert not bench.two.pings(HOST4)
+    assert not bench.two.pings(HOST4, wait=SILENCE)
     await bench.unbind(bench.one)
-    assert not bench.two.pings(HOST4)
+    assert not bench.two.pings(HOST4, wait=SILENCE)
     assert bench.one.pings(HOST4)
 
 
@@ -83,13 +84,13 @@ async def test_blockip_lets_a_guest_send_from_its_own_address_only(bench: Bench)
     await bench.bind(bench.one, "blockip", IP=[bench.one.address4])
     assert bench.one.pings(HOST4)
     await bench.bind(bench.one, "blockip", IP=["10.7.0.99"])
-    assert not bench.one.pings(HOST4)
+    assert not bench.one.pings(HOST4, wait=SILENCE)
     assert bench.one.pings(HOST6)
 
 
 async def test_blockip_with_several_addresses_drops_all_and_says_so(bench: Bench) -> None:
     compiled = await bench.bind(bench.one, "blockip", IP=[bench.one.address4, "10.7.0.99"])
-    assert not bench.one.pings(HOST4)
+    assert not bench.one.pings(HOST4, wait=SILENCE)
     assert any("surely a mistake" in warning for warning in compiled.warnings)
 
 
@@ -99,7 +100,7 @@ async def test_two_negated_attributes_mean_neither_this_nor_that(bench: Bench) -
     rule = f"<rule action='drop' direction='in'><tcp match='no' {addresses}/></rule>"
     await bench.bind(bench.one, define(bench, f"<filter name='neither'>{rule}</filter>"))
     assert bench.two.reaches(bench.one.address4, 22)
-    assert not bench.host_reaches(bench.one.address4, 22)
+    assert not bench.host_reaches(bench.one.address4, 22, wait=SILENCE)
 
 
 async def test_testfilter1_lets_in_ssh_and_http_and_out_ping_and_dns_and_nothing_else(bench: Bench) -> None:
@@ -109,22 +110,22 @@ async def test_testfilter1_lets_in_ssh_and_http_and_out_ping_and_dns_and_nothing
     await bench.bind(bench.one, "testfilter1", IP=[bench.one.address4])
     assert bench.two.reaches(bench.one.address4, 22)
     assert bench.host_reaches(bench.one.address4, 80)
-    assert not bench.two.reaches(bench.one.address4, 81)
-    assert not bench.one.reaches(bench.two.address4, 22)
+    assert not bench.two.reaches(bench.one.address4, 81, wait=SILENCE)
+    assert not bench.one.reaches(bench.two.address4, 22, wait=SILENCE)
     assert bench.one.pings(bench.two.address4)
     assert bench.one.pings(HOST4)
-    assert not bench.two.pings(bench.one.address4)
+    assert not bench.two.pings(bench.one.address4, wait=SILENCE)
     assert bench.one.answers(bench.two.address4, 53)
     assert bench.one.answers(HOST4, 53)
-    assert not bench.one.answers(bench.two.address4, 5000)
-    assert not bench.two.answers(bench.one.address4, 53)
-    assert not bench.one.pings(HOST6)
+    assert not bench.one.answers(bench.two.address4, 5000, wait=SILENCE)
+    assert not bench.two.answers(bench.one.address4, 53, wait=SILENCE)
+    assert not bench.one.pings(HOST6, wait=SILENCE)
 
 
 async def test_a_new_connection_from_the_port_of_a_service_is_no_reply(bench: Bench) -> None:
     bench.serve(bench.two.namespace, "tcp:4000")
     await bench.bind(bench.one, "testfilter1", IP=[bench.one.address4])
-    assert not bench.one.reaches(bench.two.address4, 4000, sport=22)
+    assert not bench.one.reaches(bench.two.address4, 4000, sport=22, wait=SILENCE)
     bench.serve(bench.one.namespace, "tcp:22")
     assert bench.two.reaches(bench.one.address4, 22)
 
@@ -135,7 +136,7 @@ async def test_an_unasked_echo_reply_does_not_get_in(bench: Bench) -> None:
     frame = ethernet(bench.two.mac, bench.one.mac, IPV4, reply)
     with Tap(bench.one, IPV4) as tap:
         bench.two.send_frame(frame)
-        assert not tap.sees(frame, wait=0.5)
+        assert not tap.sees(frame, wait=SILENCE)
         assert bench.one.pings(bench.two.address4)
         bench.two.send_frame(frame)
         assert tap.sees(frame)
@@ -156,7 +157,7 @@ async def test_a_guest_cannot_pass_off_its_own_packets_as_replies_to_what_it_mad
     with Tap(bench.two, IPV4) as tap:
         bench.one.send_frame(ethernet(bench.one.mac, bench.two.mac, IPV4, forged))
         bench.one.send_frame(wanted)
-        assert not tap.sees(wanted, wait=0.5)
+        assert not tap.sees(wanted, wait=SILENCE)
 
 
 async def test_no_mac_spoofing_drops_frames_from_other_addresses(bench: Bench) -> None:
@@ -170,7 +171,7 @@ async def test_no_mac_spoofing_drops_frames_from_other_addresses(bench: Bench) -
         bench.one.send_frame(own)
         assert tap.sees(own)
         bench.one.send_frame(spoofed)
-        assert not tap.sees(spoofed, wait=0.5)
+        assert not tap.sees(spoofed, wait=SILENCE)
 
 
 async def test_clean_traffic_lets_arp_through_only_with_the_guests_own_addresses(bench: Bench) -> None:
@@ -181,11 +182,11 @@ async def test_clean_traffic_lets_arp_through_only_with_the_guests_own_addresses
     with Tap(bench.two, ARP) as tap:
         for frame in (false_ip, false_mac):
             bench.one.send_frame(frame)
-            assert not tap.sees(frame, wait=0.5)
+            assert not tap.sees(frame, wait=SILENCE)
         bench.one.send_frame(honest)
         assert tap.sees(honest)
     assert bench.one.pings(bench.two.address4)
-    assert not bench.one.pings(bench.two.address6)
+    assert not bench.one.pings(bench.two.address6, wait=SILENCE)
 
 
 async def test_clean_traffic_drops_ip_hidden_in_a_vlan(bench: Bench) -> None:
@@ -198,7 +199,7 @@ async def test_clean_traffic_drops_ip_hidden_in_a_vlan(bench: Bench) -> None:
         bench.one.send_frame(plain)
         assert tap.sees(plain)
         bench.one.send_frame(tagged)
-        assert not tap.sees(ethernet(bench.one.mac, bench.two.mac, IPV4, packet), wait=0.5)
+        assert not tap.sees(ethernet(bench.one.mac, bench.two.mac, IPV4, packet), wait=SILENCE)
 
 
 async def test_clean_traffic_lets_a_migrated_guest_announce_itself(bench: Bench) -> None:
@@ -210,7 +211,7 @@ async def test_clean_traffic_lets_a_migrated_guest_announce_itself(bench: Bench)
     await bench.unbind(bench.two)
     with Tap(bench.two, RARP) as tap:
         bench.one.send_frame(other)
-        assert not tap.sees(other, wait=0.5)
+        assert not tap.sees(other, wait=SILENCE)
         bench.one.send_frame(announced)
         assert tap.sees(announced)
 
@@ -219,9 +220,9 @@ async def test_several_addresses_of_a_guest_are_all_its_own(bench: Bench) -> Non
     bench.one.namespace.run("ip", "address", "add", "10.7.0.13/24", "dev", "eth0")
     await bench.bind(bench.one, "clean-traffic", IP=[bench.one.address4, "10.7.0.13"])
     for source in (bench.one.address4, "10.7.0.13"):
-        assert bench.one.namespace.succeeds("ping", "-n", "-c", "1", "-W", "1", "-I", source, HOST4)
+        assert bench.one.namespace.ping(HOST4, source=source)
     await bench.bind(bench.one, "clean-traffic", IP=[bench.one.address4])
-    assert not bench.one.namespace.succeeds("ping", "-n", "-c", "1", "-W", "1", "-I", "10.7.0.13", HOST4)
+    assert not bench.one.namespace.ping(HOST4, source="10.7.0.13", wait=SILENCE)
 
 
 async def test_two_guests_share_all_chains_but_those_that_name_their_addresses(bench: Bench) -> None:
@@ -247,7 +248,7 @@ async def test_ipv6_rules_reach_ipv6_only(bench: Bench) -> None:
     await bench.bind(bench.one, name)
     assert bench.two.pings(bench.one.address6)
     assert bench.two.reaches(bench.one.address6, 22)
-    assert not bench.two.reaches(bench.one.address6, 80)
+    assert not bench.two.reaches(bench.one.address6, 80, wait=SILENCE)
     assert bench.two.reaches(bench.one.address4, 80)
 
 
@@ -257,7 +258,7 @@ async def test_no_ipv6_spoofing_lets_a_guest_send_from_its_own_address_only(benc
     neighbour.run("ip", "neighbour", "replace", HOST6, "lladdr", host_mac(bench.host), "dev", "eth0")
     assert bench.one.pings(HOST6)
     await bench.bind(bench.one, "no-ipv6-spoofing", IPV6=["fd07::99"])
-    assert not bench.one.pings(HOST6)
+    assert not bench.one.pings(HOST6, wait=SILENCE)
 
 
 async def test_everything_accepted_out_brings_replies_and_nothing_unasked(bench: Bench) -> None:
@@ -276,9 +277,9 @@ async def test_everything_accepted_out_brings_replies_and_nothing_unasked(bench:
     for two, one in ((bench.two.address4, bench.one.address4), (bench.two.address6, bench.one.address6)):
         assert bench.one.reaches(two, 22)
         assert bench.one.answers(two, 53)
-        assert not bench.two.reaches(one, 22)
-        assert not bench.two.answers(one, 53)
-    assert not bench.two.pings(bench.one.address4)
+        assert not bench.two.reaches(one, 22, wait=SILENCE)
+        assert not bench.two.answers(one, 53, wait=SILENCE)
+    assert not bench.two.pings(bench.one.address4, wait=SILENCE)
     assert bench.one.pings(bench.two.address4)
 
 
@@ -305,7 +306,7 @@ async def test_no_packet_slips_through_while_a_filter_changes(bench: Bench) -> N
     assert flood.returncode == 1  # not one answer
     assert changes > 20
     await bench.bind(bench.one, "second")
-    assert not bench.two.pings(bench.one.address6)
+    assert not bench.two.pings(bench.one.address6, wait=SILENCE)
 
 
 def host_mac(host: Namespace) -> str:

@@ -21,7 +21,7 @@ from support.guest_frames import (
 from support.netns import Guest
 from support.site import Administrator, AttachedGuest
 from support.traffic import reaches, serving
-from support.waiting import eventually, wait_until
+from support.waiting import SILENCE, eventually, wait_until
 
 LAB = {
     "name": "lab",
@@ -104,7 +104,7 @@ async def test_a_dhcp_client_works_from_its_first_packet_on(admin: Administrator
     assert wait_until(lambda: guest.ping(PEER4), "it is in the network")
     assert wait_until(lambda: guest.ping(admin.site.outside.ipv4), "and outside")
     guest.configure("192.168.77.66/24")
-    assert not guest.succeeds("ping", "-n", "-c", "1", "-W", "1", "-I", "192.168.77.66", PEER4)
+    assert not guest.ping(PEER4, source="192.168.77.66", wait=SILENCE)
     with serving(peer, "tcp:80"):
         assert wait_until(lambda: reaches(guest, PEER4, 80), "TCP works")
 

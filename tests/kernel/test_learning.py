@@ -10,7 +10,7 @@ from support.client import MANAGER, PORT, ROOT, Refused, variant
 from support.netns import DHCP_SCRIPT, Guest, Lab
 from support.site import Administrator, AttachedGuest
 from support.traffic import Pinging
-from support.waiting import eventually, wait_until
+from support.waiting import SILENCE, eventually, wait_until
 
 MAC = "52:54:00:00:00:61"
 PEER = "192.168.77.5"
@@ -46,7 +46,7 @@ def pings_from(guest: Guest, source: str, target: str = PEER) -> bool:
 async def test_nothing_but_dhcp_passes_before_the_first_lease(admin: Administrator, peer: AttachedGuest) -> None:
     guest = await admin.add_guest("lab", f"{SPOOFED}/24", **learning("dhcp"))
     assert not pings_from(guest, SPOOFED)
-    assert not peer.ping(SPOOFED)
+    assert not peer.ping(SPOOFED, wait=SILENCE)
     address = guest.lease()
     assert wait_until(lambda: pings_from(guest, address), "its lease is in force")
     guest.configure(f"{SPOOFED}/24")

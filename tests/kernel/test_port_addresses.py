@@ -6,7 +6,7 @@ from typing import Any
 from support.client import PORT
 from support.netns import run
 from support.site import Administrator, AttachedGuest
-from support.waiting import eventually
+from support.waiting import SILENCE, eventually
 
 RANGE = {"ranges": [{"start": "192.168.77.50", "end": "192.168.77.99"}]}
 LAB = {"name": "lab", "mode": "isolated",
@@ -69,7 +69,7 @@ async def test_what_a_filter_keeps_out_is_not_told(admin: Administrator) -> None
     held = {"filter": "clean-traffic", "parameter.IP": "192.168.77.9"}
     thief = await admin.add_guest("lab", "10.9.9.1/24", "192.168.77.9/24", name="thief", **held)
     other = await admin.add_guest("lab", "10.9.9.2/24", "192.168.77.8/24", name="other")
-    assert not thief.ping("10.9.9.2")
+    assert not thief.ping("10.9.9.2", wait=SILENCE)
     assert thief.ping("192.168.77.8")
 
     async def known() -> bool:
@@ -95,6 +95,6 @@ async def test_the_port_signals_leases_and_what_its_guest_is_seen_to_use(admin: 
                 if (kind, path, name) == ("addresses", guest.port, guest.device) and address in details["addresses"]:
                     return
 
-    assert not guest.ping("10.9.9.77", count=3)
+    assert not guest.ping("10.9.9.77", count=3, wait=SILENCE)
     await told("10.9.9.1", "snooped")
     await told(guest.lease(), "lease")

@@ -7,7 +7,7 @@ from support.client import PORT
 from support.netns import run
 from support.site import Administrator, AttachedGuest
 from support.traffic import pings_answered
-from support.waiting import eventually
+from support.waiting import SILENCE, eventually
 
 NETWORKS = {"red": 1, "blue": 2}
 PORTS: Mapping[str, tuple[str, bool]] = {
@@ -47,10 +47,12 @@ def detour(guest: AttachedGuest, name: str) -> None:
         run("ip", "-netns", guest.name, "route", "delete", subnet, "dev", "eth0")
 
 
-def answered(guests: Mapping[str, AttachedGuest], pairs: list[tuple[str, str]]) -> set[tuple[str, str, int]]:
-    """Which of these pings, with either version of IP, are answered."""
+def answered(
+    guests: Mapping[str, AttachedGuest], pairs: list[tuple[str, str]], wait: float = 1
+) -> set[tuple[str, str, int]]:
+    """Which of these pings, with either version of IP, are answered within ``wait`` seconds."""
     asked = [(one, other, version) for one, other in pairs for version in (4, 6)]
-    found = pings_answered([(guests[one], address(other, version)) for one, other, version in asked])
+    found = pings_answered([(guests[one], address(other, version)) for one, other, version in asked], wait=wait)
     return {pair for pair, answer in zip(asked, found, strict=True) if answer}
 
 
@@ -63,11 +65,11 @@ async def test_isolated_ports_reach_others_but_no_isolated_one_however_they_send
     guests = await neighbourhood(admin)
     barred = [("red1", "red2"), ("red2", "red1"), ("red1", "blue1"), ("blue1", "red2")]
     open_ways = [("red1", "red3"), ("red3", "red2"), ("red1", "blue2"), ("blue2", "red1"), ("red3", "blue2")]
-    assert not answered(guests, barred)
+    assert not answered(guests, barred, SILENCE)
     await eventually(lambda: answered(guests, open_ways) == all_of(open_ways), "the others answer", deadline=30)
     for name in ("red1", "red2"):
         detour(guests[name], name)
-    assert not answered(guests, barred)
+    assert not answered(guests, barred, SILENCE)
     over_gateway = [("red1", "red3"), ("red1", "blue2")]
     await eventually(lambda: answered(guests, over_gateway) == all_of(over_gateway), "over the gateway", deadline=30)
     for guest in ("red1", "red2"):
@@ -79,15 +81,15 @@ async def test_isolation_is_switched_while_guests_run_and_healed(admin: Administ
     guests = await neighbourhood(admin)
     detour(guests["red1"], "red1")
     pair = [("red1", "red2")]
-    assert not answered(guests, pair)
+    assert not answered(guests, pair, SILENCE)
     await admin.call(guests["red2"].port, PORT, "SetIsolated", "b", False)
     await eventually(lambda: answered(guests, pair) == all_of(pair), "the other is open to all", deadline=30)
     await admin.call(guests["red2"].port, PORT, "SetIsolated", "b", True)
-    assert not answered(guests, pair)
+    assert not answered(guests, pair, SILENCE)
     if not admin.site.owns_its_tables():
         admin.site.host.run("nft", "flush", "set", "bridge", "vnetd", "isolated")
         await eventually(lambda: len(_isolated(admin)) == 3, "healed")
-    assert not answered(guests, pair)
+    assert not answered(guests, pair, SILENCE)
 
 
 def _isolated(admin: Administrator) -> list[Any]:

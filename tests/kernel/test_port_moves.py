@@ -11,7 +11,7 @@ import pytest
 from support.client import PORT, Refused
 from support.site import Administrator
 from support.traffic import Pinging, pings_answered
-from support.waiting import eventually
+from support.waiting import SILENCE, eventually
 
 RED = {"name": "red", "mode": "isolated", "addresses": [{"address": "10.88.1.1/24"}]}
 BLUE = {
@@ -75,7 +75,7 @@ async def test_a_guest_is_reached_where_it_moved_to_and_others_lose_no_packet(ad
     await eventually(lambda: all(pings_answered(in_red)), "it is in red", deadline=30)
     await move_to(admin, mover.port, "blue")
     await eventually(lambda: all(pings_answered(in_blue)), "it is in blue", deadline=30)
-    assert not any(pings_answered(in_red))
+    assert not any(pings_answered(in_red, wait=SILENCE))
     link = admin.site.host.link(mover.device)
     assert link is not None and (link["master"], link["mtu"]) == ("virbr1", 1300)
     assert link["linkinfo"]["info_slave_data"]["isolated"]

@@ -15,7 +15,7 @@ import pytest
 from support.client import MANAGER, NETWORK, PORT, ROOT, Refused, variant
 from support.netns import Lab, Namespace, run
 from support.site import Administrator
-from support.waiting import eventually, wait_until
+from support.waiting import SILENCE, eventually, wait_until
 
 LAB = {"name": "lab", "mode": "isolated", "mtu": 1400, "addresses": [{"address": "192.168.77.1/24"}]}
 MAC = "52:54:00:00:77:01"
@@ -125,7 +125,7 @@ async def test_guests_of_one_network_reach_each_other_and_a_detached_one_nobody(
     other = await admin.add_guest("lab", "192.168.77.12/24", name="other")
     assert one.ping("192.168.77.12")
     await admin.call(other.port, PORT, "Detach")
-    assert not one.ping("192.168.77.12", wait=0.2)
+    assert not one.ping("192.168.77.12", wait=SILENCE)
     with pytest.raises(Refused, match=r"UnknownObject|NotFound"):
         await admin.call(other.port, PORT, "Detach")
 

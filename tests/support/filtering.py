@@ -45,9 +45,9 @@ class Station:
             except TimeoutError:
                 return False
 
-    def pings(self, address: str) -> bool:
-        """Whether an echo request from here is answered."""
-        return self.namespace.ping(address) == 1
+    def pings(self, address: str, *, wait: float = 1) -> bool:
+        """Whether an echo request from here is answered; ``wait`` in seconds."""
+        return self.namespace.ping(address, wait=wait) == 1
 
     def send_frame(self, frame: bytes) -> None:
         """Put a frame on the guest's cable as it is."""

@@ -90,9 +90,13 @@ class Namespace:
         """A value below /proc/sys, named with slashes or dots."""
         return self.run("sysctl", "-n", name).strip()
 
-    def ping(self, address: str, *, count: int = 1, wait: float = 1, interval: float = 0.2) -> int:
-        """Send ``count`` echo requests, ``interval`` seconds apart, and return how many were answered."""
-        shown = self.run("ping", "-n", "-c", str(count), "-W", str(wait), "-i", str(interval), address, check=False)
+    def ping(self, address: str, *, count: int = 1, wait: float = 1, interval: float = 0.2, source: str = "") -> int:
+        """Send ``count`` echo requests, ``interval`` seconds apart, and return how many were answered.
+
+        ``wait`` is how long the last one may take, in seconds, ``source`` the address to send from.
+        """
+        sent = ("-n", "-c", str(count), "-W", str(wait), "-i", str(interval), *(("-I", source) if source else ()))
+        shown = self.run("ping", *sent, address, check=False)
         return shown.count("bytes from")
 
     def pids(self) -> list[int]:

@@ -107,8 +107,8 @@ def _exchange(sending: socket.socket, hearing: socket.socket, destination: str, 
     return None
 
 
-def pings_answered(pairs: Iterable[tuple[Namespace, str]], *, wait: int = 1) -> list[bool]:
-    """Which of these pings are answered, each from a namespace to an address; all are sent at once."""
+def pings_answered(pairs: Iterable[tuple[Namespace, str]], *, wait: float = 1) -> list[bool]:
+    """Which of these pings are answered within ``wait`` seconds, each from a namespace to an address; all at once."""
     running = [one.start("ping", "-n", "-c", "1", "-W", str(wait), address) for one, address in pairs]
     return [ping.wait(timeout=wait + 10) == 0 for ping in running]
 

@@ -12,6 +12,10 @@ PAUSE = 0.2 if on_stock_kernel() else 0.01
 """Seconds between two looks: where Python is emulated a look costs several times what the pause does."""
 
 
+SILENCE = 1.0 if on_stock_kernel() else 0.3
+"""Seconds to wait for an answer that must not come. One that comes takes a millisecond: it is all the same machine."""
+
+
 class NeverHappened(AssertionError):
     """The deadline passed; the message says what was waited for and what was last seen."""
 
