@@ -13,6 +13,8 @@ from vnetd.model.errors import Busy, InUse, Invalid, NotFound, Unsupported, Vnet
 from vnetd.plan.kernel import GiveAddress, GiveNeighbour, GiveProxy, GiveRoute, GiveRule, SetLink
 from vnetd.plan.link_dns import LinkDns, NameServer
 from vnetd.plan.possessions import HeldAddress, HeldNeighbour, HeldRoute, NextHop
+from vnetd.plan.steps import KernelStep, Phase
+from vnetd.service.preview import describe
 
 GATEWAY = ip_address("203.0.113.1")
 
@@ -78,6 +80,67 @@ async def test_a_start_moves_what_the_host_has_on_the_uplink_and_disturbs_it() -
             {"device": "br0", "gateway": "203.0.113.1", "weight": 0, "onlink": False}
         ]
         assert not daemon.services.switches.list(), "nor is anything defined"
+
+
+FILTERING: dict[str, Any] = {"vlan_filtering": True, "default_pvid": 5}
+VLANS: dict[str, Any] = {
+    **FILTERING,
+    "uplinks": [
+        {"device": "eth0", "migrate": True, "vlans": {"tags": [{"id": 30, "native": "untagged"}, {"id": 40}]}},
+        "eth1",
+        {"device": "eth1", "vlan": 7},
+    ],
+    "host_access": {"tags": [{"id": 30}]},
+}
+
+
+async def test_a_plan_tells_the_vlans_of_all_uplinks_and_of_the_bridge_before_any_is_plugged_in() -> None:
+    async with running(rich_host()) as daemon:
+        plan = await planned(daemon, office(**VLANS))
+    vlans = [
+        (step["operation"], arguments["name"], arguments["vlan"], arguments["own"])
+        for step in plan["steps"]
+        if "VLANs" in step["what"]
+        for arguments in [step["arguments"]]
+    ]
+    own = {"id": 30, "pvid": True, "untagged": True}
+    assert vlans == [
+        ("AddPortVlan", "br0", own, True),
+        ("DeletePortVlan", "br0", 5, True),
+        ("AddPortVlan", "eth0", own, False),
+        ("AddPortVlan", "eth0", {"id": 40, "pvid": False, "untagged": False}, False),
+        ("DeletePortVlan", "eth0", 5, False),
+        ("AddPortVlan", "eth1", {"id": 30, "pvid": False, "untagged": False}, False),
+        ("AddPortVlan", "eth1.7", {"id": 30, "pvid": False, "untagged": False}, False),
+    ]
+
+
+UUID = "5b7b6b0a-54f1-4f6c-8d0e-0a4f1f6f9b11"
+BEFORE: dict[str, dict[str, Any]] = {
+    "that does not run": {},
+    "without uplinks": {"uplinks": []},
+    "with another uplink, which does not filter": {"uplinks": ["eth1"]},
+    "whose addresses come from another card": {"uplinks": [{"device": "eth1", "migrate": True}], **FILTERING},
+}
+
+
+@pytest.mark.parametrize("before", BEFORE)
+async def test_what_a_plan_tells_is_what_is_done_in_this_order(before: str) -> None:
+    host = rich_host()
+    host.name_servers.links.clear()
+    host.perform(GiveAddress("eth1", HeldAddress(ip_interface("192.0.2.9/24"))), GiveRule(rule(7, oif="eth1")))
+    async with running(host) as daemon:
+        if BEFORE[before]:
+            await start(daemon, office(uuid=UUID, **BEFORE[before]))
+        host.deafen()
+        document = office(uuid=UUID, **VLANS)
+        plan = await planned(daemon, document)
+        host.links.done.clear()
+        await (daemon.services.switches.define(ROOT, document, {}) if BEFORE[before] else start(daemon, document))
+    done = [describe(KernelStep(Phase.LINK, "", operation)) for operation in host.links.done]
+    assert [(step["operation"], step["arguments"]) for step in plan["steps"]] == [
+        (step["operation"], json.loads(json.dumps(step["arguments"]))) for step in done
+    ]
 
 
 async def test_a_card_whose_addresses_stay_is_cut_off_and_that_disturbs_the_host() -> None:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from vnetd.model.errors import HostError
 from vnetd.plan.kernel import AddPortVlan, CreateBridge, CreateVlan, DeletePortVlan, SetBridge
-from vnetd.plan.links import BridgeState
+from vnetd.plan.links import BridgeState, Link, PortVlan
 
 if TYPE_CHECKING:
     from support.memory_kernel import Entry, MemoryKernel
@@ -57,6 +57,14 @@ def _set_options(kernel: "MemoryKernel", operation: SetBridge | CreateBridge, en
     given = {key: value for key, value in asdict(options).items() if value is not None}
     state = entry.link.bridge or BridgeState(stp=False, forward_delay=0)
     kernel.change(entry, cause, bridge=replace(state, **given))
+    if isinstance(operation, CreateBridge):
+        entry.vlans = default_vlans(entry.link)
+
+
+def default_vlans(bridge: Link | None) -> dict[int, PortVlan]:
+    """VLANs a bridge that filters begins with, and so does what is plugged into it."""
+    pvid = bridge.bridge.default_pvid if bridge and bridge.bridge else None
+    return {pvid: PortVlan(pvid, pvid=True, untagged=True)} if pvid else {}
 
 
 def _create_vlan(kernel: "MemoryKernel", operation: CreateVlan, cause: str) -> None:

@@ -4,7 +4,7 @@ import errno
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from support.memory_bridges import change_bridge
+from support.memory_bridges import change_bridge, default_vlans
 from support.memory_words import words
 
 from vnetd.host.events import LinkEvent
@@ -93,6 +93,8 @@ def _set_link(kernel: "MemoryKernel", want: SetLink, cause: str) -> None:
         changes["bridge"] = _bridge(entry.link, want)
     if want.isolated is not None and not (changes["master"] or entry.link.master):
         raise HostError(*words(want), errno.EOPNOTSUPP)
+    if joins:
+        entry.vlans = default_vlans(found.link if (found := kernel.find(want.master or "")) else None)
     kernel.change(entry, cause, **{key: value for key, value in changes.items() if value is not None})
     if want.up is False:
         kernel.drop(entry, [a for a in entry.addresses if a.version == 6], list(entry.routes), cause)

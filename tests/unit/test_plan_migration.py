@@ -22,7 +22,7 @@ from vnetd.plan.kernel import (
     TakeRule,
     WriteSysctl,
 )
-from vnetd.plan.migration import aged, alike, guarded, plan_leave, plan_move, renamed, united
+from vnetd.plan.migration import aged, alike, guarded, plan_leave, plan_move, plan_rules, renamed, united
 from vnetd.plan.possessions import FOREVER, SCOPE_LINK, HeldAddress, HeldNeighbour, HeldRoute, NextHop, Possessions
 
 NIC, BRIDGE = "nic0", "br0"
@@ -100,6 +100,7 @@ def things(held: Possessions) -> tuple[set[object], ...]:
 
 def move(kernel: MemoryKernel, held: Possessions, source: str, target: str) -> None:
     """Everything, to the end."""
+    kernel.foreign(*plan_rules(held, source, target, seen(kernel, target)))
     kernel.foreign(*plan_move(held, source, target, seen(kernel, source), seen(kernel, target)))
     kernel.foreign(*plan_leave(seen(kernel, source)))
 
@@ -122,7 +123,11 @@ def test_everything_moves_and_comes_back_exactly(held: Possessions) -> None:
 def test_wherever_a_move_breaks_off_it_can_be_ended_and_taken_back(held: Possessions, data: st.DataObject) -> None:
     kernel = host(held)
     before = seen(kernel, NIC)
-    operations = [*plan_move(before, NIC, BRIDGE, before, seen(kernel, BRIDGE)), *plan_leave(before)]
+    operations = [
+        *plan_rules(before, NIC, BRIDGE, seen(kernel, BRIDGE)),
+        *plan_move(before, NIC, BRIDGE, before, seen(kernel, BRIDGE)),
+        *plan_leave(before),
+    ]
     done = data.draw(st.integers(0, len(operations)))
     kernel.foreign(*operations[:done])
     back = data.draw(st.booleans())
@@ -169,9 +174,10 @@ def test_a_route_elsewhere_that_comes_from_a_moving_address_is_not_taken_but_giv
 
 
 def test_rules_are_about_both_devices_until_packets_come_in_by_one_only() -> None:
-    held = Possessions(ADDRESSES[:1], rules=RULES[:2])
-    given, *_, last = plan_move(held, NIC, BRIDGE, held, Possessions())
-    assert (given, last) == (GiveRule(rule(100, iif=BRIDGE)), GiveAddress(BRIDGE, ADDRESSES[0]))
+    held = Possessions(rules=RULES[:2])
+    assert not plan_move(held, NIC, BRIDGE, held, Possessions())
+    there = Possessions(rules=(rule(100, oif=BRIDGE, table=8),))
+    assert plan_rules(held, NIC, BRIDGE, there) == [GiveRule(rule(100, iif=BRIDGE))]
     assert set(plan_leave(held)) == {TakeRule(RULES[0]), TakeRule(RULES[1])}
 
 

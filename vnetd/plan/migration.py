@@ -33,22 +33,21 @@ SLACK = 60
 def plan_move(
     held: Possessions, source: str, target: str, at_source: Possessions, at_target: Possessions
 ) -> list[Operation]:
-    """Operations after which ``held`` hangs on ``target`` and on ``source`` no more, but for rules, which stay on both.
+    """Operations after which ``held``, but for its rules, hangs on ``target`` and on ``source`` no more.
 
-    Routes and rules in it name ``source``.
+    Routes in it name ``source``.
 
     Order: what needs something goes before it and comes after it. Routes need addresses, routes with a gateway need
     those without; the kernel deletes all IPv4 addresses of a subnet with the first, and neighbours with the last.
     """
     return [
-        *plan_rules(held, source, target, at_target),
         *_taken(held, source, target, at_source),
         *_given(held, source, target, at_target),
     ]
 
 
 def plan_rules(held: Possessions, source: str, target: str, at_target: Possessions) -> list[Operation]:
-    """Operations after which rules about ``source`` hold for ``target`` as well, in their order."""
+    """Operations after which the rules, which are about ``source``, hold for ``target`` as well, in their order."""
     wanted = (rule.through(source, target) for rule in held.rules)
     return [GiveRule(rule) for rule in wanted if rule not in at_target.rules]
 

@@ -10,7 +10,7 @@ from vnetd.plan.bridge import plan_bridge, plan_sysctls
 from vnetd.plan.kernel import CreateBridge, CreateVlan, SetLink
 from vnetd.plan.links import Link, PortVlan
 from vnetd.plan.steps import KernelStep, Phase, Sysctl
-from vnetd.plan.vlans import plan_vlans
+from vnetd.plan.vlans import default_membership, plan_vlans
 
 Path = tuple[str, ...]
 
@@ -68,8 +68,7 @@ class ObservedSwitch:
 def plan_switch(desired: DesiredSwitch, observed: ObservedSwitch) -> list[KernelStep]:
     """Steps that turn ``observed`` into ``desired``, in order; uplinks that are not there are left out.
 
-    A port's VLANs can be set once it is plugged in: planning again after the steps gives those. Raises
-    ``ForeignLink`` if the bridge's name is taken by a link that is not ours.
+    Raises ``ForeignLink`` if the bridge's name is taken by a link that is not ours.
     """
     steps = [
         *plan_bridge(desired.bridge, observed.bridge, observed.ours),
@@ -93,10 +92,18 @@ def plugs_in(steps: list[KernelStep], port: str) -> bool:
     )
 
 
+def _vlans(desired: DesiredSwitch, observed: ObservedSwitch, name: str, *, there: bool) -> frozenset[PortVlan]:
+    """VLANs of a device that is part of the bridge already, or those the kernel gives a new one."""
+    if there:
+        return observed.vlans.get(name, frozenset())
+    return default_membership(desired.bridge.options.default_pvid or 0)
+
+
 def _plan_own_vlans(desired: DesiredSwitch, observed: ObservedSwitch) -> Iterator[KernelStep]:
     name = desired.bridge.name
-    if desired.own_vlans is not None and observed.bridge is not None:
-        for operation in plan_vlans(name, desired.own_vlans, observed.vlans.get(name, frozenset()), own=True):
+    if desired.own_vlans is not None:
+        have = _vlans(desired, observed, name, there=observed.bridge is not None)
+        for operation in plan_vlans(name, desired.own_vlans, have, own=True):
             yield KernelStep(Phase.PORTS, f"VLANs of bridge {name}", operation)
 
 
@@ -116,6 +123,6 @@ def _plan_uplink(desired: DesiredSwitch, uplink: DesiredUplink, observed: Observ
         yield KernelStep(Phase.PORTS, what, SetLink(uplink.port, master=desired.bridge.name))
     if have is None or not have.up:
         yield KernelStep(Phase.PORTS, what, SetLink(uplink.port, up=True))
-    if plugged and uplink.vlans is not None:
-        for operation in plan_vlans(uplink.port, uplink.vlans, observed.vlans.get(uplink.port, frozenset())):
+    if uplink.vlans is not None:
+        for operation in plan_vlans(uplink.port, uplink.vlans, _vlans(desired, observed, uplink.port, there=plugged)):
             yield KernelStep(Phase.PORTS, f"VLANs of uplink {uplink.port}", operation)

@@ -76,6 +76,7 @@ class Migration:
         if not move.held:
             return
         try:
+            await self.precede(move)
             await self._carry_on(move, late=True)
         except BaseException as failure:
             await self._put_back(move, failure)

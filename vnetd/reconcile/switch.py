@@ -93,7 +93,7 @@ class SwitchTarget:
         done = list(steps)
         if steps or self.memory.move:
             after = await self._round(steps, before)
-            # VLANs can be set once a port is plugged in; and somebody may have changed something meanwhile.
+            # Somebody may have changed something meanwhile.
             again = self._plan(after)
             done += again
             if again and (left := self._plan(await self._round(again, after))):

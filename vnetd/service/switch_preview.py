@@ -1,6 +1,7 @@
 """What a change of a switch would do, and to whom, without doing it."""
 
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import Iterable
+from typing import NamedTuple
 
 from vnetd.plan.kernel import (
     CreateBridge,
@@ -19,8 +20,9 @@ from vnetd.plan.kernel import (
     TakeProxy,
     TakeRoute,
     TakeRule,
+    WriteSysctl,
 )
-from vnetd.plan.migration import plan_leave, plan_move
+from vnetd.plan.migration import guarded, plan_leave, plan_move, plan_rules
 from vnetd.plan.steps import KernelStep, Phase
 from vnetd.plan.switch import DesiredSwitch, DesiredUplink, plugs_in
 from vnetd.reconcile.loop import Loop
@@ -32,6 +34,14 @@ from vnetd.service.preview import describe, document
 
 INTERRUPTING = (CreateBridge, SetBridge, SetLink, DeleteLink, DeletePortVlan)
 """What guests on the switch may notice."""
+
+
+class MoveSteps(NamedTuple):
+    """Steps of a move as JSON has them: before the uplink is plugged in or out, between, and when that is over."""
+
+    first: list[dict[str, object]]
+    whole: list[dict[str, object]]
+    last: list[dict[str, object]]
 
 
 class SwitchPreview:
@@ -52,17 +62,22 @@ class SwitchPreview:
         Raises what a start would: ``NotFound`` and ``InUse`` for devices, ``Unsupported`` for what cannot move.
         """
         await self._target.remember()
-        steps = [*await self._unplugging(), *await self._target.planned()]
-        moves = [move async for move in self._moves()]
-        told = [*map(describe, steps), *(step for move in moves for step in move)]
+        back, away = await self._moves()
+        unplugging, planned = await self._unplugging(), await self._target.planned()
+        others = [step for step in planned if step.phase != Phase.PORTS]
+        ports = [step for step in planned if step.phase == Phase.PORTS]
+        told = [*back.first, *back.whole, *map(describe, unplugging), *back.last]
+        told += [*map(describe, others), *away.first, *map(describe, ports), *away.whole, *away.last]
+        steps = [*unplugging, *planned]
+        moves = any((*back, *away))
         interrupted = any(isinstance(step.operation, INTERRUPTING) for step in steps)
         return document(
             "switch",
             self._desired.uuid,
             active=self._running is not None,
             steps=told,
-            disturbs_guests=self._running is not None and (interrupted or bool(moves)),
-            disturbs_host=bool(moves) or await self._cuts_off(steps),
+            disturbs_guests=self._running is not None and (interrupted or moves),
+            disturbs_host=moves or await self._cuts_off(steps),
         )
 
     async def _unplugging(self) -> list[KernelStep]:
@@ -84,33 +99,35 @@ class SwitchPreview:
         formers = self._running.memory.formers if self._running else {}
         return formers.get(uplink.port, Former(link.mtu, link.up)).restoring(link)
 
-    async def _moves(self) -> AsyncIterator[list[dict[str, object]]]:
+    async def _moves(self) -> tuple[MoveSteps, MoveSteps]:
         """What moves to another device: from the bridge back to an uplink, from an uplink to the bridge."""
+        none = MoveSteps([], [], [])
         was, now = self._running.desired.migrating if self._running else None, self._desired.migrating
         bridge = self._desired.bridge.name
         if (was and was.port) == (now and now.port):
-            return
-        ways = ([(bridge, was.port)] if was else []) + ([(now.port, bridge)] if now else [])
-        for source, target in ways:
-            if steps := await self._move(source, target):
-                yield steps
+            return none, none
+        back = await self._move(bridge, was.port) if was else none
+        return back, await self._move(now.port, bridge) if now else none
 
-    async def _move(self, source: str, target: str) -> list[dict[str, object]]:
-        held = (await self._migration.prepare(source, target)).held
-        operations = [
-            *plan_move(held, source, target, held, await self._migration.seen(target)),
-            *plan_leave(held),
-        ]
-        steps = [describe(KernelStep(Phase.MOVE, words(operation), operation)) for operation in operations]
+    async def _move(self, source: str, target: str) -> MoveSteps:
+        move = await self._migration.prepare(source, target)
+        held, there = move.held, await self._migration.seen(target)
+        rules = plan_rules(held, source, target, there)
+        whole = guarded(plan_move(held, source, target, held, there), source, move.promote)
+        last = _told(plan_leave(held))
         if held.dns:
             what = f"{held.dns} of {source} to {target}"
-            steps.append({"phase": "move", "what": what, "operation": "MoveNameServers"})
-        return steps
+            last.append({"phase": "move", "what": what, "operation": "MoveNameServers"})
+        return MoveSteps(_told(rules), _told(whole), last)
 
     async def _cuts_off(self, steps: Iterable[KernelStep]) -> bool:
         """Whether the host has something on a device that is plugged in and does not migrate: it is of no use there."""
         plugged = [one for one in self._desired.uplinks if not one.migrate and plugs_in(list(steps), one.port)]
         return any([bool(await self._kernel.possessions(uplink.port)) for uplink in plugged])
+
+
+def _told(operations: Iterable[Operation]) -> list[dict[str, object]]:
+    return [describe(KernelStep(Phase.MOVE, words(operation), operation)) for operation in operations]
 
 
 def words(operation: Operation) -> str:
@@ -126,6 +143,8 @@ def words(operation: Operation) -> str:
             return f"neighbour {neighbour.address} on {link}"
         case GiveProxy(link, proxied) | TakeProxy(link, proxied):
             return f"neighbour proxy {proxied} on {link}"
+        case WriteSysctl(path):
+            return f"sysctl {'/'.join(path)}"
     raise TypeError(f"{operation!r} moves nothing")
 
 
