@@ -13,7 +13,7 @@ from vnetd.host.protocols import Nft
 from vnetd.linux.nft import LinuxNft
 from vnetd.model.errors import HostError
 from vnetd.plan.ledger import Ledger
-from vnetd.plan.rules import EMPTY, Chain, Count, Element, Fragment, Hook, Set
+from vnetd.plan.rules import EMPTY, Chain, Count, Element, Fragment, Hook, MissingRule, Set
 
 ACCEPT: Any = {"accept": None}
 DROP: Any = {"drop": None}
@@ -194,6 +194,36 @@ async def test_what_cannot_be_is_refused(nft: Nft, remove: Fragment, add: Fragme
     with pytest.raises(HostError) as raised:
         await nft.commit(remove, add)
     assert reason in raised.value.reason
+    assert await held(nft) == before
+
+
+GUESTS_RULES = (iif_in("guests", ACCEPT), iif_in("guests", DROP), iif_in("guests", jump("inner")), (DROP,))
+
+
+@pytest.mark.parametrize("kept", [(), (0,), (3,), (1, 2), (0, 2, 3), (0, 1, 2)])
+async def test_rules_are_put_back_at_their_places_beside_those_that_stay(nft: Nft, kept: tuple[int, ...]) -> None:
+    whole = replace(OUTER, rules=GUESTS_RULES)
+    left = replace(whole, rules=tuple(whole.rules[place] for place in kept))
+    await nft.commit(EMPTY, replace(BASE, chains=(left, INNER)))
+    listed = await nft.chain("inet", "outer")
+    assert listed is not None
+    handles = dict(zip(kept, listed.handles.get("outer", ()), strict=True))
+    lost = [place for place in range(len(whole.rules)) if place not in kept]
+    following = [next((handles[one] for one in kept if one > place), 0) for place in lost]
+    await nft.commit(EMPTY, EMPTY, [MissingRule(whole, *where) for where in zip(lost, following, strict=True)])
+    after = await nft.chain("inet", "outer")
+    assert after is not None
+    assert after.chains == {"outer": whole.rules}
+    assert all(after.handles["outer"][place] == handle for place, handle in handles.items())
+
+
+@pytest.mark.parametrize("name", ["outer", "nowhere"])
+async def test_a_rule_cannot_be_put_before_one_that_is_gone(nft: Nft, name: str) -> None:
+    await nft.commit(EMPTY, BASE)
+    before = await held(nft)
+    with pytest.raises(HostError) as raised:
+        await nft.commit(EMPTY, EMPTY, [MissingRule(replace(OUTER, name=name), 1, 999)])
+    assert "No such file or directory" in raised.value.reason
     assert await held(nft) == before
 
 

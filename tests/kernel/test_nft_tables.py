@@ -2,8 +2,10 @@
 
 import asyncio
 import json
+import socket
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +13,9 @@ import pytest
 from support.abilities import missing_feature
 from support.netns import run
 
+from vnetd.linux.netlink import NETLINK_NETFILTER, RECEIVE, messages
 from vnetd.linux.nft import LinuxNft
+from vnetd.linux.nft_events import GROUP_NFTABLES
 from vnetd.model.errors import HostError
 from vnetd.model.network import Network
 from vnetd.plan.ledger import Ledger, merge
@@ -25,6 +29,7 @@ INPUT = Chain("inet", "input", (USES_GUESTS, (ACCEPT,)), Hook("filter", "input",
 CONTENTS = Fragment(
     (INPUT, Chain("bridge", "ports", ((ACCEPT,),))), (GUESTS,), frozenset({Element("inet", "guests", ("virbr0",))})
 )
+NEW_RULE, RULE_GONE = 6, 8  # NFT_MSG_NEWRULE, NFT_MSG_DELRULE
 LATER = Fragment(elements=frozenset({Element("inet", "guests", ("virbr1",))}))
 
 
@@ -122,8 +127,55 @@ async def test_whatever_another_process_breaks_is_found_and_healed(plain: LinuxN
     run("nft", sabotage)
     drift = merge(*[ledger.drift_table(family, await nft.table(family)) for family in ("inet", "bridge")])
     assert drift.what
-    await nft.commit(drift.remove, drift.add)
+    await nft.commit(drift.remove, drift.add, drift.rules)
     assert not ledger.drift_table("inet", await nft.table("inet"))
+
+
+@contextmanager
+def reported() -> Iterator[list[int]]:
+    """What the kernel reports of nftables, by kind of message, up to the end of the block."""
+    kinds: list[int] = []
+    with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, NETLINK_NETFILTER) as sock:
+        sock.bind((0, 1 << (GROUP_NFTABLES - 1)))
+        yield kinds
+        sock.setblocking(False)
+        with suppress(BlockingIOError):
+            while True:
+                kinds += [kind & 0xFF for kind, *_ in messages(sock.recv(RECEIVE))]
+
+
+@pytest.mark.parametrize("chain", ["forward", "to_guest", "masquerade-1024-65535"])
+@pytest.mark.parametrize(
+    "lost", [slice(0, 1), slice(-1, None), slice(0, None, 2), slice(None)], ids=["first", "last", "every other", "all"]
+)
+async def test_of_a_chain_only_the_deleted_rules_are_written(plain: LinuxNft, chain: str, lost: slice) -> None:
+    ledger = Ledger()
+    proposal = ledger.propose({"network:1": nat_network(1)})
+    await plain.commit(proposal.remove, proposal.add)
+    ledger.accept(proposal)
+    ledger.learn(await plain.table("inet"))
+    gone = [one["rule"]["handle"] for one in objects("chain", "inet", "vnetd", chain) if "rule" in one][lost]
+    run("nft", "".join(f"delete rule inet vnetd {chain} handle {handle};" for handle in gone))
+    drift = ledger.drift_chain("inet", chain, await plain.chain("inet", chain))
+    with reported() as kinds:
+        await plain.commit(drift.remove, drift.add, drift.rules)
+    assert [kind for kind in kinds if kind in {NEW_RULE, RULE_GONE}] == [NEW_RULE] * len(gone)
+    assert not ledger.drift_table("inet", await plain.table("inet"))
+
+
+async def test_rules_beside_a_deleted_one_keep_what_they_have_counted(plain: LinuxNft) -> None:
+    ledger = Ledger()
+    proposal = ledger.propose({"a": CONTENTS})
+    await plain.commit(proposal.remove, proposal.add)
+    ledger.accept(proposal)
+    run("ping", "-c", "1", "-W", "1", "127.0.0.1")
+    before = (await plain.counts("inet", ["input"]))["input"]
+    assert (before[0].packets, before[1].packets > 0) == (0, True)
+    handle = next(one["rule"]["handle"] for one in objects("chain", "inet", "vnetd", "input") if "rule" in one)
+    run("nft", f"delete rule inet vnetd input handle {handle}")
+    drift = ledger.drift_chain("inet", "input", await plain.chain("inet", "input"))
+    await plain.commit(drift.remove, drift.add, drift.rules)
+    assert (await plain.counts("inet", ["input"]))["input"] == before
 
 
 async def test_a_cancelled_caller_leaves_the_ruleset_as_it_was(nft: LinuxNft) -> None:

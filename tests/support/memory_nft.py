@@ -3,7 +3,7 @@
 Its tables can be tampered with as another process would, which is reported to the listener like the kernel does.
 """
 
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, field, replace
 
@@ -11,7 +11,18 @@ from vnetd.host.events import RulesEvent
 from vnetd.model.errors import HostError
 from vnetd.plan.drift import canonical
 from vnetd.plan.features import PLAIN
-from vnetd.plan.rules import Chain, Count, Element, Family, Fragment, Json, Set, Stranger, TableContents
+from vnetd.plan.rules import (
+    Chain,
+    Count,
+    Element,
+    Family,
+    Fragment,
+    Json,
+    MissingRule,
+    Set,
+    Stranger,
+    TableContents,
+)
 
 MISSING = "No such file or directory"
 IN_USE = "Device or resource busy"
@@ -21,15 +32,28 @@ Key = tuple[str, ...]
 
 @dataclass(slots=True)
 class Table:
-    """What one table holds; a set's elements by key."""
+    """What one table holds; a set's elements by key, handles of a chain's rules by its name."""
 
     chains: dict[str, Chain] = field(default_factory=dict)
     sets: dict[str, Set] = field(default_factory=dict)
     elements: dict[str, dict[Key, Element]] = field(default_factory=dict)
+    handles: dict[str, tuple[int, ...]] = field(default_factory=dict)
+    last: int = 0
 
     def copy(self) -> "Table":
         """A copy that can be changed; the values in it are shared."""
-        return Table(dict(self.chains), dict(self.sets), {name: dict(held) for name, held in self.elements.items()})
+        elements = {name: dict(held) for name, held in self.elements.items()}
+        return Table(dict(self.chains), dict(self.sets), elements, dict(self.handles), self.last)
+
+    def splice(self, name: str, start: int, end: int, rules: tuple[tuple[Json, ...], ...]) -> None:
+        """Put rules in the place of those from ``start`` to ``end`` of a chain; they get handles of their own."""
+        chain, handles = self.chains[name], self.handles.get(name, ())
+        for target in _targets(rules):
+            _need(target in self.chains or target.removeprefix("@") in self.sets, f"{target} in chain {name}")
+        self.chains[name] = replace(chain, rules=(*chain.rules[:start], *deepcopy(rules), *chain.rules[end:]))
+        new = range(self.last + 1, self.last + 1 + len(rules))
+        self.handles[name] = (*handles[:start], *new, *handles[end:])
+        self.last += len(rules)
 
 
 class MemoryNft:
@@ -48,12 +72,14 @@ class MemoryNft:
         """Report foreign changes to ``listener``."""
         self._listener = listener
 
-    async def commit(self, remove: Fragment, add: Fragment) -> None:
+    async def commit(self, remove: Fragment, add: Fragment, rules: Sequence[MissingRule] = ()) -> None:
         """Take the transaction whole or not at all."""
         tables = {family: table.copy() for family, table in self.tables.items()}
         self._obey()
         _remove(tables, remove, {(chain.family, chain.name): chain.hook for chain in add.chains})
         _add(tables, add)
+        for rule in rules:
+            _put_back(tables, rule)
         self.tables = tables
         self.commits.append((remove, add))
 
@@ -81,6 +107,7 @@ class MemoryNft:
             {name: chain.hook for name, chain in table.chains.items() if chain.hook},
             {name: _shown(table, name) for name in table.sets},
             {name: replace(one, flags=tuple(sorted(one.flags))) for name, one in table.sets.items()},
+            {name: table.handles.get(name, ()) for name in table.chains},
         )
 
     async def chain(self, family: Family, name: str) -> TableContents | None:
@@ -89,7 +116,8 @@ class MemoryNft:
         if listed is None or name not in listed.chains:
             return None
         hooks = {name: listed.hooks[name]} if name in listed.hooks else {}
-        return TableContents(family, {name: listed.chains[name]}, hooks)
+        handles = {name: listed.handles[name]}
+        return TableContents(family, {name: listed.chains[name]}, hooks, handles=handles)
 
     async def set(self, family: Family, name: str) -> frozenset[Element] | None:
         """The elements of one set."""
@@ -110,6 +138,11 @@ class MemoryNft:
         events = [event for family, table in self.tables.items() for event in _everything(family, table, cause)]
         self.tables = {}
         self._report(*events)
+
+    def delete_rule(self, family: Family, chain: str, place: int, cause: str = "nft") -> None:
+        """Delete one rule."""
+        self.tables[family].splice(chain, place, place + 1, ())
+        self._report(RulesEvent(family, "chain", chain, cause))
 
     def delete_element(self, element: Element, cause: str = "nft") -> None:
         """Delete one element."""
@@ -154,11 +187,13 @@ def _remove(tables: dict[Family, Table], remove: Fragment, kept: dict[tuple[Fami
         if chain.hook and chain.hook.device and (chain.family, chain.name) not in kept:  # may be gone with its device
             _table(tables, chain.family, chain.name).chains.setdefault(chain.name, chain)
         _need(chain.name in _table(tables, chain.family, chain.name).chains, f"chain {chain.name}")
-        tables[chain.family].chains[chain.name] = replace(tables[chain.family].chains[chain.name], rules=())
+        held = tables[chain.family].chains[chain.name]
+        tables[chain.family].splice(chain.name, 0, len(held.rules), ())
     for chain in remove.chains:
         if kept.get((chain.family, chain.name), chain) != chain.hook:
             _unused(tables[chain.family], chain.name, f"chain {chain.name}")
             del tables[chain.family].chains[chain.name]
+            tables[chain.family].handles.pop(chain.name, None)
     for one in remove.sets:
         _unused(tables[one.family], f"@{one.name}", f"set {one.name}")
         del tables[one.family].sets[one.name], tables[one.family].elements[one.name]
@@ -183,12 +218,20 @@ def _add(tables: dict[Family, Table], add: Fragment) -> None:
         tables[chain.family].chains.setdefault(chain.name, empty)
     for chain in add.chains:
         table = tables[chain.family]
-        for target in _targets(chain.rules):
-            _need(target in table.chains or target.removeprefix("@") in table.sets, f"{target} in chain {chain.name}")
-        before = table.chains[chain.name]
-        table.chains[chain.name] = replace(before, rules=before.rules + deepcopy(chain.rules))
+        end = len(table.chains[chain.name].rules)
+        table.splice(chain.name, end, end, chain.rules)
     for element in add.elements:
         _add_element(tables, element)
+
+
+def _put_back(tables: dict[Family, Table], missing: MissingRule) -> None:
+    chain = missing.chain
+    table = _table(tables, chain.family, chain.name)
+    _need(chain.name in table.chains, f"chain {chain.name}")
+    handles = table.handles.get(chain.name, ())
+    _need(missing.before in (0, *handles), f"rule in chain {chain.name}")
+    place = handles.index(missing.before) if missing.before else len(handles)
+    table.splice(chain.name, place, place, (chain.rules[missing.place],))
 
 
 def _add_element(tables: dict[Family, Table], element: Element) -> None:

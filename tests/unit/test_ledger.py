@@ -298,7 +298,7 @@ async def test_a_set_of_another_type_is_found_when_the_table_is_listed_and_repla
     await nft.rewrite(replace(contents, sets=(old, SUBNETS, VERDICTS, SEEN)))
     drift = ledger.drift_table("inet", await nft.table("inet"))
     assert [drifted.what for drifted in drift.what] == ["set guests has another type"]
-    await nft.commit(drift.remove, drift.add)
+    await nft.commit(drift.remove, drift.add, drift.rules)
     assert not ledger.drift_table("inet", await nft.table("inet"))
 
 
@@ -312,7 +312,60 @@ async def test_drift_of_many_things_heals_in_one_transaction() -> None:
         *[ledger.drift_set("inet", name, await nft.set("inet", name)) for name in ("guests", "verdicts", "seen")],
     )
     assert len(drift.what) == 6
-    await nft.commit(drift.remove, drift.add)
+    await nft.commit(drift.remove, drift.add, drift.rules)
+    assert not ledger.drift_table("inet", await nft.table("inet"))
+
+
+LONG = Chain("inet", "long", tuple(({"log": {"prefix": text}}, {"goto": {"target": "inner"}}) for text in "abacb"))
+
+
+@given(st.sets(st.integers(0, len(LONG.rules) - 1), min_size=1))
+async def test_missing_rules_come_back_at_their_places_and_the_others_stay(lost: set[int]) -> None:
+    ledger, nft = Ledger(), MemoryNft()
+    await nft.commit(*accepted(ledger, a=Fragment((LONG, INNER))))
+    for place in sorted(lost, reverse=True):
+        nft.delete_rule("inet", "long", place)
+    kept = set(nft.tables["inet"].handles["long"])
+    drift = ledger.drift_chain("inet", "long", await nft.chain("inet", "long"))
+    assert (drift.remove, drift.add, len(drift.rules)) == (EMPTY, EMPTY, len(lost))
+    await nft.commit(drift.remove, drift.add, drift.rules)
+    assert nft.tables["inet"].chains["long"].rules == LONG.rules
+    assert kept <= set(nft.tables["inet"].handles["long"])
+
+
+@pytest.mark.parametrize(
+    "have",
+    [((DROP,), USES_GUESTS), ((DROP,), (ACCEPT,)), (USES_GUESTS, (DROP,), (DROP,)), ((ACCEPT,),)],
+    ids=["another order", "a foreign one instead", "one too many", "only a foreign one"],
+)
+def test_a_chain_that_lacks_more_than_rules_is_filled_anew(have: tuple[tuple[Any, ...], ...]) -> None:
+    ledger = Ledger()
+    accepted(ledger, a=BASE)
+    handles = {"forward": tuple(range(1, len(have) + 1))}
+    hooks = {"forward": Hook("filter", "forward", 0)}
+    drift = ledger.drift_chain("inet", "forward", TableContents("inet", {"forward": have}, hooks, handles=handles))
+    assert (drift.add.chains, drift.rules) == ((FORWARD,), ())
+
+
+def test_a_chain_with_another_policy_that_lacks_a_rule_is_made_anew() -> None:
+    ledger = Ledger()
+    accepted(ledger, a=BASE)
+    closed = {"forward": Hook("filter", "forward", 0, policy="drop")}
+    listed = TableContents("inet", {"forward": FORWARD.rules[:1]}, closed, handles={"forward": (1,)})
+    drift = ledger.drift_chain("inet", "forward", listed)
+    assert (drift.add.chains, drift.rules) == ((FORWARD,), ())
+
+
+async def test_a_chain_that_is_filled_anew_with_the_set_it_uses_gets_no_rule_besides() -> None:
+    ledger, nft = Ledger(), MemoryNft()
+    accepted(ledger, a=BASE)
+    old = replace(GUESTS, flags=("interval",))
+    await nft.rewrite(replace(BASE, sets=(old, SUBNETS, VERDICTS, SEEN)))
+    nft.delete_rule("inet", "forward", 1)
+    drift = ledger.drift_table("inet", await nft.table("inet"))
+    assert len(drift.what) == 2
+    assert drift.rules == ()
+    await nft.commit(drift.remove, drift.add, drift.rules)
     assert not ledger.drift_table("inet", await nft.table("inet"))
 
 
@@ -361,6 +414,6 @@ async def test_whatever_is_found_heals_to_what_is_wanted(found: Fragment | None,
     accepted(ledger, a=wanted)
     await nft.rewrite(found or EMPTY)
     drift = ledger.drift_table("inet", await nft.table("inet"))
-    await nft.commit(drift.remove, drift.add)
+    await nft.commit(drift.remove, drift.add, drift.rules)
     assert not ledger.drift_table("inet", await nft.table("inet"))
     assert not drift or bool(drift.what)

@@ -19,7 +19,7 @@ from vnetd.plan.features import BridgeFeatures
 from vnetd.plan.kernel import Operation
 from vnetd.plan.links import HostRoute, Link, LinkView, Neighbour, PortVlan
 from vnetd.plan.possessions import Possessions
-from vnetd.plan.rules import Count, Element, Family, Fragment, Stranger, TableContents
+from vnetd.plan.rules import Count, Element, Family, Fragment, MissingRule, Stranger, TableContents
 from vnetd.plan.traffic import Traffic
 
 
@@ -105,11 +105,12 @@ class Nft(Protocol):
         """What filters of ports can do here, tried when the host was opened."""
         ...
 
-    async def commit(self, remove: Fragment, add: Fragment) -> None:
-        """One transaction: ``remove``, then ``add``. Tables are made as needed.
+    async def commit(self, remove: Fragment, add: Fragment, rules: Sequence[MissingRule] = ()) -> None:
+        """One transaction: ``remove``, then ``add``, then ``rules``. Tables are made as needed.
 
         Order inside: elements, then chains, then sets go; then sets, chains, elements come. A chain in both
-        parts is flushed and filled again, never deleted, so no packet passes unfiltered.
+        parts is flushed and filled again, never deleted, so no packet passes unfiltered. Of several ``rules`` that
+        come before the same one, the first comes first; their chains are in neither part.
         """
         ...
 

@@ -10,7 +10,7 @@ import json
 import os
 import socket
 import stat
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, TypeVar
@@ -34,7 +34,18 @@ from vnetd.linux.nft_strangers import strangers
 from vnetd.linux.threads import Worker
 from vnetd.model.errors import HostError
 from vnetd.plan.features import PLAIN, BridgeFeatures
-from vnetd.plan.rules import EMPTY, FAMILIES, Count, Element, Family, Fragment, Set, Stranger, TableContents
+from vnetd.plan.rules import (
+    EMPTY,
+    FAMILIES,
+    Count,
+    Element,
+    Family,
+    Fragment,
+    MissingRule,
+    Set,
+    Stranger,
+    TableContents,
+)
 
 T = TypeVar("T")
 
@@ -91,10 +102,10 @@ class LinuxNft:
         """Let go of the tables, which stay."""
         await self._worker.close(self._close)
 
-    async def commit(self, remove: Fragment, add: Fragment) -> None:
-        """See ``host.Nft``. A caller that is cancelled leaves the ruleset as it was."""
-        if remove != EMPTY or add != EMPTY:
-            await self._worker.run(self._commit, remove, add, discard=lambda _: self._commit(add, remove))
+    async def commit(self, remove: Fragment, add: Fragment, rules: Sequence[MissingRule] = ()) -> None:
+        """See ``host.Nft``. A caller that is cancelled leaves the ruleset as it was, but for ``rules``."""
+        if remove != EMPTY or add != EMPTY or rules:
+            await self._worker.run(self._commit, remove, add, rules, discard=lambda _: self._commit(add, remove))
 
     async def rewrite(self, contents: Fragment) -> None:
         """See ``host.Nft``. Elements that packets added to dynamic sets are lost; plain tables become owned."""
@@ -186,9 +197,10 @@ class LinuxNft:
     def _owned_families(self) -> list[Family]:
         return [family for family in FAMILIES if self._can_own and family not in self._plain]
 
-    def _commit(self, remove: Fragment, add: Fragment) -> None:
-        commands = transaction(remove, add, self._kinds, self._owned_families())
-        self._run(commands, "commit rules", _words(remove, add))
+    def _commit(self, remove: Fragment, add: Fragment, rules: Sequence[MissingRule] = ()) -> None:
+        if not (commands := transaction(remove, add, rules, self._kinds, self._owned_families())):
+            return
+        self._run(commands, "commit rules", _words(remove, add, rules))
         for one in remove.sets:
             self._kinds.pop((one.family, one.name), None)
         self._kinds |= {(one.family, one.name): one for one in add.sets}
@@ -242,10 +254,11 @@ class LinuxNft:
         return list(json.loads(output)["nftables"]) if output.strip() else []
 
 
-def _words(remove: Fragment, add: Fragment) -> str:
+def _words(remove: Fragment, add: Fragment, rules: Sequence[MissingRule]) -> str:
     """A few of the objects of a transaction, for an error."""
     names = [
         *(f"chain {chain.name}" for part in (remove, add) for chain in part.chains),
+        *(f"chain {rule.chain.name}" for rule in rules),
         *(f"set {one.name}" for part in (remove, add) for one in part.sets),
         *(f"element {', '.join(one.key)} of {one.set}" for part in (remove, add) for one in _some(part)),
     ]

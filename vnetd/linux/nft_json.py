@@ -6,7 +6,19 @@ from ipaddress import ip_address
 from typing import Any
 
 from vnetd.plan.drift import IMPLIED, canonical_key
-from vnetd.plan.rules import FAMILIES, Chain, Count, Element, Family, Fragment, Hook, Json, Set, TableContents
+from vnetd.plan.rules import (
+    FAMILIES,
+    Chain,
+    Count,
+    Element,
+    Family,
+    Fragment,
+    Hook,
+    Json,
+    MissingRule,
+    Set,
+    TableContents,
+)
 
 TABLE = "vnetd"
 """Name of vnetd's table in each family."""
@@ -19,8 +31,10 @@ Kinds = Mapping[tuple[Family, str], Set]
 """What the kernel's sets are: tells a range from an interface name with a dash, a map from a set."""
 
 
-def transaction(remove: Fragment, add: Fragment, kinds: Kinds, owned: Collection[Family]) -> list[Command]:
-    """Commands that take ``remove`` away and bring ``add``, in the order the kernel can follow.
+def transaction(
+    remove: Fragment, add: Fragment, rules: Iterable[MissingRule], kinds: Kinds, owned: Collection[Family]
+) -> list[Command]:
+    """Commands that take ``remove`` away and bring ``add`` and ``rules``, in the order the kernel can follow.
 
     What refers goes before what it refers to, and comes after it. A chain in both with the same hook stays and is
     filled anew. ``kinds`` describes sets that are in neither part.
@@ -38,6 +52,7 @@ def transaction(remove: Fragment, add: Fragment, kinds: Kinds, owned: Collection
         *({"delete": {"chain": _chain(chain)}} for chain in remove.chains if (chain.family, chain.name) not in kept),
         *({"delete": _set_object(one)} for one in remove.sets),
         *_additions(add, kept, after, owned),
+        *map(_placed, rules),
     ]
 
 
@@ -60,6 +75,7 @@ def table(family: Family, owned: bool) -> Command:
 def contents(family: Family, objects: Iterable[Mapping[str, Any]]) -> TableContents:
     """What a listing of a table, or of a chain or set of it, holds."""
     rules: dict[str, list[tuple[Json, ...]]] = {}
+    handles: defaultdict[str, list[int]] = defaultdict(list)
     hooks: dict[str, Hook] = {}
     elements: dict[str, frozenset[Element]] = {}
     definitions: dict[str, Set] = {}
@@ -74,12 +90,14 @@ def contents(family: Family, objects: Iterable[Mapping[str, Any]]) -> TableConte
                     rules.setdefault(body["chain"], []).append(
                         tuple(_stateless(one) for one in body["expr"] if "counter" not in one)
                     )
+                    handles[body["chain"]].append(body["handle"])
                 case "set" | "map":
                     one = _definition(family, body)
                     definitions[one.name] = one
                     elements[one.name] = frozenset() if one.dynamic else frozenset(_elements(one, body))
     chains = {name: tuple(found) for name, found in rules.items()}
-    return TableContents(family, chains, hooks, elements, definitions)
+    called = {name: tuple(found) for name, found in handles.items()}
+    return TableContents(family, chains, hooks, elements, definitions, called)
 
 
 def counts(objects: Iterable[Mapping[str, Any]]) -> dict[str, tuple[Count, ...]]:
@@ -120,10 +138,18 @@ def _additions(
             yield {"add": {"chain": _chain(chain, hooked=True)}}
     for chain in add.chains:
         for rule in chain.rules:
-            expressions = [*rule[:-1], COUNTER, rule[-1]] if chain.counted else list(rule)
-            body = {"family": chain.family, "table": TABLE, "chain": chain.name, "expr": expressions}
-            yield {"add": {"rule": body}}
+            yield {"add": {"rule": _rule(chain, rule)}}
     yield from _element_commands("add", add.elements, kinds)
+
+
+def _placed(missing: MissingRule) -> Command:
+    body = _rule(missing.chain, missing.chain.rules[missing.place])
+    return {"insert": {"rule": {**body, "handle": missing.before}}} if missing.before else {"add": {"rule": body}}
+
+
+def _rule(chain: Chain, rule: tuple[Json, ...]) -> Command:
+    expressions = [*rule[:-1], COUNTER, rule[-1]] if chain.counted else list(rule)
+    return {"family": chain.family, "table": TABLE, "chain": chain.name, "expr": expressions}
 
 
 def _chain(chain: Chain, hooked: bool = False) -> Command:

@@ -7,7 +7,7 @@ from ipaddress import ip_address, ip_network, summarize_address_range
 from itertools import chain, repeat
 
 from vnetd.plan.listing import same_rules
-from vnetd.plan.rules import EMPTY, Chain, Element, Family, Fragment, Set, TableContents
+from vnetd.plan.rules import EMPTY, Chain, Element, Family, Fragment, Json, MissingRule, Set, TableContents
 
 Owners = frozenset[str]
 NOBODY: Owners = frozenset()
@@ -28,6 +28,7 @@ class Drift:
     remove: Fragment = EMPTY
     add: Fragment = EMPTY
     what: tuple[Drifted, ...] = ()
+    rules: tuple[MissingRule, ...] = ()
 
     def __bool__(self) -> bool:
         return bool(self.what)
@@ -35,10 +36,13 @@ class Drift:
 
 def merge(*drifts: Drift) -> Drift:
     """One drift, to be healed in one transaction: a rule needs the chains and sets it names."""
+    add = union(drift.add for drift in drifts)
+    refilled = {(chain.family, chain.name) for chain in add.chains}
     return Drift(
         union(drift.remove for drift in drifts),
-        union(drift.add for drift in drifts),
+        add,
         tuple(dict.fromkeys(drifted for drift in drifts for drifted in drift.what)),
+        tuple(rule for drift in drifts for rule in drift.rules if (rule.chain.family, rule.chain.name) not in refilled),
     )
 
 
@@ -64,8 +68,13 @@ def listed_chain(family: Family, name: str, listed: TableContents | None) -> Cha
     return Chain(family, name, listed.chains[name], listed.hooks.get(name))
 
 
-def compare_chain(want: Chain | None, normal: Chain | None, have: Chain | None, owners: Owners) -> Drift:
-    """``normal`` is ``want`` in the form it is listed in."""
+def compare_chain(
+    want: Chain | None, normal: Chain | None, have: Chain | None, owners: Owners, handles: Sequence[int] = ()
+) -> Drift:
+    """``normal`` is ``want`` in the form it is listed in, ``handles`` are those of the rules of ``have`` if known.
+
+    Where rules are missing and nothing else, only these are written: the others keep what they have counted.
+    """
     if have is None:
         return single(f"chain {want.name} is missing", owners, add=Fragment(chains=(want,))) if want else Drift()
     remove = Fragment(chains=(have,))
@@ -75,7 +84,28 @@ def compare_chain(want: Chain | None, normal: Chain | None, have: Chain | None, 
         return Drift()
     what = "rules" if have.hook == want.hook else "another hook or policy"
     verb = "has changed" if have.hook == want.hook else "has"
-    return single(f"chain {want.name} {verb} {what}", owners, remove, Fragment(chains=(want,)))
+    words = f"chain {want.name} {verb} {what}"
+    if normal and have.hook == want.hook and (lost := _missing_rules(normal.rules, have.rules, handles)):
+        missing = tuple(MissingRule(want, place, before) for place, before in lost)
+        return Drift(what=(Drifted(words, owners),), rules=missing)
+    return single(words, owners, remove, Fragment(chains=(want,)))
+
+
+def _missing_rules(want: Sequence[Json], have: Sequence[Json], handles: Sequence[int]) -> list[tuple[int, int]]:
+    """Places of the wanted rules that are missing, each with the handle of the rule it comes before (0: none).
+
+    None at all if the rules that are there are not some of the wanted ones in their order, or have no handles.
+    """
+    if len(handles) != len(have):
+        return []
+    missing: list[tuple[int, int]] = []
+    found = 0
+    for place, rule in enumerate(want):
+        if found < len(have) and same_rules(rule, have[found]):
+            found += 1
+        else:
+            missing.append((place, handles[found] if found < len(have) else 0))
+    return missing if found == len(have) else []
 
 
 def compare_elements(

@@ -16,7 +16,7 @@ Drift is found by handing in what was listed, whole tables or single chains and 
 transaction for all that one look brought up, as a rule needs the chains and sets it names:
 
     drift = merge(ledger.drift_chain(family, name, await nft.chain(family, name)), ledger.drift_set(…), …)
-    await nft.commit(drift.remove, drift.add)           # the ledger itself does not change
+    await nft.commit(drift.remove, drift.add, drift.rules)  # the ledger itself does not change
     for drifted in drift.what: …                        # drifted.what in words, drifted.owners whose it is
 
 If the kernel refuses a transaction because somebody changed the tables in between, list whole tables
@@ -201,7 +201,8 @@ class Ledger:
         owners = self._chains.owners((family, name))
         if want is None and self.spares_foreign:
             return Drift()
-        return compare_chain(want, normal, listed_chain(family, name, listed), owners)
+        handles = listed.handles.get(name, ()) if listed else ()
+        return compare_chain(want, normal, listed_chain(family, name, listed), owners, handles)
 
     def drift_set(self, family: Family, name: str, listed: frozenset[Element] | None) -> Drift:
         """Compare one set's elements with a listing of it; ``None`` means it is missing."""

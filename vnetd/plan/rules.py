@@ -52,6 +52,17 @@ class Chain:
 
 
 @dataclass(frozen=True, slots=True)
+class MissingRule:
+    """Rule number ``place`` of a chain that has lost it and stays: it comes before the rule with the handle
+    ``before``, 0 for the end.
+    """
+
+    chain: Chain
+    place: int
+    before: int
+
+
+@dataclass(frozen=True, slots=True)
 class Stranger:
     """A base chain of another program's, with all chains and set elements of its table.
 
@@ -135,10 +146,11 @@ def _texts(json: Json) -> Iterator[str]:
 
 @dataclass(frozen=True, slots=True)
 class TableContents:
-    """What the kernel holds in one of our tables, as listed. ``rules`` are normalised: no handles, no counters.
+    """What the kernel holds in one of our tables, as listed. ``rules`` are normalised: no counters.
 
     ``chains`` maps a chain's name to its rules, ``hooks`` a base chain's name to where it is attached, ``sets`` a
-    set's name to its elements (none for dynamic sets) and ``definitions`` to what it is.
+    set's name to its elements (none for dynamic sets), ``definitions`` to what it is and ``handles`` a chain's name
+    to what the kernel calls each of its rules.
     """
 
     family: Family
@@ -146,6 +158,7 @@ class TableContents:
     hooks: Mapping[str, Hook] = field(default_factory=lambda: MappingProxyType({}))
     sets: Mapping[str, frozenset[Element]] = field(default_factory=lambda: MappingProxyType({}))
     definitions: Mapping[str, Set] = field(default_factory=lambda: MappingProxyType({}))
+    handles: Mapping[str, tuple[int, ...]] = field(default_factory=lambda: MappingProxyType({}), compare=False)
 
 
 def port_owner(uuid: str) -> str:

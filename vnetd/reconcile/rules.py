@@ -155,7 +155,7 @@ class RulesKeeper:
         self.repaired = {}
         if not drift:
             return
-        await self._nft.commit(drift.remove, drift.add)
+        await self._nft.commit(drift.remove, drift.add, drift.rules)
         for drifted in drift.what:
             for owner in drifted.owners:
                 self.repaired[owner] = (*self.repaired.get(owner, ()), drifted.what)
