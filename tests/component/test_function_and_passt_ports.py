@@ -4,6 +4,7 @@ import pytest
 from support.hasty_loop import hastily
 from support.memory_host import (
     ROOT,
+    difference,
     running,
 )
 from support.memory_unbridged import MAC, USER, host, plug, raised
@@ -81,6 +82,25 @@ async def test_what_the_driver_of_a_card_does_not_know_is_refused_to_who_asks_fo
         assert made.links.cards["eth1"][0] == VfState(spoof_check=True, link_state="auto")
         await plug(daemon, "hostdev", mac=MAC, spoof_check=False, trust=None)
         assert made.links.cards["eth1"][0] == VfState(mac=MAC, spoof_check=False, link_state="auto")
+
+
+@pytest.mark.parametrize("wishes", [{}, {"spoof_check": False}, {"trust": True}], ids=str)
+@pytest.mark.parametrize("filter", [None, "clean-traffic", ""])
+@hastily
+async def test_who_is_not_root_gets_no_function_and_so_neither_trust_nor_a_mac_nobody_checks(
+    wishes: dict[str, bool], filter: str | None
+) -> None:
+    spec = {"kind": "hostdev", **wishes} | ({} if filter is None else {"filter": filter})
+    async with running(host()) as daemon:
+        await raised(daemon, "hostdev")
+        before = daemon.host.state()
+        with pytest.raises((Denied, Unsupported), match=r"has no port without|only root may have a port"):
+            await daemon.services.ports.attach(USER, "lab", spec)
+        assert not difference(before, daemon.host.state())
+        port = (await plug(daemon, "hostdev", filter="")).port
+        await raised(daemon, "hostdev", name="other", devices={"pf": "eth2"})
+        with pytest.raises(Denied, match=port.device):
+            await daemon.services.ports.move(USER, port.uuid, "other")
 
 
 @hastily

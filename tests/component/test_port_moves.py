@@ -209,3 +209,29 @@ async def test_an_owner_who_is_not_root_takes_nothing_along_that_only_root_gives
         await ports.set_bandwidth(owner, wide.uuid, {"inbound.average": 64, "outbound.average": 32})
         await ports.move(owner, wide.uuid, "other")
         await ports.move(ROOT, free.uuid, "other")
+
+
+@hastily
+async def test_limits_root_gave_a_port_go_along_but_not_to_where_they_are_more_than_others_get() -> None:
+    owner = Caller(1000, name=":1.7", administrator=False)
+    async with running(host_with_uplink()) as daemon:
+        await raised(daemon)
+        await raised(daemon, "other", 78, **OTHER)
+        ports = daemon.services.ports
+        port = (await ports.attach(owner, "lab", {"kind": "tap"})).port
+        await ports.set_bandwidth(ROOT, port.uuid, {"inbound.average": 65, "outbound.average": 32})
+        await ports.set_bandwidth(owner, port.uuid, {"inbound.average": 10})
+        before = daemon.host.state()
+        with pytest.raises(Denied, match=rf"{port.device} may have inbound\.average of 64 kB/s at most"):
+            await ports.move(owner, port.uuid, "other")
+        assert not difference(before, daemon.host.state())
+        await ports.set_bandwidth(ROOT, port.uuid, {"inbound.average": 50})
+        await ports.move(owner, port.uuid, "other")
+        with pytest.raises(Denied, match=r"inbound\.average of 50 kB/s at most"):
+            await ports.set_bandwidth(owner, port.uuid, {"inbound.average": 51})
+        await ports.set_bandwidth(ROOT, port.uuid, {"inbound.average": 6400})
+        await ports.move(owner, port.uuid, "lab")
+        with pytest.raises(Denied, match=r"inbound\.average of 64 kB/s at most"):
+            await ports.move(owner, port.uuid, "other")
+        await ports.move(ROOT, port.uuid, "other")
+        await ports.set_bandwidth(owner, port.uuid, {"inbound.average": 6400})

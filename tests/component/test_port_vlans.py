@@ -2,10 +2,11 @@
 
 import json
 import os
+from dataclasses import replace
 from typing import Any
 
 import pytest
-from support.memory_host import ROOT, Call, MemoryHost, Running, host_with_uplink, running
+from support.memory_host import ROOT, Call, MemoryHost, Running, difference, host_with_uplink, running
 from support.waiting import eventually
 
 from vnetd.model.errors import Denied, InUse, Invalid, Unsupported
@@ -144,6 +145,28 @@ async def test_who_is_not_root_gets_the_vlans_of_a_port_group_and_chooses_none_h
             await attach(daemon, MEMBER, vlan=30)
         port = await attach(daemon, MEMBER, portgroup="staff")
         assert vlans(host, port.device) == {PortVlan(50, pvid=True, untagged=True)}
+
+
+async def test_an_owner_who_is_not_root_takes_a_port_out_of_no_vlan_root_gave_it() -> None:
+    host = host_with_uplink()
+    async with running(host) as daemon:
+        await floor(daemon, portgroups=[{"name": "staff", "vlan": {"tags": [{"id": 50}]}}])
+        other = {"name": "other", "mode": "bridge", "bridge": {"name": "br0"}}
+        network = await daemon.services.networks.define(ROOT, json.dumps(other), {})
+        await daemon.services.networks.start(ROOT, network.uuid)
+        ports = daemon.services.ports
+        port = await attach(daemon, replace(MEMBER, administrator=True), vlan=30)
+        given = {PortVlan(30, pvid=True, untagged=True)}
+        before = host.state()
+        with pytest.raises(Denied, match=f"port {port.device} has VLANs root gave it on its network: only root may"):
+            await ports.move(MEMBER, port.uuid, "other")
+        assert (difference(before, host.state()), ports.get(port.device).network_name) == ({}, "desks")
+        await ports.set_port_group(MEMBER, port.uuid, "staff")
+        assert vlans(host, port.device) == given, "its own count for more than those of a port group"
+        await ports.move(ROOT, port.uuid, "other")
+        assert (vlans(host, port.device), ports.get(port.device).network_name) == (given, "other")
+        with pytest.raises(Denied, match="only root may move it"):
+            await ports.move(MEMBER, port.uuid, "desks")
 
 
 async def test_a_port_that_moves_to_another_port_group_is_in_that_ones_vlan_and_the_uplink_follows() -> None:

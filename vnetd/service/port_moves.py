@@ -42,8 +42,8 @@ class PortMoves:
                 return
             refuse_without_bridge(before, network)
             self._ports.refuse_duplicate(network, port.record.mac)
-            refuse_foreign_place(caller, port.record, network)
             record = _placed(port.record, before, network, None)
+            refuse_foreign_place(caller, record, network)
             refuse_excess(caller, record)
             await self._changes.place(port, record, network)
         self._tell(caller, port, before, network)

@@ -134,10 +134,17 @@ def refuse_excess(caller: Caller, record: PortRecord) -> None:
 
 
 def refuse_foreign_place(caller: Caller, record: PortRecord, network: NetworkObject) -> None:
-    """Raise ``Denied`` to who is not root and would take along what only root may give a port of that network."""
+    """Raise ``Denied`` to who is not root and would take along what only root may give a port of that network.
+
+    ``record`` is as it would be there. Limits root gave the port were given it where it is.
+    """
+    if caller.administrator:
+        return
     refuse_unisolated(caller, network, record.isolated)
-    if record.vlan and not caller.administrator:
+    if record.vlan:
         raise Denied(f"port {record.device} has VLANs root gave it on its network: only root may move it to another")
+    if record.granted is not None and record.group_bandwidth is not None:
+        refuse_beyond(record.group_bandwidth, record.granted, f"port {record.device}")
 
 
 def lower_device(network: NetworkObject, spec: PortSpec) -> str:
