@@ -25,7 +25,8 @@ UPDATES = 9
 FILTERS = f"{NAME}.Filter"
 SUBNET = 902
 """Number of the subnet, beyond those of other figures."""
-NETWORK = "ports"
+NETWORK, DIRECT = "ports", "macvtaps"
+CARD = "card0"
 GROWTH = 1.25
 DEAREST = 5.0
 """Milliseconds an attachment may take."""
@@ -48,28 +49,47 @@ class Opened:
     tap: int
 
 
+Open = Callable[[str], Awaitable[Opened]]
+"""Asks for a tap for a guest with this MAC address."""
+
+
 async def port_figures(run: Running, lab: Lab, rounds: int) -> list[Figure]:
-    """Taps and veths with a filter, in a network of their own, with none and with ``CROWD`` others present."""
+    """Taps, veths and macvtaps with a filter, in networks of their own, with none and with ``CROWD`` others present."""
     _allow_descriptors(2 * CROWD + 256)
     network = await run.client.define_network(native(NETWORK, SUBNET, bridge={"name": "virbr42", "stp": False}))
     await run.client.start(network)
-    guest = lab.namespace("containers")
-    async with opening(run.daemon_bus) as open_tap:
-        alone = await _taps(run, open_tap, rounds), await _veths(run, guest, rounds)
+    guest, direct = lab.namespace("containers"), await _over_a_card(run, lab)
+
+    async def each(open_tap: Open, open_macvtap: Open) -> tuple[Took, Took, Took]:
+        taps, veths = await _opened(run, open_tap, rounds, "tap"), await _veths(run, guest, rounds)
+        return taps, veths, await _opened(run, open_macvtap, rounds, "macvtap")
+
+    async with opening(run.daemon_bus) as open_tap, opening(run.daemon_bus, DIRECT) as open_macvtap:
+        alone = await each(open_tap, open_macvtap)
         held, first = await _crowd(open_tap, range(USERS))
         updates = await _updates(run)
         more, rest = await _crowd(open_tap, range(USERS, CROWD))
-        beside = await _taps(run, open_tap, rounds), await _veths(run, guest, rounds)
+        beside = await each(open_tap, open_macvtap)
         await run.client.stop(network)
+        await run.client.stop(direct)
         for one in (*held, *more):
             os.close(one.tap)
     figures = [
         Figure(f"attach {CROWD} taps, one after another", first + rest, "s", 5),
         milliseconds(f"change a filter that {USERS} ports have", updates, 1000),
     ]
-    for kind, few, many in zip(("tap", "veth"), alone, beside, strict=True):
+    for kind, few, many in zip(("tap", "veth", "macvtap"), alone, beside, strict=True):
         figures += _compared(kind, few, many)
     return figures
+
+
+async def _over_a_card(run: Running, lab: Lab) -> str:
+    """A network whose guests have macvtaps on a card of the host's, which leads to a machine; it runs."""
+    lab.veth(run.host, CARD, lab.namespace("lan"), "eth0")
+    document = {"name": DIRECT, "mode": "macvtap", "macvtap_mode": "bridge", "devices": {"interfaces": [CARD]}}
+    network = await run.client.define_network(json.dumps(document))
+    await run.client.start(network)
+    return network
 
 
 def _compared(kind: str, few: Took, many: Took) -> list[Figure]:
@@ -89,7 +109,7 @@ def _allow_descriptors(number: int) -> None:
 
 
 @asynccontextmanager
-async def opening(address: str, network: str = NETWORK) -> AsyncIterator[Callable[[str], Awaitable[Opened]]]:
+async def opening(address: str, network: str = NETWORK) -> AsyncIterator[Open]:
     """A client that asks for taps with the bench's filter; guests are told apart by their MAC address."""
     bus = await MessageBus(address, negotiate_unix_fd=True).connect()
 
@@ -110,7 +130,7 @@ async def opening(address: str, network: str = NETWORK) -> AsyncIterator[Callabl
         bus.disconnect()  # type: ignore[no-untyped-call]
 
 
-async def _crowd(open_tap: Callable[[str], Awaitable[Opened]], numbers: range) -> tuple[list[Opened], float]:
+async def _crowd(open_tap: Open, numbers: range) -> tuple[list[Opened], float]:
     """Taps that are held, and how many seconds it took to attach them one after another."""
     began = perf_counter()
     held = [await open_tap(f"52:54:01:00:{number >> 8:02x}:{number & 255:02x}") for number in numbers]
@@ -134,7 +154,7 @@ def _filtered(mac: str) -> dict[str, str]:
     return {"mac": mac, "filter": FILTER, "parameter.IP": "192.168.222.7"}
 
 
-async def _taps(run: Running, open_tap: Callable[[str], Awaitable[Opened]], rounds: int) -> Took:
+async def _opened(run: Running, open_tap: Open, rounds: int, kind: str) -> Took:
     took = Took()
     for number in range(rounds):
         began = perf_counter()
@@ -142,7 +162,7 @@ async def _taps(run: Running, open_tap: Callable[[str], Awaitable[Opened]], roun
         took.attach.append(perf_counter() - began)
         took.detach.append(await seconds(run.client.call(opened.port, PORT, "Detach")))
         os.close(opened.tap)
-        took.kernel.append(await asyncio.to_thread(_kernel_deletion, run.host, "tuntap"))
+        took.kernel.append(await asyncio.to_thread(_kernel_deletion, run.host, kind))
     return took
 
 
@@ -159,15 +179,20 @@ async def _veths(run: Running, guest: Namespace, rounds: int) -> Took:
 
 
 def _kernel_deletion(host: Namespace, kind: str) -> float:
-    """Seconds the kernel takes to delete such a device that is up in a bridge."""
+    """Seconds the kernel takes to delete such a device that is up, in a bridge or on a card."""
     with host.entered(), IPRoute() as kernel:
-        if kind == "tuntap":
-            kernel.link("add", ifname="compare1", kind="tuntap", mode="tap")
-        else:
-            kernel.link("add", ifname="compare1", kind="veth", peer="compare2")
+        (bridge,), (card,) = kernel.link_lookup(ifname="virbr42"), kernel.link_lookup(ifname=CARD)
+        match kind:
+            case "tap":
+                kernel.link("add", ifname="compare1", kind="tuntap", mode="tap")
+            case "veth":
+                kernel.link("add", ifname="compare1", kind="veth", peer="compare2")
+            case "macvtap":
+                kernel.link("add", ifname="compare1", kind="macvtap", link=card, macvtap_mode="bridge")
         (index,) = kernel.link_lookup(ifname="compare1")
-        (bridge,) = kernel.link_lookup(ifname="virbr42")
-        kernel.link("set", index=index, master=bridge, state="up")
+        if kind != "macvtap":
+            kernel.link("set", index=index, master=bridge)
+        kernel.link("set", index=index, state="up")
         began = perf_counter()
         kernel.link("del", index=index)
         return perf_counter() - began
