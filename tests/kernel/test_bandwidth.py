@@ -16,8 +16,8 @@ from support.waiting import eventually
 LAB = {"name": "lab", "mode": "isolated", "addresses": [{"address": "192.168.77.1/24"}]}
 GATEWAY, FIRST, SECOND = "192.168.77.1", "192.168.77.11", "192.168.77.12"
 KIB = 1024
-WINDOW = 1.5
-ATTEMPTS = 8
+WINDOW = 1.0
+ATTEMPTS = 12
 SINK = f"""
 import socket, sys, time
 listener = socket.create_server((sys.argv[1], 5001))
