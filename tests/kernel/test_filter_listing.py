@@ -195,7 +195,7 @@ async def test_every_kind_of_rule_is_listed_as_it_was_written(nft: LinuxNft, kin
         for direction in ("out", "in", "inout"):
             if direction == "inout" and match.startswith("stp srcmacaddr"):
                 continue
-            for chain in ("root", CHAINS.get(kind, "root")):
+            for chain in sorted({"root", CHAINS.get(kind, "root")}):
                 parts.append(compiled(match, action, direction, "", chain))
                 if negatable(match) and "=" in match:
                     parts.append(compiled(match, action, direction, "no", chain))
