@@ -6,7 +6,8 @@ from typing import Any
 
 from support.dhcp_packets import MAC, dhcp
 from support.hasty_loop import hastily
-from support.memory_host import ROOT, Running, defined, host_with_uplink, lab, running
+from support.memory_daemon import ROOT, Running, defined, lab, running
+from support.memory_host import host_with_uplink
 from support.presence_packets import SOLICITATION, arp, neighbour
 from support.waiting import eventually
 

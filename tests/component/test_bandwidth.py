@@ -6,19 +6,9 @@ from uuid import UUID
 
 import pytest
 from support.hasty_loop import hastily
-from support.memory_host import (
-    ROOT,
-    Refusal,
-    Running,
-    defined,
-    difference,
-    host_with_uplink,
-    lab,
-    raised,
-    running,
-    verb,
-    view,
-)
+from support.memory_calls import Refusal, verb
+from support.memory_daemon import ROOT, Running, defined, lab, raised, running, view
+from support.memory_host import difference, host_with_uplink
 from support.waiting import eventually
 
 from vnetd.model.errors import Denied, HostError, InUse, Invalid, Unsupported

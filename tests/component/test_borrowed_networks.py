@@ -5,15 +5,8 @@ from typing import Any
 
 import pytest
 from support.hasty_loop import hastily
-from support.memory_host import (
-    ROOT,
-    MemoryHost,
-    Running,
-    difference,
-    host_with_uplink,
-    running,
-    view,
-)
+from support.memory_daemon import ROOT, Running, running, view
+from support.memory_host import MemoryHost, difference, host_with_uplink
 from support.waiting import eventually
 
 from vnetd.model.errors import Busy, Invalid, NotFound, Unsupported

@@ -5,7 +5,9 @@ from ipaddress import ip_address, ip_network
 from pathlib import Path
 
 import pytest
-from support.memory_host import ROOT, MemoryHost, Refusal, defined, host_with_uplink, lab, running, verb, view
+from support.memory_calls import Refusal, verb
+from support.memory_daemon import ROOT, defined, lab, running, view
+from support.memory_host import MemoryHost, host_with_uplink
 
 from vnetd.plan.kernel import AddRoute, SetLink
 from vnetd.plan.links import KernelRoute

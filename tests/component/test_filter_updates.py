@@ -4,7 +4,9 @@ import json
 
 import pytest
 from support.hasty_loop import hastily
-from support.memory_host import ROOT, Refusal, defined, host_with_uplink, lab, running, verb
+from support.memory_calls import Refusal, verb
+from support.memory_daemon import ROOT, defined, lab, running
+from support.memory_host import host_with_uplink
 
 from vnetd.model.errors import HostError
 

@@ -2,11 +2,8 @@
 
 import pytest
 from support.hasty_loop import hastily
-from support.memory_host import (
-    ROOT,
-    difference,
-    running,
-)
+from support.memory_daemon import ROOT, running
+from support.memory_host import difference
 from support.memory_unbridged import MAC, USER, host, plug, raised
 from support.waiting import eventually
 

@@ -4,7 +4,8 @@ import time
 from typing import Any
 
 import pytest
-from support.memory_host import ROOT, Running, defined, host_with_uplink, running
+from support.memory_daemon import ROOT, Running, defined, running
+from support.memory_host import host_with_uplink
 
 from vnetd.dnsmasq.leases import parse, render
 from vnetd.model.errors import Busy, Invalid

@@ -6,17 +6,9 @@ from ipaddress import ip_interface
 
 import pytest
 from support.hasty_loop import hastily
+from support.memory_daemon import ROOT, defined, lab, running, view
 from support.memory_healing import heals, quiet, settled
-from support.memory_host import (
-    ROOT,
-    MemoryHost,
-    defined,
-    difference,
-    host_with_uplink,
-    lab,
-    running,
-    view,
-)
+from support.memory_host import MemoryHost, difference, host_with_uplink
 from support.waiting import eventually
 
 from vnetd.host.events import Overflow

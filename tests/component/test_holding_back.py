@@ -6,21 +6,10 @@ from ipaddress import ip_interface
 
 import pytest
 from support.hasty_loop import hastily
+from support.memory_calls import Call, Refusal, verb
+from support.memory_daemon import ROOT, Running, defined, lab, running, view
 from support.memory_healing import settled
-from support.memory_host import (
-    ROOT,
-    Call,
-    MemoryHost,
-    Refusal,
-    Running,
-    defined,
-    difference,
-    host_with_uplink,
-    lab,
-    running,
-    verb,
-    view,
-)
+from support.memory_host import MemoryHost, difference, host_with_uplink
 from support.waiting import eventually
 
 from vnetd.model.base import IPInterface

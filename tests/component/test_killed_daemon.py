@@ -6,20 +6,9 @@ from uuid import uuid4
 
 import pytest
 from support.hasty_loop import hastily
-from support.memory_host import (
-    ROOT,
-    MemoryHost,
-    Running,
-    changes,
-    crash,
-    defined,
-    difference,
-    host_with_uplink,
-    lab,
-    raised,
-    running,
-    view,
-)
+from support.memory_calls import crash
+from support.memory_daemon import ROOT, Running, defined, lab, raised, running, view
+from support.memory_host import MemoryHost, changes, difference, host_with_uplink
 from support.waiting import eventually
 
 from vnetd.model.errors import VnetError

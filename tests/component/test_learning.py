@@ -6,7 +6,8 @@ from typing import Any
 import pytest
 from support.dhcp_packets import MAC, SERVER, dhcp
 from support.hasty_loop import hastily
-from support.memory_host import ROOT, MemoryHost, Running, defined, host_with_uplink, lab, running
+from support.memory_daemon import ROOT, Running, defined, lab, running
+from support.memory_host import MemoryHost, host_with_uplink
 from support.waiting import eventually
 
 from vnetd.model.errors import Denied, Invalid, Unsupported

@@ -2,11 +2,7 @@
 
 import pytest
 from support.hasty_loop import hastily
-from support.memory_host import (
-    ROOT,
-    running,
-    view,
-)
+from support.memory_daemon import ROOT, running, view
 from support.memory_unbridged import MAC, USER, host, lower_of, plug, raised
 from support.waiting import eventually
 

@@ -9,18 +9,9 @@ from uuid import UUID, uuid4
 
 import pytest
 from support.hasty_loop import hastily
-from support.memory_host import (
-    ROOT,
-    Call,
-    MemoryHost,
-    Running,
-    defined,
-    difference,
-    host_with_uplink,
-    lab,
-    running,
-    view,
-)
+from support.memory_calls import Call
+from support.memory_daemon import ROOT, Running, defined, lab, running, view
+from support.memory_host import MemoryHost, difference, host_with_uplink
 from support.waiting import eventually
 
 from vnetd.model.errors import Busy, Exists, HostError, InUse, NotFound, VnetError

@@ -4,7 +4,8 @@ import asyncio
 from ipaddress import ip_address
 
 from support.hasty_loop import hastily
-from support.memory_host import ROOT, defined, host_with_uplink, lab, running
+from support.memory_daemon import ROOT, defined, lab, running
+from support.memory_host import host_with_uplink
 
 from vnetd.plan.links import Neighbour
 from vnetd.service.views import AddressView

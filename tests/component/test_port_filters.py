@@ -5,18 +5,9 @@ from typing import Any
 
 import pytest
 from support.hasty_loop import hastily
-from support.memory_host import (
-    ROOT,
-    Call,
-    MemoryHost,
-    Refusal,
-    difference,
-    host_with_uplink,
-    nth,
-    raised,
-    running,
-    verb,
-)
+from support.memory_calls import Call, Refusal, nth, verb
+from support.memory_daemon import ROOT, raised, running
+from support.memory_host import MemoryHost, difference, host_with_uplink
 from support.memory_ports import plug
 
 from vnetd.model.errors import Exists, HostError, InUse, Invalid, NotFound

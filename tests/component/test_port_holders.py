@@ -5,7 +5,9 @@ from typing import Any
 
 import pytest
 from support.hasty_loop import hastily
-from support.memory_host import ROOT, Refusal, Running, defined, difference, host_with_uplink, lab, running, verb
+from support.memory_calls import Refusal, verb
+from support.memory_daemon import ROOT, Running, defined, lab, running
+from support.memory_host import difference, host_with_uplink
 from support.waiting import eventually
 
 from vnetd.model.errors import HostError

@@ -5,19 +5,9 @@ from typing import Any
 
 import pytest
 from support.hasty_loop import hastily
-from support.memory_host import (
-    ROOT,
-    Call,
-    Refusal,
-    Running,
-    crash,
-    difference,
-    host_with_uplink,
-    nth,
-    raised,
-    running,
-    verb,
-)
+from support.memory_calls import Call, Refusal, crash, nth, verb
+from support.memory_daemon import ROOT, Running, raised, running
+from support.memory_host import difference, host_with_uplink
 from support.waiting import eventually
 
 from vnetd.model.errors import Exists, HostError, Invalid, NotFound, Unsupported, VnetError

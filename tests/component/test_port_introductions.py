@@ -4,7 +4,8 @@ from typing import Any
 
 import pytest
 from support.hasty_loop import hastily
-from support.memory_host import ROOT, MemoryHost, Running, defined, host_with_uplink, lab, running
+from support.memory_daemon import ROOT, Running, defined, lab, running
+from support.memory_host import MemoryHost, host_with_uplink
 from support.waiting import eventually
 
 from vnetd.model.errors import Invalid, Unsupported

@@ -2,7 +2,9 @@
 
 import pytest
 from support.hasty_loop import hastily
-from support.memory_host import Call, Refusal, Running, defined, difference, host_with_uplink, running, verb
+from support.memory_calls import Call, Refusal, verb
+from support.memory_daemon import Running, defined, running
+from support.memory_host import difference, host_with_uplink
 from support.waiting import eventually
 
 from vnetd.model.errors import Invalid

@@ -4,20 +4,9 @@ from typing import Any
 
 import pytest
 from support.hasty_loop import hastily
-from support.memory_host import (
-    ROOT,
-    MemoryHost,
-    Refusal,
-    Running,
-    crash,
-    defined,
-    difference,
-    host_with_uplink,
-    lab,
-    raised,
-    running,
-    view,
-)
+from support.memory_calls import Refusal, crash
+from support.memory_daemon import ROOT, Running, defined, lab, raised, running, view
+from support.memory_host import MemoryHost, difference, host_with_uplink
 from support.waiting import eventually
 
 from vnetd.model.errors import Busy, Denied, Exists, HostError, InUse, NotFound, VnetError

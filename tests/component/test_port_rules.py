@@ -7,17 +7,9 @@ from typing import Any
 
 import pytest
 from support.hasty_loop import hastily
-from support.memory_host import (
-    ROOT,
-    Call,
-    Refusal,
-    Running,
-    difference,
-    host_with_uplink,
-    raised,
-    running,
-    verb,
-)
+from support.memory_calls import Call, Refusal, verb
+from support.memory_daemon import ROOT, Running, raised, running
+from support.memory_host import difference, host_with_uplink
 from support.waiting import eventually
 
 from vnetd.model.errors import Denied, Exists, HostError, Invalid, NotFound, Unsupported

@@ -4,13 +4,8 @@ from typing import Any
 
 import pytest
 from support.hasty_loop import hastily
-from support.memory_host import (
-    ROOT,
-    difference,
-    host_with_uplink,
-    raised,
-    running,
-)
+from support.memory_daemon import ROOT, raised, running
+from support.memory_host import difference, host_with_uplink
 from support.memory_ports import plug
 
 from vnetd.model.errors import Exists, InUse, Invalid, NotFound

@@ -6,7 +6,9 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from support.memory_host import ROOT, Call, MemoryHost, Running, difference, host_with_uplink, running
+from support.memory_calls import Call
+from support.memory_daemon import ROOT, Running, running
+from support.memory_host import MemoryHost, difference, host_with_uplink
 from support.waiting import eventually
 
 from vnetd.model.errors import Denied, InUse, Invalid, Unsupported

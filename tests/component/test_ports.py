@@ -7,21 +7,9 @@ from contextlib import suppress
 
 import pytest
 from support.hasty_loop import hastily
-from support.memory_host import (
-    ROOT,
-    Call,
-    Refusal,
-    Running,
-    crash,
-    defined,
-    difference,
-    host_with_uplink,
-    nth,
-    raised,
-    running,
-    verb,
-    view,
-)
+from support.memory_calls import Call, Refusal, crash, nth, verb
+from support.memory_daemon import ROOT, Running, defined, raised, running, view
+from support.memory_host import difference, host_with_uplink
 from support.memory_ports import KINDS, plug
 from support.waiting import eventually
 

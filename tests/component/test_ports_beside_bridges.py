@@ -4,15 +4,9 @@ import json
 
 import pytest
 from support.hasty_loop import hastily
-from support.memory_host import (
-    ROOT,
-    Refusal,
-    crash,
-    difference,
-    nth,
-    running,
-    view,
-)
+from support.memory_calls import Refusal, crash, nth
+from support.memory_daemon import ROOT, running, view
+from support.memory_host import difference
 from support.memory_unbridged import KINDS, MAC, host, lasting, mac_of, plug, raised
 from support.waiting import eventually
 

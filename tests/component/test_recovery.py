@@ -6,18 +6,9 @@ from uuid import uuid4
 
 import pytest
 from support.hasty_loop import hastily
-from support.memory_host import (
-    ROOT,
-    Call,
-    changes,
-    defined,
-    difference,
-    host_with_uplink,
-    lab,
-    raised,
-    running,
-    view,
-)
+from support.memory_calls import Call
+from support.memory_daemon import ROOT, defined, lab, raised, running, view
+from support.memory_host import changes, difference, host_with_uplink
 from support.waiting import eventually
 
 from vnetd.model.errors import HostError, NotFound

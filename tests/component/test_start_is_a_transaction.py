@@ -6,19 +6,9 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
-from support.memory_host import (
-    ROOT,
-    Call,
-    Refusal,
-    defined,
-    difference,
-    host_with_uplink,
-    lab,
-    nth,
-    running,
-    verb,
-    view,
-)
+from support.memory_calls import Call, Refusal, nth, verb
+from support.memory_daemon import ROOT, defined, lab, running, view
+from support.memory_host import difference, host_with_uplink
 
 from vnetd.model.errors import Busy, HostError, InUse, Unsupported, VnetError
 from vnetd.plan.kernel import CreateBridge

@@ -3,12 +3,9 @@
 import json
 
 import pytest
-from support.memory_host import (
-    ROOT,
-    Refusal,
-    difference,
-    verb,
-)
+from support.memory_calls import Refusal, verb
+from support.memory_daemon import ROOT
+from support.memory_host import difference
 from support.memory_switches import (
     OWN,
     POLICY,

@@ -3,11 +3,8 @@
 from dataclasses import replace
 
 import pytest
-from support.memory_host import (
-    ROOT,
-    Refusal,
-    verb,
-)
+from support.memory_calls import Refusal, verb
+from support.memory_daemon import ROOT
 from support.memory_resolver import DEFAULTS
 from support.memory_switches import (
     DNS,

@@ -6,7 +6,8 @@ from ipaddress import ip_address, ip_interface, ip_network
 from typing import Any
 
 import pytest
-from support.memory_host import ROOT, MemoryHost, Running, difference, host_with_uplink, running
+from support.memory_daemon import ROOT, Running, running
+from support.memory_host import MemoryHost, difference, host_with_uplink
 from support.policy_rules import rule
 
 from vnetd.model.errors import Busy, InUse, Invalid, NotFound, Unsupported, VnetError

@@ -4,11 +4,8 @@ from dataclasses import replace
 from ipaddress import ip_address, ip_interface, ip_network
 
 import pytest
-from support.memory_host import (
-    ROOT,
-    MemoryHost,
-    running,
-)
+from support.memory_daemon import ROOT, running
+from support.memory_host import MemoryHost
 from support.memory_switches import (
     BY_HAND,
     DNS,

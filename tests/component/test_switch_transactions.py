@@ -7,16 +7,9 @@ from ipaddress import ip_interface
 from typing import Any
 
 import pytest
-from support.memory_host import (
-    ROOT,
-    Call,
-    Refusal,
-    Running,
-    crash,
-    difference,
-    nth,
-    verb,
-)
+from support.memory_calls import Call, Refusal, crash, nth, verb
+from support.memory_daemon import ROOT, Running
+from support.memory_host import difference
 from support.memory_switches import (
     OWN,
     POLICY,

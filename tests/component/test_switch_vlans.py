@@ -1,11 +1,8 @@
 """VLANs of switches on a host in memory."""
 
 import pytest
-from support.memory_host import (
-    ROOT,
-    difference,
-    running,
-)
+from support.memory_daemon import ROOT, running
+from support.memory_host import difference
 from support.memory_switches import (
     deaf,
     network_state,

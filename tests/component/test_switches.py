@@ -6,12 +6,8 @@ from ipaddress import ip_address, ip_interface
 from typing import Any
 
 import pytest
-from support.memory_host import (
-    ROOT,
-    difference,
-    lab,
-    running,
-)
+from support.memory_daemon import ROOT, lab, running
+from support.memory_host import difference
 from support.memory_switches import (
     BY_HAND,
     NIC_MAC,

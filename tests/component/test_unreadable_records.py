@@ -4,16 +4,8 @@ import json
 
 import pytest
 from support.hasty_loop import hastily
-from support.memory_host import (
-    ROOT,
-    MemoryHost,
-    difference,
-    host_with_uplink,
-    lab,
-    raised,
-    running,
-    view,
-)
+from support.memory_daemon import ROOT, lab, raised, running, view
+from support.memory_host import MemoryHost, difference, host_with_uplink
 
 from vnetd.model.errors import VnetError
 

@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
-from support.memory_host import MemoryCapabilities
+from support.memory_capabilities import MemoryCapabilities
 
 from vnetd.host.protocols import Capabilities
 from vnetd.host.requirements import able, explained, require

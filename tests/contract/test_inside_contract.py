@@ -6,8 +6,8 @@ from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
 
 import pytest
-from support.memory_host import MemoryNamespaces
 from support.memory_kernel import MemoryKernel
+from support.memory_namespaces import MemoryNamespaces
 from support.netns import Lab, run
 from support.waiting import eventually
 

@@ -2,28 +2,31 @@
 
 import errno
 import os
-import subprocess
-from collections.abc import AsyncIterator, Callable, Iterator
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterator
+from dataclasses import replace
 from functools import partial
-from ipaddress import ip_address, ip_interface, ip_network
-from typing import Any
 
 import pytest
-from support.memory_kernel import MemoryKernel
 from support.policy_rules import rule
-from support.waiting import eventually
+from support.tried_kernel import (
+    ACCEPT_RA,
+    BRIDGE,
+    IP_FORWARD,
+    OURS,
+    ROUTED,
+    STATIC4,
+    STATIC6,
+    V4,
+    V6,
+    Tried,
+    refused,
+)
 
 from vnetd.host.events import AddressEvent, HostEvent, LinkEvent, RouteEvent, SysctlEvent
 from vnetd.host.protocols import Kernel
-from vnetd.linux.kernel import LinuxKernel
-from vnetd.linux.rtnl_events import RtnlEvents
-from vnetd.model.errors import HostError
 from vnetd.plan.kernel import (
     AddAddress,
-    AddConnectedRoute,
     AddRoute,
-    CreateBridge,
     CreateVeth,
     DeleteAddress,
     DeleteLink,
@@ -35,60 +38,7 @@ from vnetd.plan.kernel import (
     TakeRule,
     WriteSysctl,
 )
-from vnetd.plan.links import BridgeState, HostRoute, KernelRoute
-
-OURS = "vnetd:network:1"
-BRIDGE = CreateBridge("virbr0", "52:54:00:12:34:56", 1500, stp=False, forward_delay=0, alias=OURS)
-V4, V6 = ip_interface("192.168.77.1/24"), ip_interface("fd77::1/64")
-STATIC4 = KernelRoute(ip_network("10.20.0.0/16"), ip_address("192.168.77.2"))
-STATIC6 = KernelRoute(ip_network("fd20::/48"), ip_address("fd77::2"), 1024)
-ADDRESSED = (BRIDGE, AddAddress("virbr0", V4), AddAddress("virbr0", V6), SetLink("virbr0", up=True))
-ROUTED = (*ADDRESSED, AddRoute("virbr0", STATIC4), AddRoute("virbr0", STATIC6))
-ACCEPT_RA = ("net", "ipv6", "conf", "virbr0", "accept_ra")
-IP_FORWARD = ("net", "ipv4", "ip_forward")
-
-
-@dataclass
-class Tried:
-    """A kernel and the events it has reported."""
-
-    kernel: Kernel
-    events: list[HostEvent] = field(default_factory=list)
-
-    async def reports(self, expected: Callable[[HostEvent], Any]) -> None:
-        await eventually(lambda: any(expected(event) for event in self.events), "event")
-
-    async def index(self, name: str = "virbr0") -> int:
-        link = await self.kernel.link(name)
-        assert link is not None
-        return link.index
-
-
-@pytest.fixture(params=["memory", pytest.param("linux", marks=pytest.mark.kernel)])
-async def tried(request: pytest.FixtureRequest) -> AsyncIterator[Tried]:
-    if request.param == "memory":
-        memory = MemoryKernel()
-        tried = Tried(memory)
-        memory.subscribe(tried.events.append)
-        yield tried
-        return
-    linux = await LinuxKernel.start()
-    tried = Tried(linux)
-    events = RtnlEvents(tried.events.append)
-    yield tried
-    events.close()
-    await linux.close()
-
-
-@pytest.fixture
-def kernel(tried: Tried) -> Kernel:
-    return tried.kernel
-
-
-async def refused(kernel: Kernel, *operations: Any) -> HostError:
-    with pytest.raises(HostError) as refusal:
-        await kernel.apply(operations)
-    return refusal.value
+from vnetd.plan.links import BridgeState
 
 
 async def test_a_link_that_does_not_exist_is_seen_as_none(kernel: Kernel) -> None:
@@ -179,25 +129,6 @@ async def test_ports_outlive_their_bridge(kernel: Kernel) -> None:
     assert port is not None and port.master == 0
 
 
-async def test_addresses_of_both_families_are_seen(kernel: Kernel) -> None:
-    await kernel.apply(ADDRESSED)
-    view = await kernel.view("virbr0")
-    assert view is not None and {V4, V6} <= view.addresses
-    assert view.routes == frozenset()
-
-
-async def test_an_address_can_be_added_once(kernel: Kernel) -> None:
-    await kernel.apply(ADDRESSED)
-    for address in (V4, V6):
-        error = await refused(kernel, AddAddress("virbr0", address))
-        assert (error.errno, str(error)) == (errno.EEXIST, f"add address {address} on virbr0: File exists")
-
-
-async def test_an_address_needs_its_link(kernel: Kernel) -> None:
-    error = await refused(kernel, AddAddress("virbr0", V4))
-    assert (error.errno, str(error)) == (errno.ENODEV, "add address 192.168.77.1/24 on virbr0: No such device")
-
-
 async def test_deleting_what_is_gone_already_is_no_error(kernel: Kernel) -> None:
     gone: list[Operation] = [
         *(DeleteAddress("virbr0", V4), DeleteAddress("virbr0", V6)),
@@ -205,88 +136,6 @@ async def test_deleting_what_is_gone_already_is_no_error(kernel: Kernel) -> None
     ]
     await kernel.apply([*gone, DeleteLink("virbr0", OURS)])
     await kernel.apply([BRIDGE, SetLink("virbr0", up=True), *gone])
-
-
-async def test_deleted_addresses_are_gone(kernel: Kernel) -> None:
-    await kernel.apply([*ADDRESSED, DeleteAddress("virbr0", V4), DeleteAddress("virbr0", V6)])
-    view = await kernel.view("virbr0")
-    assert view is not None and not {V4, V6} & view.addresses
-
-
-async def test_static_routes_are_seen_and_connected_ones_are_not(kernel: Kernel) -> None:
-    await kernel.apply(ROUTED)
-    view = await kernel.view("virbr0")
-    assert view is not None and view.routes == {STATIC4, STATIC6}
-
-
-@pytest.mark.parametrize("route", [STATIC4, STATIC6], ids=str)
-async def test_a_route_keeps_its_metric(kernel: Kernel, route: KernelRoute) -> None:
-    wanted = replace(route, metric=77)
-    await kernel.apply([*ADDRESSED, AddRoute("virbr0", wanted)])
-    view = await kernel.view("virbr0")
-    assert view is not None and view.routes == {wanted}
-    await kernel.apply([DeleteRoute("virbr0", wanted)])
-    view = await kernel.view("virbr0")
-    assert view is not None and view.routes == frozenset()
-
-
-async def test_an_ipv6_route_without_a_metric_gets_the_kernels(kernel: Kernel) -> None:
-    without = replace(STATIC6, metric=0)
-    await kernel.apply([*ADDRESSED, AddRoute("virbr0", without)])
-    view = await kernel.view("virbr0")
-    assert view is not None and view.routes == {STATIC6}
-    await kernel.apply([DeleteRoute("virbr0", without)])
-    view = await kernel.view("virbr0")
-    assert view is not None and view.routes == frozenset()
-
-
-@pytest.mark.parametrize("destination", ["0.0.0.0/0", "::/0", "198.51.100.0/24", "2001:db8::/32"])
-async def test_a_route_may_have_no_gateway_and_be_the_default(kernel: Kernel, destination: str) -> None:
-    wanted = KernelRoute(ip_network(destination), None, 1024 if ":" in destination else 0)
-    await kernel.apply([*ADDRESSED, AddRoute("virbr0", wanted)])
-    view = await kernel.view("virbr0")
-    assert view is not None and view.routes == {wanted}
-
-
-async def test_a_route_can_be_added_once(kernel: Kernel) -> None:
-    await kernel.apply(ROUTED)
-    error = await refused(kernel, AddRoute("virbr0", STATIC4))
-    assert (error.errno, str(error)) == (errno.EEXIST, "add route 10.20.0.0/16 on virbr0: File exists")
-
-
-async def test_a_gateway_must_be_reachable(kernel: Kernel) -> None:
-    await kernel.apply(ADDRESSED)
-    far4 = KernelRoute(STATIC4.destination, ip_address("172.31.0.1"))
-    far6 = KernelRoute(STATIC6.destination, ip_address("fd99::1"))
-    assert (await refused(kernel, AddRoute("virbr0", far4))).errno == errno.ENETUNREACH
-    assert (await refused(kernel, AddRoute("virbr0", far6))).errno == errno.EHOSTUNREACH
-
-
-async def test_a_route_needs_its_link_up(kernel: Kernel) -> None:
-    error = await refused(kernel, BRIDGE, AddAddress("virbr0", V4), AddRoute("virbr0", STATIC4))
-    assert error.errno in {errno.ENETDOWN, errno.ENETUNREACH}
-
-
-async def test_the_last_address_takes_the_routes_along(kernel: Kernel) -> None:
-    await kernel.apply([*ROUTED, DeleteAddress("virbr0", V4)])
-    view = await kernel.view("virbr0")
-    assert view is not None and view.routes == {STATIC6}
-
-
-async def test_a_link_set_down_loses_its_routes_and_keeps_its_ipv4_addresses(kernel: Kernel) -> None:
-    await kernel.apply([*ROUTED, SetLink("virbr0", up=False)])
-    view = await kernel.view("virbr0")
-    assert view is not None and view.routes == frozenset() and view.addresses == {V4}
-
-
-async def test_host_routes_name_device_table_and_origin(kernel: Kernel) -> None:
-    await kernel.apply(ROUTED)
-    routes = await kernel.host_routes()
-    assert HostRoute(ip_network("192.168.77.0/24"), "virbr0", 254, 2) in routes
-    assert HostRoute(ip_network("fd77::/64"), "virbr0", 254, 2) in routes
-    assert HostRoute(STATIC4.destination, "virbr0", 254, 4, STATIC4.gateway) in routes
-    assert HostRoute(STATIC6.destination, "virbr0", 254, 4, STATIC6.gateway) in routes
-    assert all(route.device == "virbr0" and not route.destination.is_multicast for route in routes)
 
 
 async def test_a_deleted_link_is_gone_with_all_it_had(kernel: Kernel) -> None:
@@ -396,22 +245,3 @@ def _no_fd_stays_open() -> Iterator[None]:
     yield
     while _OPEN:
         os.close(_OPEN.pop())
-
-
-@pytest.mark.parametrize("address", [V4, V6])
-async def test_the_route_of_an_addresses_subnet_is_seen_and_can_be_put_back(kernel: Kernel, address: Any) -> None:
-    await kernel.apply(ADDRESSED)
-    view = await kernel.view("virbr0")
-    assert view is not None and {V4.network, V6.network} <= view.connected and not view.routes
-    if isinstance(kernel, MemoryKernel):
-        kernel.cut_subnet("virbr0", address.network)
-    else:
-        subprocess.run(["ip", "route", "delete", str(address.network), "dev", "virbr0"], check=True)
-    view = await kernel.view("virbr0")
-    assert view is not None and address.network not in view.connected
-    await kernel.apply([AddConnectedRoute("virbr0", address)])
-    view = await kernel.view("virbr0")
-    assert view is not None and {V4.network, V6.network} <= view.connected and not view.routes
-    await kernel.apply([DeleteAddress("virbr0", address)])
-    view = await kernel.view("virbr0")
-    assert view is not None and address.network not in view.connected, "it goes with its address"

@@ -1,5 +1,7 @@
 """A host with a running daemon, shared by the tests of a module: each finds it without networks and leaves it so.
 
+And one with dnsmasq alone.
+
 Where Python is emulated one daemon serves all modules, for its start takes as long as several tests.
 """
 
@@ -11,7 +13,8 @@ from typing import Literal
 
 import pytest
 from support.abilities import on_stock_kernel
-from support.netns import Lab, run
+from support.dnsmasq import Served, make_bridge, make_host
+from support.netns import Lab, Namespace, run
 from support.private_bus import VNETD_GROUP
 from support.site import Administrator, Site, site_with_daemon
 
@@ -47,3 +50,12 @@ async def admin(shared_site: Site, lab: Lab) -> AsyncIterator[Administrator]:
         yield administrator
         print(shared_site.daemon.log.read_bytes()[logged:].decode())  # pytest shows it with a failure
         await administrator.clear()
+
+
+@pytest.fixture
+async def served(root: Path, inside_host: Namespace) -> AsyncIterator[Served]:
+    """Runs dnsmasq on a host whose bridge is there; what runs at the end is ended with the namespace."""
+    make_bridge(inside_host)
+    made = make_host(root)
+    yield made
+    await made.host.close()

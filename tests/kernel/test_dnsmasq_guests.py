@@ -2,11 +2,11 @@
 
 import os
 import tempfile
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from support.dnsmasq import ADDRESSES, BRIDGE, RANGE4, RANGE6, UUID, Served, make_bridge, make_host
+from support.dnsmasq import ADDRESSES, BRIDGE, RANGE4, RANGE6, UUID, Served
 from support.netns import Guest, Namespace
 from support.waiting import eventually, wait_until
 
@@ -24,15 +24,6 @@ def root() -> Iterator[Path]:
     with tempfile.TemporaryDirectory() as made:
         os.chmod(made, 0o755)
         yield Path(made)
-
-
-@pytest.fixture
-async def served(root: Path, inside_host: Namespace) -> AsyncIterator[Served]:
-    """A host whose bridge is there; its dnsmasq ends with the namespace."""
-    make_bridge(inside_host)
-    made = make_host(root)
-    yield made
-    await made.host.close()
 
 
 async def leases_of(served: Served) -> tuple[Lease, ...]:

@@ -1,6 +1,11 @@
 """A dnsmasq host in a namespace with a bridge: what tests of real dnsmasq processes share."""
 
 import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,6 +23,8 @@ UUID = "8a54c7f3-e910-4d12-8312-34a11467ac86"
 BRIDGE = "virbr0"
 RANGE4 = {"ranges": [{"start": "192.168.77.10", "end": "192.168.77.99"}]}
 RANGE6 = {"ranges": [{"start": "fd77::10", "end": "fd77::ff"}]}
+LEASE = "1900000000 52:54:00:11:22:33 192.168.77.50 guest1 *\n"
+TOP = Path(__file__).resolve().parents[2]
 ADDRESSES = [{"address": "192.168.77.1/24", "dhcp": RANGE4}, {"address": "fd77::1/64", "dhcp": RANGE6}]
 
 
@@ -69,3 +76,37 @@ def make_bridge(host: Namespace) -> None:
         f"link set {BRIDGE} up",
     ):
         host.run("ip", *command.split())
+
+
+def ended(pid: int) -> bool:
+    """Whether no process of this id runs; a zombie does not."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2][0] == "Z"
+    except (FileNotFoundError, ProcessLookupError):
+        return True
+
+
+@contextmanager
+def daemon_that(does: str, root: Path) -> Iterator[subprocess.Popen[str]]:
+    """A process that does this to a dnsmasq host, then says so, and waits to be killed."""
+    program = (
+        "import asyncio, sys\n"
+        "from pathlib import Path\n"
+        "from support.dnsmasq import make_host\n"
+        "async def main():\n"
+        "    served = make_host(Path(sys.argv[1]))\n"
+        f"    {does}\n"
+        "    print('done', flush=True)\n"
+        "    await asyncio.sleep(60)\n"
+        "asyncio.run(main())\n"
+    )
+    environment = os.environ | {"PYTHONPATH": f"{TOP}:{TOP}/tests"}
+    with subprocess.Popen(
+        [sys.executable, "-c", program, str(root)], stdout=subprocess.PIPE, text=True, env=environment
+    ) as daemon:
+        try:
+            assert daemon.stdout is not None
+            assert daemon.stdout.readline() == "done\n"
+            yield daemon
+        finally:
+            daemon.kill()

@@ -3,7 +3,8 @@
 import asyncio
 from typing import Any
 
-from support.memory_host import Running, difference, raised
+from support.memory_daemon import Running, raised
+from support.memory_host import difference
 from support.waiting import eventually
 
 

@@ -5,190 +5,26 @@ tasks before and after it acts, as the real host's do, so tasks interleave here 
 """
 
 import asyncio
-import errno
-import json
-import os
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable
 from functools import partial
 from ipaddress import ip_address, ip_interface, ip_network
-from itertools import count
-from pathlib import Path
 from typing import Any
-from uuid import UUID
 
+from support.memory_calls import Call, Hook, nothing
+from support.memory_capabilities import MemoryCapabilities
 from support.memory_devices import MemoryFunctions, MemoryMacvtaps, MemoryPasst
 from support.memory_dnsmasq import MemoryDnsmasq
 from support.memory_kernel import BOOT_ID, MemoryKernel
+from support.memory_namespaces import MemoryNamespaces
 from support.memory_nft import MemoryNft
+from support.memory_packets import MemoryPackets
 from support.memory_resolver import MemoryResolver
 from support.memory_store import MemoryStore
 from support.memory_taps import MemoryTaps
-from support.waiting import eventually
 
-from vnetd.host.events import HostEvent, NamespaceEvent
-from vnetd.model.base import IPAddress, IPInterface
-from vnetd.model.capability import ABILITIES, Capability
-from vnetd.model.errors import HostError, NotFound
-from vnetd.packets.sightings import Packet
+from vnetd.host.events import HostEvent
 from vnetd.plan.kernel import AddAddress, AddRoute, Operation, SetLink
 from vnetd.plan.links import KernelRoute, Link
-from vnetd.reconcile.desired import Surroundings
-from vnetd.service.services import ServiceRoot
-from vnetd.service.views import Caller, NetworkView, Notice
-
-ROOT = Caller(0, name=":1.1", administrator=True)
-RUN, STATE = Path("/run/vnetd"), Path("/var/lib/vnetd")
-READING = {
-    "view",
-    "view_with",
-    "link",
-    "links",
-    "links_named",
-    "host_routes",
-    "sysctls",
-    "table",
-    "chain",
-    "set",
-    "observe",
-    "leases",
-    "upstream",
-}
-READING |= {"traffic", "neighbours", "adopt", "load", "broken", "installed"}
-READING |= {"possessions", "port_vlans", "settings"}
-READING |= {"held", "of", "at", "serves", "functions"}
-
-
-@dataclass(frozen=True, slots=True)
-class Call:
-    """A verb somebody called: ``kernel.CreateBridge``, ``nft.commit``, ``store.save`` …, and what with."""
-
-    verb: str
-    arguments: tuple[Any, ...]
-
-    @property
-    def changes(self) -> bool:
-        """Whether it asks for a change."""
-        return self.verb.partition(".")[2] not in READING
-
-    @property
-    def words(self) -> str:
-        """What a failure of it is about, for the error."""
-        first = self.arguments[0] if self.arguments else ""
-        return str(
-            getattr(first, "name", None) or getattr(first, "network", None) or "/".join(map(str, self.arguments[:2]))
-        )
-
-
-Hook = Callable[[Call], Awaitable[None]]
-
-
-async def _nothing(_: Call) -> None:
-    """What happens before a call unless a test has other plans."""
-
-
-class MemoryNamespaces:
-    """Namespaces of guests, by name; ``raised`` are the devices set up inside, ``inside`` those moved there."""
-
-    def __init__(self, kernel: MemoryKernel, announce: Callable[[HostEvent], None]) -> None:
-        self._kernel = kernel
-        self._announce = announce
-        self.names = {"guest"}
-        self.owners: dict[str, int | None] = {os.devnull: 0}
-        self.inside: dict[str, Link] = {}
-        self.raised: list[str] = []
-        self.configured: dict[str, list[str]] = {}
-        """Addresses and gateways by device."""
-
-    async def open(self, reference: str) -> int:
-        """A descriptor of one that exists."""
-        if reference not in self.names:
-            raise NotFound(f"there is no network namespace {reference!r}")
-        return os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
-
-    async def configure_peer(
-        self, netns: int, name: str, *, addresses: Sequence[IPInterface] = (), gateways: Sequence[IPAddress] = ()
-    ) -> None:
-        """Address a device inside, set it up and route through it."""
-        os.fstat(netns)  # an error for one that was closed
-        self.raised.append(name)
-        self.configured[name] = [str(one) for one in (*addresses, *gateways)]
-
-    async def owner(self, netns: int) -> int | None:
-        """Whoever a test says: by name of the namespace."""
-        return self.owners[os.readlink(f"/proc/self/fd/{netns}")]
-
-    async def number(self, netns: int) -> int:
-        """There is one namespace."""
-        os.fstat(netns)
-        return 0
-
-    async def move(self, netns: int, device: str, name: str) -> None:
-        """Take a link away and keep it here; where its name is taken, under its own."""
-        entry = self._kernel.find(device)
-        if entry is None:
-            raise HostError("move link", device, errno.ENODEV)
-        taken = name in self.inside
-        self.inside[device if taken else name] = entry.link
-        self._kernel.remove(entry.link.index)
-        if taken:
-            raise HostError("move link", device, errno.EEXIST)
-
-    async def link(self, number: int, name: str) -> Link | None:
-        """One that is here; it is not if its lower device went."""
-        link = self.inside.get(name) if number == 0 else None
-        return link if link and link.lower in self._kernel.entries else None
-
-    async def delete(self, number: int, name: str, alias: str) -> None:
-        """Take one away."""
-        if (link := await self.link(number, name)) and link.alias == alias:
-            del self.inside[name]
-            self._announce(NamespaceEvent(number))
-
-    def vanish(self) -> None:
-        """The namespace ends with all that is in it."""
-        self.inside.clear()
-        self._announce(NamespaceEvent(0))
-
-
-class MemoryCapabilities:
-    """A host that can do everything but what a test puts into ``lacking``, with the reason."""
-
-    def __init__(self) -> None:
-        self.lacking: dict[str, str] = {}
-        self._known: tuple[Capability, ...] = ()
-
-    async def all(self) -> tuple[Capability, ...]:
-        """What was there at the first question."""
-        if not self._known:
-            self._known = tuple(Capability(n, n not in self.lacking, self.lacking.get(n, "")) for n in ABILITIES)
-        return self._known
-
-    def forget(self) -> None:
-        """Look anew at the next question."""
-        self._known = ()
-
-
-class MemoryPackets:
-    """``host.Packets``: what a test shows."""
-
-    def __init__(self) -> None:
-        self.problem = ""
-        self._listeners: list[Callable[[Packet], None]] = []
-
-    def subscribe(self, listener: Callable[[Packet], None]) -> None:
-        """Show packets to ``listener`` too."""
-        self._listeners.append(listener)
-
-    def deafen(self) -> None:
-        """Nobody listens any more."""
-        self._listeners.clear()
-
-    def show(self, packet: Packet) -> None:
-        """The rules showed this packet."""
-        for listener in self._listeners:
-            listener(packet)
 
 
 class Seam:
@@ -230,7 +66,7 @@ class MemoryHost:
         self.passts = MemoryPasst(self.announce)
         self.name_servers = MemoryResolver(lambda name: link.index if (link := self.link(name)) else 0)
         self.calls: list[Call] = []
-        self.before: Hook = _nothing
+        self.before: Hook = nothing
         """Awaited before each call; what it raises is how the call fails."""
         self._listeners: list[Callable[[HostEvent], None]] = []
         self.links.subscribe(self.announce)
@@ -354,109 +190,8 @@ def changes(host: MemoryHost, since: int = 0) -> list[Call]:
     return [call for call in host.calls[since:] if call.changes]
 
 
-class Refusal:
-    """A ``before`` that fails calls: those ``chosen`` says, the first ``times`` of them."""
-
-    def __init__(self, chosen: Callable[[Call], bool], times: int = 1, code: int = errno.EIO) -> None:
-        self.refused: list[Call] = []
-        self._chosen = chosen
-        self._times = times
-        self._code = code
-
-    async def __call__(self, call: Call) -> None:
-        if len(self.refused) < self._times and self._chosen(call):
-            self.refused.append(call)
-            raise HostError(call.verb, call.words, self._code)
-
-
-def nth(number: int) -> Callable[[Call], bool]:
-    """The call of this number from now on, not counting what is listed in the background after a change."""
-    left = count(number, -1)
-    return lambda call: call.verb not in {"nft.chain", "nft.table"} and next(left) == 0
-
-
-def crash(number: int) -> Hook:
-    """A ``before`` that is the end of the daemon at the call of this number: no call acts any more."""
-    chosen, over = nth(number), False
-
-    async def end(call: Call) -> None:
-        nonlocal over
-        over = over or chosen(call)
-        if over:
-            raise HostError("act", "on anything", "the daemon was killed")
-
-    return end
-
-
-def verb(*names: str) -> Callable[[Call], bool]:
-    """Calls of these verbs."""
-    return lambda call: call.verb in names
-
-
-class Running:
-    """A daemon without a front end, and what it told."""
-
-    def __init__(self, host: MemoryHost) -> None:
-        self.host = host
-        self.services = ServiceRoot(host, Surroundings(STATE, RUN))
-        self.notices: list[Notice] = []
-        self.services.subscribe(self.notices.append)
-
-    def told(self, kind: type) -> list[Any]:
-        """Notices of a kind."""
-        return [notice for notice in self.notices if isinstance(notice, kind)]
-
-    async def looked(self) -> None:
-        """Return when everything that was touched has been looked at."""
-        healer = self.services._loop.healer
-        await eventually(lambda: not healer._timers and not healer._looks, "all looks are done")
-
-
-@asynccontextmanager
-async def running(host: MemoryHost) -> AsyncIterator[Running]:
-    """A daemon on this host for as long as the block lasts; what it made stays."""
-    daemon = Running(host)
-    try:
-        await daemon.services.start()
-        yield daemon
-    finally:
-        host.deafen()
-        await daemon.services.close()
-        host.before = _nothing
-
-
-def lab(name: str = "lab", net: int = 77, **fields: Any) -> str:
-    """A NAT network of both families with all that takes a step of its own."""
-    addresses = [
-        {
-            "address": f"192.168.{net}.1/24",
-            "dhcp": {"ranges": [{"start": f"192.168.{net}.10", "end": f"192.168.{net}.99"}]},
-        },
-        {"address": f"fd{net}::1/64"},
-    ]
-    routes = [{"destination": f"10.{net}.0.0/16", "gateway": f"192.168.{net}.2"}]
-    return json.dumps({"name": name, "mode": "nat", "addresses": addresses, "routes": routes, **fields})
-
-
 def host_with_uplink() -> MemoryHost:
     """A host that is connected."""
     host = MemoryHost()
     host.connect()
     return host
-
-
-async def defined(daemon: Running, document: str = "") -> NetworkView:
-    """A network that is defined and not started."""
-    return await daemon.services.networks.define(ROOT, document or lab(), {})
-
-
-async def raised(daemon: Running, name: str = "lab", net: int = 77, **fields: Any) -> UUID:
-    """A network that runs, as ``lab`` makes it."""
-    network = await defined(daemon, lab(name, net, **fields))
-    await daemon.services.networks.start(ROOT, network.uuid)
-    return network.uuid
-
-
-def view(daemon: Running, name: str = "lab") -> NetworkView:
-    """A network as callers see it."""
-    return daemon.services.networks.get(name)

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from support.memory_host import ROOT, Running
+from support.memory_daemon import ROOT, Running
 
 from vnetd.service.views import Attached
 

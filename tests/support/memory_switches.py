@@ -6,14 +6,9 @@ from contextlib import asynccontextmanager
 from ipaddress import ip_address, ip_interface, ip_network
 from typing import Any
 
-from support.memory_host import (
-    ROOT,
-    Call,
-    MemoryHost,
-    Running,
-    host_with_uplink,
-    running,
-)
+from support.memory_calls import Call
+from support.memory_daemon import ROOT, Running, running
+from support.memory_host import MemoryHost, host_with_uplink
 from support.policy_rules import rule
 
 from vnetd.plan.kernel import (

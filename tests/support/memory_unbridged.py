@@ -5,12 +5,8 @@ from collections.abc import Mapping
 from typing import Any
 from uuid import UUID
 
-from support.memory_host import (
-    ROOT,
-    MemoryHost,
-    Running,
-    host_with_uplink,
-)
+from support.memory_daemon import ROOT, Running
+from support.memory_host import MemoryHost, host_with_uplink
 
 from vnetd.model.functions import VfState
 from vnetd.plan.features import BridgeFeatures

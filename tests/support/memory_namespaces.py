@@ -1,0 +1,76 @@
+"""Namespaces of guests, in memory."""
+
+import errno
+import os
+from collections.abc import Callable, Sequence
+
+from support.memory_kernel import MemoryKernel
+
+from vnetd.host.events import HostEvent, NamespaceEvent
+from vnetd.model.base import IPAddress, IPInterface
+from vnetd.model.errors import HostError, NotFound
+from vnetd.plan.links import Link
+
+
+class MemoryNamespaces:
+    """Namespaces of guests, by name; ``raised`` are the devices set up inside, ``inside`` those moved there."""
+
+    def __init__(self, kernel: MemoryKernel, announce: Callable[[HostEvent], None]) -> None:
+        self._kernel = kernel
+        self._announce = announce
+        self.names = {"guest"}
+        self.owners: dict[str, int | None] = {os.devnull: 0}
+        self.inside: dict[str, Link] = {}
+        self.raised: list[str] = []
+        self.configured: dict[str, list[str]] = {}
+        """Addresses and gateways by device."""
+
+    async def open(self, reference: str) -> int:
+        """A descriptor of one that exists."""
+        if reference not in self.names:
+            raise NotFound(f"there is no network namespace {reference!r}")
+        return os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
+
+    async def configure_peer(
+        self, netns: int, name: str, *, addresses: Sequence[IPInterface] = (), gateways: Sequence[IPAddress] = ()
+    ) -> None:
+        """Address a device inside, set it up and route through it."""
+        os.fstat(netns)  # an error for one that was closed
+        self.raised.append(name)
+        self.configured[name] = [str(one) for one in (*addresses, *gateways)]
+
+    async def owner(self, netns: int) -> int | None:
+        """Whoever a test says: by name of the namespace."""
+        return self.owners[os.readlink(f"/proc/self/fd/{netns}")]
+
+    async def number(self, netns: int) -> int:
+        """There is one namespace."""
+        os.fstat(netns)
+        return 0
+
+    async def move(self, netns: int, device: str, name: str) -> None:
+        """Take a link away and keep it here; where its name is taken, under its own."""
+        entry = self._kernel.find(device)
+        if entry is None:
+            raise HostError("move link", device, errno.ENODEV)
+        taken = name in self.inside
+        self.inside[device if taken else name] = entry.link
+        self._kernel.remove(entry.link.index)
+        if taken:
+            raise HostError("move link", device, errno.EEXIST)
+
+    async def link(self, number: int, name: str) -> Link | None:
+        """One that is here; it is not if its lower device went."""
+        link = self.inside.get(name) if number == 0 else None
+        return link if link and link.lower in self._kernel.entries else None
+
+    async def delete(self, number: int, name: str, alias: str) -> None:
+        """Take one away."""
+        if (link := await self.link(number, name)) and link.alias == alias:
+            del self.inside[name]
+            self._announce(NamespaceEvent(number))
+
+    def vanish(self) -> None:
+        """The namespace ends with all that is in it."""
+        self.inside.clear()
+        self._announce(NamespaceEvent(0))
