@@ -1,4 +1,4 @@
-"""Chains outlive the last who needed them for a while, and then go too."""
+"""Chains outlive the last who needed them for a while, and then go too; a look is at what was named."""
 
 import asyncio
 
@@ -104,4 +104,23 @@ async def test_what_could_not_go_goes_later(nft: MemoryNft) -> None:
     await asyncio.sleep(0)
     assert "bridge" in nft.tables
     await eventually(lambda: not nft.tables, "the table is gone")
+    await keeper.close()
+
+
+async def test_of_a_deleted_table_and_an_element_of_another_only_these_are_looked_at(nft: MemoryNft) -> None:
+    keeper = RulesKeeper(nft)
+    port = bound("vnet0", "web")
+    await keeper.put({"network:lab": LAB, "port:1": port})
+    del nft.tables["inet"]
+    nft.delete_element(next(iter(port.elements)))
+    nft.delete_rule("bridge", "web", 0)  # which nobody has reported yet
+    keeper.suspect(("inet", "table", "vnetd"))
+    keeper.suspect(("bridge", "set", "from_guest"))
+    async with keeper.lock:
+        repaired = await keeper.converge()
+    assert repaired == ("table inet vnetd is missing", "element vnet0 of set from_guest is missing")
+    assert nft.tables["bridge"].chains["web"].rules == ()
+    keeper.suspect(("bridge", "chain", "web"))
+    async with keeper.lock:
+        assert await keeper.converge() == ("chain web has changed rules",)
     await keeper.close()

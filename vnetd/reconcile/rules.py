@@ -7,7 +7,7 @@ only, and is entered in the ledger once the kernel took it. Foreign changes are 
 import asyncio
 import logging
 import math
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Literal
 
 from vnetd.host.protocols import Nft
@@ -161,17 +161,20 @@ class RulesKeeper:
                 self.repaired[owner] = (*self.repaired.get(owner, ()), drifted.what)
 
     async def _audit(self, suspects: set[Spot]) -> Drift:
-        if not suspects or any(kind == "table" for _, kind, _ in suspects):
+        if not suspects:
             return await self._audit_tables()
-        return merge(*[await self._audit_one(*spot) for spot in sorted(suspects)])
+        tables = {family for family, kind, _ in suspects if kind == "table"}
+        others = sorted(spot for spot in suspects if spot[0] not in tables)
+        return merge(await self._audit_tables(tables), *[await self._audit_one(*spot) for spot in others])
 
     async def _audit_one(self, family: Family, kind: str, name: str) -> Drift:
         if kind == "chain":
             return self._ledger.drift_chain(family, name, await self._nft.chain(family, name))
         return self._ledger.drift_set(family, name, await self._nft.set(family, name))
 
-    async def _audit_tables(self) -> Drift:
-        return merge(*[self._ledger.drift_table(family, await self._nft.table(family)) for family in FAMILIES])
+    async def _audit_tables(self, families: Collection[Family] = FAMILIES) -> Drift:
+        named = [family for family in FAMILIES if family in families]
+        return merge(*[self._ledger.drift_table(family, await self._nft.table(family)) for family in named])
 
     async def _learn_soon(self) -> None:
         """With many chains it pays to wait for more: each listing takes as long as there are chains."""
