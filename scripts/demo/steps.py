@@ -6,7 +6,6 @@ import signal
 import socket
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 from support.client import NETWORK, PORT
@@ -171,17 +170,9 @@ class Show:
         return bool(ports) and all(port["operstate"] == "UP" for port in ports)
 
     def _dnsmasq(self) -> int:
-        """The pid of the one dnsmasq in the host's namespace."""
-        inside = [pid for pid in self._stage.host.pids() if _command(pid) == "dnsmasq"]
-        assert inside, "no dnsmasq runs"
-        return inside[0]
-
-
-def _command(pid: int) -> str:
-    try:
-        return Path(f"/proc/{pid}/comm").read_text().strip()
-    except FileNotFoundError:
-        return ""
+        """The pid of the one dnsmasq that serves."""
+        (file,) = (self._stage.daemon.root / "run/vnetd/dnsmasq").glob("*.pid")
+        return int(file.read_text())
 
 
 def _greeting(host: Namespace, address: str) -> str:

@@ -33,11 +33,6 @@ def restart(site: Site, end: str = "killed") -> None:
     site.daemon.start()
 
 
-def dnsmasqs(site: Site) -> list[int]:
-    """Every dnsmasq on the host."""
-    return [pid for pid in site.host.pids() if os.path.basename(os.readlink(f"/proc/{pid}/exe")) == "dnsmasq"]
-
-
 @pytest.mark.parametrize("end", ["killed", "stopped"])
 async def test_no_packet_is_lost_while_the_daemon_restarts(admin: Administrator, end: str) -> None:
     site = admin.site
@@ -118,7 +113,7 @@ async def test_a_start_cut_short_is_completed_or_leaves_nothing(admin: Administr
         await killed_during(admin, network, "Start", step * 0.0015)
         if await admin.state(network) == "active":
             assert site.realised("virbr0") == whole
-            assert dnsmasqs(site) == [site.dnsmasq(network)]
+            assert site.dnsmasqs() == [site.dnsmasq(network)]
             await admin.stop(network)
         else:
             assert await admin.state(network) == "inactive"
@@ -133,7 +128,7 @@ async def test_a_stop_cut_short_is_finished_or_did_not_begin(admin: Administrato
         guest = await admin.add_guest("lab", "192.168.77.10/24", name=f"guest{step}")
         await killed_during(admin, network, "Stop", step * 0.005)
         if await admin.state(network) == "active":
-            assert dnsmasqs(site) == [site.dnsmasq(network)]
+            assert site.dnsmasqs() == [site.dnsmasq(network)]
             assert guest.device not in site.devices() or guest.ping("192.168.77.1")
             await admin.stop(network)
         else:

@@ -1,22 +1,21 @@
 """A dnsmasq that is loaded ahead and waits for its configuration: started, or ended without a trace."""
 
-import os
-import signal
 from pathlib import Path
 
 import pytest
-from support.dnsmasq import UUID, Served, daemon_that, ended, make_bridge, make_host
+from support.dnsmasq import UUID, Served, daemon_that, make_bridge, make_host
 from support.netns import Namespace, run
 from support.waiting import eventually
 
 from vnetd.linux.dnsmasq_files import find_account
-from vnetd.linux.dnsmasq_process import find_binary, launch, outcome, release, running_with
+from vnetd.linux.dnsmasq_process import find_binary, launch, outcome, release, running_below
+from vnetd.linux.processes import ends
 from vnetd.model.errors import HostError
 
 
 def loaded(served: Served) -> list[int]:
-    """Processes of dnsmasq for the network, whatever state they are in."""
-    return [pid for _, pid in running_with([served.run("pid")])]
+    """Processes of dnsmasq for networks below the root, whatever state they are in."""
+    return [pid for _, pid in running_below(served.run("pid").parent)]
 
 
 async def prepare(served: Served) -> None:
@@ -46,8 +45,7 @@ async def test_what_was_prepared_waits_until_its_network_is_there(root: Path, in
     assert state.files == served.instance().files
     assert prepared == {name: served.data(name).stat().st_ino for name in prepared}
     assert "192.168.77.1:53" in listening()
-    assert ended(waiting)
-    assert loaded(served) == [state.pid]
+    assert [waiting] == loaded(served) == [state.pid]
     await served.host.close()
 
 
@@ -88,10 +86,9 @@ async def test_a_daemon_killed_before_it_starts_what_it_prepared_leaves_a_whole_
     assert "192.168.77.1:53" in listening()
 
 
-def test_a_dnsmasq_that_was_never_told_its_configuration_serves_nobody(root: Path, inside_host: Namespace) -> None:
-    make_bridge(inside_host)
-    launched = launch(find_binary(), root / "pid", find_account())
+def test_a_dnsmasq_that_was_never_told_its_configuration_ends(root: Path) -> None:
+    launched = launch(find_binary(), root, find_account())
     release(launched)
-    assert outcome(launched) == ""
-    assert listening() == ""
-    os.kill(int((root / "pid").read_text()), signal.SIGKILL)
+    assert ends(launched.pidfd, patience=10)
+    assert "bad option" in outcome(launched)
+    assert running_below(root) == []

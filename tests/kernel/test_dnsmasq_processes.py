@@ -132,16 +132,15 @@ async def test_nothing_is_adopted_where_the_process_is_gone(served: Served) -> N
     await successor.host.close()
 
 
-async def test_a_foreign_process_named_by_the_pid_file_is_never_ended(served: Served) -> None:
+async def test_a_foreign_process_that_is_on_record_is_never_ended(served: Served) -> None:
     served.run("pid").parent.mkdir(parents=True)
     # It even looks the part, but for its user: dnsmasq's own could write the file, but not run a process as root.
     imitation = f"exec -a dnsmasq {os.path.realpath(sys.executable)} -c 'import time; time.sleep(60)' $0"
-    bystander = subprocess.Popen(
-        ["setpriv", "--reuid=4711", "--clear-groups", "bash", "-c", imitation, f"--pid-file={served.run('pid')}"]
-    )
+    known = f"--pid-file={served.run('pid').parent}/ab"
+    bystander = subprocess.Popen(["setpriv", "--reuid=4711", "--clear-groups", "bash", "-c", imitation, known])
     wait_until(lambda: Path(f"/proc/{bystander.pid}/cmdline").read_bytes().startswith(b"dnsmasq\0"))
     try:
-        served.run("pid").write_text(f"{bystander.pid}\n")
+        served.run("state").write_text(f"ab {bystander.pid}\n")
         served.run("conf").write_text("")
         assert await served.host.adopt() == ()
         await served.host.stop(UUID, forget=True)

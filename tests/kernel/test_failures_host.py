@@ -36,7 +36,7 @@ def present(site: Site) -> tuple[Any, ...]:
     Elements as text: nft 1.0.6 lists a table with an owner as no JSON at all.
     """
     elements = re.findall(r"elements = \{[^}]*\}", site.host.run("nft", "list", "ruleset"))
-    return site.devices(), elements, sorted(site.host.pids())
+    return site.devices(), elements, site.processes()
 
 
 async def refused_start(admin: Administrator, network: str, error: str) -> str:

@@ -19,6 +19,7 @@ from vnetd.linux.dnsmasq import DnsmasqHost
 from vnetd.model.network import Network
 from vnetd.plan.dnsmasq import Instance
 
+TOP = Path(__file__).resolve().parents[2]
 UUID = "8a54c7f3-e910-4d12-8312-34a11467ac86"
 BRIDGE = "virbr0"
 RANGE4 = {"ranges": [{"start": "192.168.77.10", "end": "192.168.77.99"}]}
@@ -62,9 +63,9 @@ class Served:
 
 
 def make_host(root: Path, **options: Any) -> Served:
-    """A ``DnsmasqHost`` that writes down what it reports."""
+    """A ``DnsmasqHost`` that writes down what it reports, and has none wait for the next start unless it is asked."""
     events: list[HostEvent] = []
-    return Served(root, DnsmasqHost(root, events.append, **options), events)
+    return Served(root, DnsmasqHost(root, events.append, **{"refill": 3600.0} | options), events)
 
 
 def make_bridge(host: Namespace) -> None:

@@ -81,8 +81,19 @@ class Site:
         kinds = "networks", "ports", "bindings", "dnsmasq"
         files = [path for kind in kinds for path in (self.root / "run/vnetd" / kind).glob("*")]
         sysctls = [name for name, value in self.forwarding.items() if self.host.sysctl(name) != value]
-        processes = [pid for pid in self.host.pids() if _name(pid) == "dnsmasq"]
-        return [*self.devices(), *self.elements(), *files, *sysctls, *processes]
+        return [*self.devices(), *self.elements(), *files, *sysctls, *self.dnsmasqs()]
+
+    def dnsmasqs(self) -> list[int]:
+        """Every dnsmasq among the processes."""
+        return [pid for pid in self.processes() if _name(pid) == "dnsmasq"]
+
+    def processes(self) -> list[int]:
+        """Those on the host, without one dnsmasq that serves no network: it waits for the next to start."""
+        records = (self.root / "run/vnetd/dnsmasq").glob("*.state")
+        serving = {int(record.read_text().partition("\n")[0].split()[1]) for record in records}
+        pids = sorted(self.host.pids())
+        waiting = [pid for pid in pids if pid not in serving and _name(pid) == "dnsmasq"]
+        return [pid for pid in pids if pid not in waiting[-1:]]
 
     def realised(self, bridge: str) -> dict[str, Any]:
         """Everything of a network on ``bridge`` that the kernel holds, without what differs from run to run."""

@@ -66,7 +66,8 @@ def kernel() -> Fact:
     links = {one["ifname"]: one for one in json.loads(run("ip", "-json", "address", "show"))}
     bridge = links.get(BRIDGE, {"addr_info": [], "ifindex": 0})
     addresses = [f"{one['local']}/{one['prefixlen']}" for one in bridge["addr_info"] if one["scope"] == "global"]
-    listed = subprocess.run(["pgrep", "-x", "dnsmasq"], capture_output=True, text=True, check=False).stdout
+    serving = ["pgrep", "-x", "-u", "dnsmasq", "dnsmasq"]  # one that waits for a network is still root
+    listed = subprocess.run(serving, capture_output=True, text=True, check=False).stdout
     return {"ifindex": bridge["ifindex"], "addresses": addresses, "dnsmasq": sorted(map(int, listed.split()))}
 
 

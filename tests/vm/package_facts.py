@@ -93,7 +93,7 @@ def kernel() -> dict[str, Any]:
     """What must survive an upgrade: the bridge and who serves addresses on it."""
     shown = run("ip", "-json", "link", "show", "virbr0", check=False)
     links = json.loads(shown) if shown.strip() else []
-    served = run("pgrep", "-x", "dnsmasq", check=False).split()
+    served = run("pgrep", "-x", "-u", "dnsmasq", "dnsmasq", check=False).split()  # one that waits for a network is root
     return {"bridge": [link["ifindex"] for link in links if link], "dnsmasq": served}
 
 
@@ -154,7 +154,11 @@ def removed() -> dict[str, Any]:
     """After it was removed and then purged as README.md says."""
     remove, purge = README["removal"]
     said = [typed(remove)]
-    left = {"kernel": kernel(), "definition": Path("/etc/vnetd/networks/default.json").exists()}
+    left = {
+        "kernel": kernel(),
+        "processes": run("pgrep", "-x", "dnsmasq", check=False).split(),
+        "definition": Path("/etc/vnetd/networks/default.json").exists(),
+    }
     said.append(typed(purge))
     paths = ("/etc/vnetd", "/var/lib/vnetd", "/run/vnetd", "/usr/lib/vnetd", "/usr/bin/vnetd")
     return {**left, "typed": said, "after_purge": [path for path in paths if Path(path).exists()]}

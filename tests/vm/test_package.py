@@ -160,5 +160,6 @@ def test_a_removal_stops_the_networks_and_keeps_their_definitions_until_a_purge(
     removed = fact("removed")
     assert [one["status"] for one in removed["typed"]] == [0, 0]
     assert removed["kernel"] == {"bridge": [], "dnsmasq": []}
+    assert removed["processes"] == []
     assert removed["definition"]
     assert removed["after_purge"] == []

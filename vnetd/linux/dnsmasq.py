@@ -20,7 +20,7 @@ from vnetd.linux import dnsmasq_process as process
 from vnetd.linux.dnsmasq_files import Paths, paths_of
 from vnetd.linux.dnsmasq_launcher import Launcher, Running, failed
 from vnetd.linux.dnsmasq_process import Launched
-from vnetd.linux.processes import send
+from vnetd.linux.processes import reap, send
 from vnetd.linux.supervised import Supervised, ended
 from vnetd.linux.threads import Worker
 from vnetd.linux.watch import Watch
@@ -31,6 +31,8 @@ START_TIMEOUT = 10.0
 """Seconds dnsmasq has to serve; it takes milliseconds unless the machine is swamped."""
 STOP_TIMEOUT = 2.0
 """Seconds dnsmasq has to end after SIGTERM, and again after SIGKILL."""
+REFILL = 0.03
+"""Seconds that leave a start the processor for itself."""
 SETTLE_ATTEMPTS = 25
 """How often a lease file is read that is being written."""
 
@@ -52,7 +54,9 @@ class DnsmasqHost:
         binary: str = "dnsmasq",
         user: str = "dnsmasq",
         resolv_conf: Path = Path("/etc/resolv.conf"),
+        refill: float = REFILL,
     ) -> None:
+        """``refill`` are the seconds from a start to loading a dnsmasq that waits for the next one."""
         self._root = root.absolute()
         self._emit = emit
         self._resolv_conf = resolv_conf
@@ -61,6 +65,8 @@ class DnsmasqHost:
         self._worker, self._reader = Worker("dnsmasq"), Worker("dnsmasq-read")
         self._running: Supervised[Running] = Supervised(self._ended_by_itself)
         self._waiting: dict[str, tuple[Instance, asyncio.Task[Launched | Running]]] = {}
+        self._refill_after = refill
+        self._refill: asyncio.TimerHandle | None = None
         self._watch = Watch(emit)
 
     async def adopt(self) -> tuple[str, ...]:
@@ -68,6 +74,7 @@ class DnsmasqHost:
         self._watch.watch_resolv_conf(self._resolv_conf)
         for network, running in (await self._worker.run(self._launcher.find_all)).items():
             self._supervise(self._paths(network), running)
+        self._refill_soon()
         return tuple(sorted(self._running))
 
     async def upstream(self) -> tuple[str, ...]:
@@ -151,7 +158,9 @@ class DnsmasqHost:
         for network in tuple(self._waiting):
             await self._abandon(self._paths(network))
         self._running.close()
-        await self._worker.close()
+        if self._refill is not None:
+            self._refill.cancel()
+        await self._worker.close(self._launcher.spare.drop)
         await self._reader.close()
 
     async def _start(self, paths: Paths, instance: Instance) -> DnsmasqState:
@@ -181,7 +190,17 @@ class DnsmasqHost:
         return await launching
 
     async def _launched(self, paths: Paths, instance: Instance, orphaned: str | None = None) -> Launched | Running:
+        self._refill_soon()
         return await self._run("start", paths, self._launcher.launch, paths, instance, orphaned, discard=_drop)
+
+    def _refill_soon(self) -> None:
+        """Have a dnsmasq wait for the next start, once this one is over."""
+        if self._refill is None:
+            self._refill = asyncio.get_running_loop().call_later(self._refill_after, self._refill_now)
+
+    def _refill_now(self) -> None:
+        self._refill = None
+        self._worker.submit(self._launcher.spare.refill)
 
     async def _abandon(self, paths: Paths) -> None:
         """End one that was prepared and not started."""
@@ -191,11 +210,13 @@ class DnsmasqHost:
                 await self._worker.run(_drop, await launching)
 
     async def _come_up(self, paths: Paths, instance: Instance, launched: Launched) -> DnsmasqState:
-        """Wait until dnsmasq serves."""
+        """Wait until dnsmasq serves, and read meanwhile what its files hold."""
         self._watch.watch_network(paths.network, paths.data)
-        if not await ended(launched.pidfd, START_TIMEOUT):
-            await self._run("start", paths, self._launcher.kill_stuck, paths, launched)
-        started, state = await self._run("start", paths, self._launcher.started, paths, launched, instance)
+        texts = await self._reader.run(files.read_rendered, paths)
+        if not await ended(launched.ready, START_TIMEOUT):
+            send(launched.pidfd, signal.SIGKILL)
+            await ended(launched.pidfd, STOP_TIMEOUT)
+        started, state = await self._run("start", paths, self._launcher.started, paths, launched, instance, texts)
         self._supervise(paths, started)
         return state
 
@@ -242,6 +263,7 @@ class DnsmasqHost:
             for number in (signal.SIGTERM, signal.SIGKILL):
                 send(running.pidfd, number)
                 if await ended(running.pidfd, STOP_TIMEOUT):
+                    reap(running.pidfd)
                     return
             raise failed("stop", paths, f"process {running.live.pid} does not end")
         finally:

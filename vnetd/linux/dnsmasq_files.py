@@ -91,7 +91,7 @@ class Paths:
 
     @cached_property
     def state(self) -> Path:
-        """A copy of the configuration the running process was started with: the other may drift."""
+        """Which process was started, and a copy of the configuration it was started with: the other may drift."""
         return self.run / f"{self.network}.state"
 
     @cached_property
@@ -102,6 +102,15 @@ class Paths:
     def of(self, name: str) -> Path:
         """The file with the base name an ``Instance`` knows it by."""
         return self.configuration if name == layout.CONFIGURATION else self.data / name
+
+
+@dataclass(frozen=True, slots=True)
+class Note:
+    """What is on record of the process that serves a network: the name it was launched under, id, configuration."""
+
+    name: str
+    pid: int
+    configuration: str
 
 
 @lru_cache(maxsize=4096)
@@ -143,6 +152,18 @@ def orphaned_leases(paths: Paths, pid: int) -> str | None:
             if fd.readlink() == Path(f"{paths.leases} (deleted)"):
                 return fd.read_text()
     return None
+
+
+def note(paths: Paths, launched: Note) -> None:
+    """Put on record what was started for the network. Raises ``OSError``."""
+    replace(paths.state, f"{launched.name} {launched.pid}\n{launched.configuration}", 0)
+
+
+def noted(paths: Paths) -> Note | None:
+    """What is on record of the network's process, if anything is."""
+    process, _, configuration = (read_text(paths.state) or "").partition("\n")
+    name, _, pid = process.partition(" ")
+    return Note(name, int(pid), configuration) if pid.isascii() and pid.isdigit() else None
 
 
 def read_rendered(paths: Paths) -> dict[str, str]:
@@ -255,7 +276,7 @@ def _ensure_lease_file(path: Path, gid: int) -> None:
 
 
 def known_networks(root: Path) -> Iterable[str]:
-    """Networks that have a configuration or pid file below /run."""
+    """Networks that have a configuration below /run, or a process on record."""
     run = Path(layout.run_directory(str(root)))
-    names = {path.stem for path in run.glob("*.conf")} | {path.stem for path in run.glob("*.pid")}
+    names = {path.stem for path in run.glob("*.conf")} | {path.stem for path in run.glob("*.state")}
     return sorted(name for name in names if _IDENTITY.fullmatch(name))

@@ -26,7 +26,7 @@ ROUTE_GROUPS, ADDRESS_GROUPS = (7, 11), (5, 9)
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
-def spare(live: Live, *, addresses: bool) -> None:
+def deafen(live: Live, *, addresses: bool) -> None:
     """Take a dnsmasq's sockets out of the groups of routes, and of ``addresses``.
 
     Where the host does not allow it, all stays as it is.

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from vnetd.host.events import HostEvent, PasstEvent
-from vnetd.linux.processes import IGNORED_BY_PYTHON, SEARCH, command_line, effective_uid, ends, is_alive, send
+from vnetd.linux.processes import IGNORED_BY_PYTHON, SEARCH, command_line, effective_uid, ends, is_alive, reap, send
 from vnetd.linux.supervised import Supervised
 from vnetd.linux.threads import Worker
 from vnetd.model.capability import refusal
@@ -94,8 +94,7 @@ class PasstHost:
         self._running.close()
         await self._worker.close()
 
-    def _ended(self, port: str, live: Live) -> None:
-        _reap(live.pidfd)
+    def _ended(self, port: str, _: Live) -> None:
         self._emit(PasstEvent(port))
 
     # On the worker thread
@@ -181,7 +180,7 @@ def _own_words(output: int) -> str:
 def _kill(live: Live) -> None:
     send(live.pidfd, signal.SIGKILL)
     ends(live.pidfd, STOP_TIMEOUT)
-    _reap(live.pidfd)
+    reap(live.pidfd)
     os.close(live.pidfd)
 
 
@@ -190,17 +189,11 @@ def _end(live: Live, port: str) -> None:
         for number in (signal.SIGTERM, signal.SIGKILL):
             send(live.pidfd, number)
             if ends(live.pidfd, STOP_TIMEOUT):
-                _reap(live.pidfd)
+                reap(live.pidfd)
                 return
         raise _error("stop", port, "it does not end")
     finally:
         os.close(live.pidfd)
-
-
-def _reap(pidfd: int) -> None:
-    """Take note of the end of a child; one of an earlier run of the daemon is init's."""
-    with contextlib.suppress(ChildProcessError):
-        os.waitid(os.P_PIDFD, pidfd, os.WEXITED | os.WNOHANG)
 
 
 def _remove(directory: Path) -> None:

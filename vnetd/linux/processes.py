@@ -52,6 +52,12 @@ def ends(pidfd: int, patience: float) -> bool:
     return bool(poller.poll(patience * 1000))
 
 
+def reap(pidfd: int) -> None:
+    """Take note of the end of a child; one of an earlier run of the daemon is init's."""
+    with contextlib.suppress(ChildProcessError):
+        os.waitid(os.P_PIDFD, pidfd, os.WEXITED | os.WNOHANG)
+
+
 def command_line(pid: int) -> list[bytes]:
     """The words a process was started with, none if it is gone."""
     try:

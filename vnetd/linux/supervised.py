@@ -8,6 +8,8 @@ import os
 from collections.abc import Callable, Iterator
 from typing import Generic, Protocol, TypeVar
 
+from vnetd.linux.processes import reap
+
 
 class Process(Protocol):
     """What is known of a process; it owns the pidfd."""
@@ -59,20 +61,21 @@ class Supervised(Generic[P]):
 
     def _readable(self, name: str) -> None:
         if (process := self.take(name)) is not None:
+            reap(process.pidfd)
             self._ended(name, process)
             os.close(process.pidfd)
 
 
-async def ended(pidfd: int, patience: float) -> bool:
-    """Wait in the event loop until a process ends; False if it does not within ``patience`` seconds."""
+async def ended(fd: int, patience: float) -> bool:
+    """Wait in the event loop until a process ends, or the last to write to a pipe; False after ``patience`` seconds."""
     loop = asyncio.get_running_loop()
     noticed = asyncio.Event()
-    loop.add_reader(pidfd, noticed.set)
+    loop.add_reader(fd, noticed.set)
     try:
         async with asyncio.timeout(patience):
             await noticed.wait()
     except TimeoutError:
         return False
     finally:
-        loop.remove_reader(pidfd)
+        loop.remove_reader(fd)
     return True

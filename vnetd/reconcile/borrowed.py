@@ -5,6 +5,7 @@ watched: while something is away the network says so, and when it returns its po
 """
 
 import asyncio
+from collections.abc import Awaitable
 from dataclasses import dataclass, field
 
 from vnetd.model.base import IPInterface
@@ -82,8 +83,12 @@ class BorrowedTarget:
         self._devices = loop.devices
         self._host = loop.host
 
-    async def bring_up(self) -> None:
-        """Make the host's device; what is absent may come later (at boot). On failure nothing is left."""
+    async def bring_up(self, intent: Awaitable[object]) -> None:
+        """Once ``intent`` is done, make the host's device; what is absent may come later (at boot).
+
+        On failure nothing is left.
+        """
+        await intent
         try:
             await self.converge()
         except Absent:

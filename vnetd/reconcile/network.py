@@ -1,7 +1,7 @@
 """One network on the host: brought up as a transaction, kept as it should be, taken away whole."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Awaitable, Sequence
 from dataclasses import replace
 
 from vnetd.model.errors import HostError, InUse, VnetError
@@ -47,11 +47,12 @@ class NetworkTarget:
         self._previous: DesiredNetwork | None = None
         self._bridge = OwnBridge(loop.host.kernel)
 
-    async def bring_up(self) -> None:
-        """Make everything; if a step fails, undo what was made and raise the step's error."""
+    async def bring_up(self, intent: Awaitable[object]) -> None:
+        """Make everything, once ``intent`` is done; if a step fails, undo what was made and raise the step's error."""
+        before, _ = await together(self.observe(), intent)
         try:
             self._prepare()
-            await self.converge()
+            await self._converge(before)
         except BaseException as failure:
             await self._undo(failure)
             raise
@@ -78,7 +79,10 @@ class NetworkTarget:
 
     async def converge(self) -> tuple[str, ...]:
         """Make everything as desired; returns what was repaired, without repetition."""
-        repaired = await self._realise()
+        return await self._converge(await self.observe())
+
+    async def _converge(self, before: ObservedNetwork) -> tuple[str, ...]:
+        repaired = await self._realise(before)
         if self.shaper.concerned(self.desired.shaping) and (
             bridge := await self._host.kernel.link(self.desired.bridge.name)
         ):
@@ -87,9 +91,8 @@ class NetworkTarget:
                 repaired = (*repaired, *limited)
         return repaired
 
-    async def _realise(self) -> tuple[str, ...]:
-        """Observe, plan, execute, observe again."""
-        before = await self.observe()
+    async def _realise(self, before: ObservedNetwork) -> tuple[str, ...]:
+        """Plan, execute, observe again."""
         renamed = await self._recover() if before.view is None and self._bridge.known else ()
         if renamed:
             before = await self.observe()

@@ -11,6 +11,7 @@ from vnetd.reconcile.desired import Surroundings, desired_network, refuse_unreal
 from vnetd.reconcile.forwarding import Need
 from vnetd.reconcile.loop import Loop
 from vnetd.reconcile.network import NetworkTarget
+from vnetd.reconcile.together import together
 from vnetd.service.bandwidth import refuse_unable
 from vnetd.service.network_object import RUNNING, NetworkObject
 from vnetd.service.registry import Registry
@@ -43,12 +44,10 @@ class Activation:
         target.remains = known.remains
         known.live, known.state, known.problem = network, "starting", ""
         try:
-            await self.record(known)
             self._claim(target)
-            await self._need(target, network)
             serving = explained(self._loop.host.capabilities, f"network {network.name}", "dnsmasq")
             async with target.lock, serving:
-                await target.bring_up()
+                await target.bring_up(self._intend(known, target, network))
         except BaseException as failure:
             await self._give_up(known, target, failure)
             raise
@@ -185,6 +184,10 @@ class Activation:
         self._loop.healer.add(target)
         if isinstance(target, BorrowedTarget) and target.lacking:
             self._loop.healer.touch(target.key)
+
+    async def _intend(self, known: NetworkObject, target: AnyTarget, network: Network) -> None:
+        """Put on record what starts, and have forwarded what it needs."""
+        await together(self.record(known), self._need(target, network))
 
     async def _need(self, target: AnyTarget, network: Network) -> None:
         if need := need_of(network):
