@@ -23,6 +23,7 @@ from vnetd.linux.links import (
     IFLA_INFO_KIND,
     IFLA_INFO_SLAVE_DATA,
     IFLA_INFO_SLAVE_KIND,
+    IFLA_LINK,
     IFLA_LINKINFO,
     IFLA_MASTER,
     IFLA_MTU,
@@ -33,11 +34,14 @@ from vnetd.linux.operations import RT_SCOPE_UNIVERSE, RT_TABLE_MAIN, index_of, r
 from vnetd.linux.route_messages import RTA_OIF, RTN_UNICAST
 from vnetd.model.base import IPAddress, IPInterface
 from vnetd.plan.functions import SetFunction
-from vnetd.plan.kernel import AddAddress, CreateBridge, CreateVeth, Operation, RenameLink, SetLink
+from vnetd.plan.kernel import AddAddress, CreateBridge, CreateMacvlan, CreateVeth, Operation, RenameLink, SetLink
 
 IFA_ADDRESS, IFA_LOCAL, IFA_BROADCAST, IFA_FLAGS = 1, 2, 4, 8
 IFA_F_NODAD = 0x02
 VETH_INFO_PEER = 1
+IFLA_MACVLAN_MODE = IFLA_IPVLAN_MODE = 1
+MACVLAN_MODES = {"private": 1, "vepa": 2, "bridge": 4, "passthrough": 8}
+IPVLAN_MODE_L2 = b"\0\0"
 AF_INET, AF_INET6 = 2, 10
 RTA_GATEWAY, RTPROT_STATIC = 5, 4
 NEW = netlink.NLM_F_CREATE | netlink.NLM_F_EXCL
@@ -52,6 +56,8 @@ def execute_directly(sock: ReadSocket, operation: Operation) -> bool:
             add_address(sock, link, address)
         case CreateVeth():
             create_veth(sock, operation)
+        case CreateMacvlan():
+            create_macvlan(sock, operation)
         case SetLink():
             set_link(sock, operation)
         case RenameLink(name, new):
@@ -88,6 +94,17 @@ def create_veth(sock: ReadSocket, want: CreateVeth) -> None:
     body = _name(want.name) + _mac(want.mac) + mtu + _info(b"veth", encode(VETH_INFO_PEER, peer))
     with reporting("create veth", want.name):
         _create(sock, want.name, body, _alias(want.alias))
+
+
+def create_macvlan(sock: ReadSocket, want: CreateMacvlan) -> None:
+    """Make a macvlan or macvtap, or an ipvlan, which has its lower device's MAC; left down. Raises ``HostError``."""
+    if want.kind == "ipvlan":
+        own, data = b"", encode(IFLA_IPVLAN_MODE, IPVLAN_MODE_L2)
+    else:
+        own, data = _mac(want.mac), encode(IFLA_MACVLAN_MODE, U32.pack(MACVLAN_MODES[want.mode]))
+    with reporting(f"create {want.kind}", f"{want.name} on {want.lower}"):
+        lower = encode(IFLA_LINK, U32.pack(index_of(want.lower)))
+        _create(sock, want.name, _name(want.name) + own + lower + _info(want.kind.encode(), data), _alias(want.alias))
 
 
 def set_link(sock: ReadSocket, want: SetLink) -> None:

@@ -3,7 +3,7 @@
 import errno
 import os
 import socket
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -15,7 +15,6 @@ from vnetd.model.errors import HostError
 from vnetd.plan.kernel import (
     AddConnectedRoute,
     AddRoute,
-    CreateMacvlan,
     DeleteAddress,
     DeleteRoute,
     DisableTxChecksum,
@@ -27,7 +26,6 @@ from vnetd.plan.links import KernelRoute
 RT_TABLE_MAIN = 254
 RT_SCOPE_UNIVERSE, RT_SCOPE_LINK, RT_SCOPE_NOWHERE = 0, 253, 255
 IP6_RT_PRIO_USER = 1024
-IPVLAN_MODE_L2 = 0
 CONNECTED_METRIC6 = 256  # IP6_RT_PRIO_ADDRCONF
 ADDRESS_GONE = frozenset({errno.EADDRNOTAVAIL, errno.ENODEV})
 ROUTE_GONE = frozenset({errno.ESRCH, errno.ENODEV, errno.ENETUNREACH})
@@ -55,8 +53,6 @@ def index_of(name: str) -> int:
 def execute(route: IPRoute, operation: Operation) -> None:
     """Have the kernel do one operation that is not done elsewhere (``direct``, ``deletion``). Raises ``HostError``."""
     match operation:
-        case CreateMacvlan():
-            _create_macvlan(route, operation)
         case DeleteAddress(link, address):
             with reporting("delete address", f"{address} on {link}", ADDRESS_GONE):
                 route.addr("del", index=index_of(link), address=str(address.ip), **_length(address))
@@ -82,27 +78,6 @@ def _execute_route(route: IPRoute, operation: AddRoute | AddConnectedRoute | Del
         case DeleteRoute(link, wanted):
             with reporting("delete route", f"{wanted.destination} on {link}", ROUTE_GONE):
                 route.route("del", **_route(link, wanted) | {"scope": RT_SCOPE_NOWHERE})
-
-
-def _create_macvlan(route: IPRoute, want: CreateMacvlan) -> None:
-    with reporting(f"create {want.kind}", f"{want.name} on {want.lower}"):
-        route.link("add", ifname=want.name, kind=want.kind, link=index_of(want.lower), **_macvlan(want))
-        _finish(route, want.name, lambda: route.link("set", ifname=want.name, ifalias=want.alias))
-
-
-def _macvlan(want: CreateMacvlan) -> dict[str, Any]:
-    if want.kind == "ipvlan":
-        return {"ipvlan_mode": IPVLAN_MODE_L2}
-    return {"address": want.mac, f"{want.kind}_mode": "passthru" if want.mode == "passthrough" else want.mode}
-
-
-def _finish(route: IPRoute, name: str, last: Callable[[], object]) -> None:
-    """Do what is left of a creation, or undo it: a link without its alias would be nobody's for ever."""
-    try:
-        last()
-    except BaseException:
-        route.link("del", ifname=name)
-        raise
 
 
 def _length(address: IPInterface) -> dict[str, int]:
