@@ -75,6 +75,22 @@ async def test_it_ends_with_its_namespace_its_lower_device_or_by_its_guests_doin
 
 
 @hastily
+async def test_a_device_its_guest_renamed_is_the_port_still_and_goes_with_it() -> None:
+    host = host_with_uplink()
+    async with running(host) as daemon:
+        await raised(daemon)
+        before = host.state()
+        port = (await attached(daemon)).port
+        host.guests.rename("lan0", "eth0")
+        await daemon.services.reconcile(ROOT)
+        assert [one.uuid for one in daemon.services.ports.list()] == [port.uuid]
+    async with running(host) as daemon:
+        assert [one.uuid for one in daemon.services.ports.list()] == [port.uuid]
+        await daemon.services.ports.detach(ROOT, port.uuid)
+        assert (host.guests.inside, difference(before, host.state())) == ({}, {})
+
+
+@hastily
 async def test_whatever_call_of_an_attachment_fails_nothing_is_left() -> None:
     number = 0
     while True:

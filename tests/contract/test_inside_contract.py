@@ -26,12 +26,13 @@ INNER = CreateMacvlan("mvl0", "macvlan", "lower0", "bridge", "52:54:00:00:00:07"
 
 @dataclass
 class Host:
-    """A host with one guest's namespace. ``vanish`` ends that."""
+    """A host with one guest's namespace. ``vanish`` ends that; ``rename`` is what who lives there does to links."""
 
     kernel: Kernel
     namespaces: NamespacesProtocol
     guest: int
     vanish: Callable[[], None]
+    rename: Callable[[str, str], None]
     events: list[HostEvent] = field(default_factory=list)
 
 
@@ -41,14 +42,18 @@ async def host(request: pytest.FixtureRequest) -> AsyncIterator[Host]:
         kernel, events = MemoryKernel(), list[HostEvent]()
         guests = MemoryNamespaces(kernel, events.append)
         fd = await guests.open("guest")
-        yield Host(kernel, guests, fd, guests.vanish, events)
+        yield Host(kernel, guests, fd, guests.vanish, guests.rename, events)
         os.close(fd)
         return
     lab: Lab = request.getfixturevalue("lab")
     guest = lab.namespace("guest")
     linux, told = await LinuxKernel.start(), list[HostEvent]()
     namespaces = Namespaces(told.append)
-    made = Host(linux, namespaces, await namespaces.open(guest.name), lambda: None, told)
+
+    def rename(name: str, new: str) -> None:
+        guest.run("ip", "link", "set", name, "name", new)
+
+    made = Host(linux, namespaces, await namespaces.open(guest.name), lambda: None, rename, told)
 
     def vanish() -> None:
         os.close(made.guest)
@@ -78,13 +83,23 @@ async def moved(host: Host, name: str = "eth0") -> int:
 
 async def test_a_moved_link_is_seen_in_its_namespace_as_it_was_and_nowhere_else(host: Host) -> None:
     number = await moved(host)
-    link = await host.namespaces.link(number, "eth0")
+    link = await host.namespaces.link(number, "eth0", "mine")
     assert link is not None
     assert (link.kind, link.mac, link.alias) == ("macvlan", INNER.mac, "mine")
     assert await host.kernel.link("mvl0") is None and await host.kernel.link("eth0") is None
-    assert await host.namespaces.link(number, "mvl0") is None
-    assert await host.namespaces.link(number + 1, "eth0") is None
-    assert await host.namespaces.link(-1, "eth0") is None
+    assert await host.namespaces.link(number, "eth0", "not mine") is None
+    assert await host.namespaces.link(number + 1, "eth0", "mine") is None
+    assert await host.namespaces.link(-1, "eth0", "mine") is None
+
+
+async def test_a_link_that_was_renamed_inside_is_found_by_its_alias_and_deleted(host: Host) -> None:
+    number = await moved(host)
+    host.rename("eth0", "lan7")
+    for name in ("eth0", "lan7"):
+        link = await host.namespaces.link(number, name, "mine")
+        assert link is not None and (link.mac, link.alias) == (INNER.mac, "mine")
+    await host.namespaces.delete(number, "eth0", "mine")
+    assert await host.namespaces.link(number, "lan7", "mine") is None
 
 
 async def test_a_namespace_keeps_its_number(host: Host) -> None:
@@ -94,10 +109,10 @@ async def test_a_namespace_keeps_its_number(host: Host) -> None:
 async def test_a_link_is_deleted_inside_if_it_is_ours(host: Host) -> None:
     number = await moved(host)
     await host.namespaces.delete(number, "eth0", "not mine")
-    assert await host.namespaces.link(number, "eth0")
+    assert await host.namespaces.link(number, "eth0", "mine")
     for _ in range(2):
         await host.namespaces.delete(number, "eth0", "mine")
-        assert await host.namespaces.link(number, "eth0") is None
+        assert await host.namespaces.link(number, "eth0", "mine") is None
     await host.namespaces.delete(number + 1, "eth0", "mine")
 
 
@@ -106,16 +121,16 @@ async def test_a_name_that_is_taken_inside_is_refused_and_the_link_can_be_found_
     with pytest.raises(HostError) as refusal:
         await moved(host)
     assert refusal.value.errno == errno.EEXIST
-    for name in ("eth0", "mvl0"):
-        await host.namespaces.delete(number, name, "mine")
-        assert await host.namespaces.link(number, name) is None
+    for _ in range(2):
+        await host.namespaces.delete(number, "eth0", "mine")
+    assert await host.namespaces.link(number, "eth0", "mine") is None
     assert await host.kernel.link("mvl0") is None
 
 
 async def test_a_link_inside_goes_with_its_lower_device(host: Host) -> None:
     number = await moved(host)
     await host.kernel.apply([DeleteLink("lower0", "ours")])
-    assert await host.namespaces.link(number, "eth0") is None
+    assert await host.namespaces.link(number, "eth0", "mine") is None
 
 
 async def test_a_link_that_goes_inside_is_reported_at_once(host: Host) -> None:
@@ -129,7 +144,7 @@ async def test_the_end_of_a_namespace_is_reported_and_nothing_of_it_is_left(host
     number = await moved(host)
     host.vanish()
     await eventually(lambda: NamespaceEvent(number) in host.events, "its end is reported")
-    assert await host.namespaces.link(number, "eth0") is None
+    assert await host.namespaces.link(number, "eth0", "mine") is None
     await host.namespaces.delete(number, "eth0", "mine")
 
 

@@ -161,6 +161,26 @@ async def test_a_macvlan_its_guest_deletes_is_missed_at_once(admin: Administrato
     await nothing_is_left(admin, network)
 
 
+@pytest.mark.parametrize("restarted", [False, True], ids=["by this daemon", "by the next one"])
+async def test_a_macvlan_its_guest_renames_is_kept_and_goes_when_it_is_detached(
+    admin: Administrator, restarted: bool
+) -> None:
+    network = await admin.raise_network(UPLINKED)
+    guest = admin.vacant_guest()
+    port = await admin.attach("lab", {"kind": "macvlan", "netns": guest.name, **NEAR})
+    guest.run("ip", "link", "set", "eth0", "name", "lan7")
+    guest.run("ip", "link", "add", "eth0", "type", "bridge")
+    if restarted:
+        admin.site.daemon.kill()
+        admin.site.daemon.start()
+    await admin.call(ROOT, MANAGER, "Reconcile")
+    assert await admin.get(network, NETWORK, "Ports") == [port]
+    assert wait_until(lambda: guest.ping("203.0.113.1"), "it goes on being used")
+    await admin.call(port, PORT, "Detach")
+    assert {one["ifname"] for one in guest.ip("link", "show")} == {"lo", "eth0"}
+    await nothing_is_left(admin, network)
+
+
 async def test_a_macvlan_ends_with_the_device_it_lies_on(admin: Administrator, network: str) -> None:
     host, guest = admin.site.host, admin.vacant_guest()
     host.run("ip", "link", "add", "mine0", "type", "veth", "peer", "name", "mine1")

@@ -59,16 +59,20 @@ class MemoryNamespaces:
         if taken:
             raise HostError("move link", device, errno.EEXIST)
 
-    async def link(self, number: int, name: str) -> Link | None:
+    async def link(self, number: int, name: str, alias: str) -> Link | None:
         """One that is here; it is not if its lower device went."""
-        link = self.inside.get(name) if number == 0 else None
-        return link if link and link.lower in self._kernel.entries else None
+        here = self.inside.values() if number == 0 else ()
+        return next((link for link in here if link.alias == alias and link.lower in self._kernel.entries), None)
 
     async def delete(self, number: int, name: str, alias: str) -> None:
         """Take one away."""
-        if (link := await self.link(number, name)) and link.alias == alias:
-            del self.inside[name]
+        if link := await self.link(number, name, alias):
+            self.inside = {name: one for name, one in self.inside.items() if one is not link}
             self._announce(NamespaceEvent(number))
+
+    def rename(self, name: str, new: str) -> None:
+        """Who lives there gives a link another name."""
+        self.inside[new] = self.inside.pop(name)
 
     def vanish(self) -> None:
         """The namespace ends with all that is in it."""

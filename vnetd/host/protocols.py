@@ -208,12 +208,15 @@ class Namespaces(Protocol):
         """Move a link of ours into a namespace and call it ``name`` there; EEXIST if that is taken, even so moved."""
         ...
 
-    async def link(self, number: int, name: str) -> Link | None:
-        """The link ``name`` in a namespace known by ``number``, ``None`` if there is none or no such namespace."""
+    async def link(self, number: int, name: str, alias: str) -> Link | None:
+        """The link with this alias (ours) in a namespace, ``None`` if there is none or no such namespace.
+
+        It was given ``name`` there, which whoever lives in the namespace known by ``number`` may have changed.
+        """
         ...
 
     async def delete(self, number: int, name: str, alias: str) -> None:
-        """Delete a link in a namespace if its alias is ``alias`` (ours); one that is gone already is no error."""
+        """Delete the link with this alias in a namespace, as ``link`` finds it; one that is gone is no error."""
         ...
 
 

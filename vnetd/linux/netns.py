@@ -83,13 +83,13 @@ class Namespaces:
         """Move a link of ours into a namespace and call it ``name`` there. Raises ``HostError``."""
         await self._opener.run(lambda: move_link(self._sock(), netns, device, name))
 
-    async def link(self, number: int, name: str) -> Link | None:
-        """A link in a namespace, ``None`` if there is none or no such namespace. Raises ``HostError``."""
+    async def link(self, number: int, name: str, alias: str) -> Link | None:
+        """A link of ours in a namespace, ``None`` if there is none or no such namespace. Raises ``HostError``."""
         self._listen()
-        return await self._opener.run(lambda: link_inside(self._sock(), number, name))
+        return await self._opener.run(lambda: link_inside(self._sock(), number, name, alias))
 
     async def delete(self, number: int, name: str, alias: str) -> None:
-        """Delete a link in a namespace if it carries ``alias``. Raises ``HostError``."""
+        """Delete a link of ours in a namespace. Raises ``HostError``."""
         await self._opener.run(lambda: delete_inside(self._sock(), number, name, alias))
 
     async def close(self) -> None:

@@ -24,6 +24,8 @@ GENERIC_HEADER = 4
 GONE = frozenset({errno.ENODEV, errno.EINVAL})
 """No such link, no such namespace."""
 
+_NO_STATISTICS = encode(IFLA_EXT_MASK, U32.pack(RTEXT_FILTER_SKIP_STATS))
+
 
 def number_of(sock: ReadSocket, netns: int) -> int:
     """The number of the namespace open at ``netns``; it is given one if it has none. Raises ``HostError``."""
@@ -49,25 +51,40 @@ def move_link(sock: ReadSocket, netns: int, device: str, name: str) -> None:
         sock.change(netlink.RTM_NEWLINK, 0, body + encode(IFLA_IFNAME, name.encode() + b"\0"))
 
 
-def link_inside(sock: ReadSocket, number: int, name: str) -> Link | None:
-    """A link in a namespace, ``None`` if there is none. Raises ``HostError``."""
+def link_inside(sock: ReadSocket, number: int, name: str, alias: str) -> Link | None:
+    """The link in a namespace that carries ``alias``, ``None`` if there is none. Raises ``HostError``.
+
+    It was given ``name``. Whoever lives there may have given it another since: then all links there are looked at.
+    """
     with reporting("read", f"link {name} in namespace {number}", GONE):
-        mask = encode(IFLA_EXT_MASK, U32.pack(RTEXT_FILTER_SKIP_STATS))
-        return sock.get(netlink.RTM_GETLINK, _named(number, name) + mask, parse_link)
+        named = _link_called(sock, number, name)
+        if named and named.alias == alias:
+            return named
+        every = sock.dump(netlink.RTM_GETLINK, _inside(number) + _NO_STATISTICS, parse_link)
+        return next((link for link in every if link.alias == alias), None)
     return None
 
 
 def delete_inside(sock: ReadSocket, number: int, name: str, alias: str) -> None:
-    """Delete a link in a namespace if it carries ``alias``. Raises ``HostError``."""
-    link = link_inside(sock, number, name)
-    if link and link.alias == alias:
-        with reporting("delete link", f"{name} in namespace {number}", GONE):
-            sock.change(netlink.RTM_DELLINK, 0, _named(number, name))
+    """Delete the link in a namespace that carries ``alias``, as ``link_inside`` finds it. Raises ``HostError``."""
+    if link := link_inside(sock, number, name, alias):
+        with reporting("delete link", f"{link.name} in namespace {number}", GONE):
+            sock.change(netlink.RTM_DELLINK, 0, _inside(number, link.index))
 
 
-def _named(number: int, name: str) -> bytes:
-    link = netlink.LINK.pack(0, 0, 0, 0, 0)
-    return link + encode(IFLA_TARGET_NETNSID, S32.pack(number)) + encode(IFLA_IFNAME, name.encode() + b"\0")
+def _link_called(sock: ReadSocket, number: int, name: str) -> Link | None:
+    body = _inside(number) + encode(IFLA_IFNAME, name.encode() + b"\0") + _NO_STATISTICS
+    try:
+        return sock.get(netlink.RTM_GETLINK, body, parse_link)
+    except OSError as error:
+        if error.errno != errno.ENODEV:
+            raise
+        return None
+
+
+def _inside(number: int, index: int = 0) -> bytes:
+    link: bytes = netlink.LINK.pack(0, 0, index, 0, 0)
+    return link + encode(IFLA_TARGET_NETNSID, S32.pack(number))
 
 
 def _number(data: bytes, start: int, end: int) -> int:

@@ -1,7 +1,7 @@
 """One port that is wholly in its guest's namespace: a macvlan or ipvlan there, on top of a device of the host.
 
-What the guest does inside is the guest's. The port ends with its device, whichever takes that away: the guest, the end
-of the namespace, the end of the lower device.
+What the guest does inside is the guest's, to give the device another name included. The port ends with its device,
+whichever takes that away: the guest, the end of the namespace, the end of the lower device.
 """
 
 from vnetd.host.events import NamespaceEvent
@@ -17,8 +17,7 @@ class InnerPortTarget(PortTarget):
         want, inside = self.desired, self._inside
         for name in (inside.lower, NamespaceEvent(inside.number).name):
             self._devices.watch(name, self.key)
-        link = await self._host.namespaces.link(inside.number, inside.name)
-        if link is None or link.alias != want.alias:
+        if await self._host.namespaces.link(inside.number, inside.name, want.alias) is None:
             await self.clear()  # what never came to be in the namespace is here still
             self._watcher.ended(want.uuid)
         return ()
@@ -30,8 +29,7 @@ class InnerPortTarget(PortTarget):
     async def clear(self) -> None:
         """Nothing of the device is to be left, wherever its way ended."""
         want, inside = self.desired, self._inside
-        for name in (inside.name, want.device):
-            await self._host.namespaces.delete(inside.number, name, want.alias)
+        await self._host.namespaces.delete(inside.number, inside.name, want.alias)
         await self._host.kernel.apply([DeleteLink(want.device, want.alias)])
         await super().clear()
 
