@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterable
 from vnetd.host.protocols import Kernel
 from vnetd.model.base import IPNetwork
 from vnetd.model.errors import InUse
+from vnetd.model.spans import span_of
 from vnetd.plan.links import HostRoute
 
 
@@ -34,9 +35,11 @@ class HostRoutes:
         Default routes overlap everything and say nothing about what is used; link-local subnets are on every link.
         """
         routes = [r for r in await self.all() if r.destination.prefixlen and not r.destination.is_link_local]
+        spans = [span_of(route.destination) for route in routes]
         for subnet in subnets:
-            for route in routes:
-                if subnet.version == route.destination.version and subnet.overlaps(route.destination):
+            wanted = span_of(subnet)
+            for route, span in zip(routes, spans, strict=True):
+                if wanted.overlaps(span):
                     raise InUse(
                         f"subnet {subnet} is already in use by interface {route.device} "
                         f"(route {route.destination}): choose another subnet"

@@ -1,11 +1,13 @@
 """How a network becomes active and inactive: the transaction around its target."""
 
 import logging
+from collections.abc import Sequence
 
 from vnetd.host.requirements import explained, require
 from vnetd.model.base import IPNetwork
 from vnetd.model.errors import Busy, InUse, NotFound, VnetError
 from vnetd.model.network import Mode, Network
+from vnetd.model.spans import Span, span_of
 from vnetd.reconcile.borrowed import BorrowedTarget, desired_borrowed
 from vnetd.reconcile.desired import Surroundings, desired_network, refuse_unrealised
 from vnetd.reconcile.forwarding import Need
@@ -150,10 +152,11 @@ class Activation:
         subnets = [address.address.network for address in network.addresses]
         subnets += [route.destination for route in network.routes if route.destination.prefixlen]
         await self._loop.routes.refuse_clash(subnets)
+        spans = [span_of(subnet) for subnet in subnets]
         # Last, and without a pause until the caller notes what starts: two starts at once must see each other.
-        for other in self._objects:
+        for other in self._objects.unordered():
             if other.live and other.state != "inactive" and other is not apart_from and other.name != network.name:
-                _refuse_overlap(subnets, other)
+                _refuse_overlap(subnets, spans, other)
 
     async def follow(self) -> None:
         """Render every active network anew (its surroundings changed) and realise that, which is no drift."""
@@ -235,11 +238,11 @@ def need_of(network: Network) -> Need | None:
     return Need(versions, network.devices.interfaces[0] if network.devices.interfaces else "")
 
 
-def _refuse_overlap(subnets: list[IPNetwork], other: NetworkObject) -> None:
+def _refuse_overlap(subnets: Sequence[IPNetwork], spans: Sequence[Span], other: NetworkObject) -> None:
     assert other.live is not None
-    for address in other.live.addresses:
-        for subnet in subnets:
-            if subnet.version == address.address.version and subnet.overlaps(address.address.network):
+    for taken in other.spans():
+        for subnet, span in zip(subnets, spans, strict=True):
+            if span.overlaps(taken):
                 raise InUse(
                     f"subnet {subnet} is already in use by interface {other.live.bridge.name} "
                     f"(network {other.name}): choose another subnet"

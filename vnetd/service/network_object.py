@@ -6,6 +6,7 @@ from typing import ClassVar, Literal
 from uuid import UUID
 
 from vnetd.model.network import Network
+from vnetd.model.spans import Span, span_of
 from vnetd.plan.shaping import Floor
 from vnetd.reconcile.borrowed import BorrowedTarget
 from vnetd.reconcile.desired import DEFAULT_MTU
@@ -29,6 +30,15 @@ class NetworkObject(DefinedObject[Network]):
     members: dict[UUID, None] = field(default_factory=dict)
     """Its ports, in the order they came; a dictionary, for thousands come and go."""
     floors: dict[UUID, Floor] = field(default_factory=dict)
+
+    _spans: tuple[Network | None, tuple[Span, ...]] = (None, ())
+
+    def spans(self) -> tuple[Span, ...]:
+        """The subnets that the addresses of the active form are in; worked out once for each form."""
+        if self._spans[0] is not self.live:
+            addresses = self.live.addresses if self.live else ()
+            self._spans = self.live, tuple(span_of(address.address.network) for address in addresses)
+        return self._spans[1]
 
     @property
     def bridge(self) -> str:
