@@ -29,8 +29,8 @@ class MacvtapTarget(PortTarget):
     async def converge(self) -> tuple[str, ...]:
         """The device with its rules, up on its lower device, with MAC and MTU."""
         stack, repaired = self._stack, list[str]()
-        device = await self._find(repaired)
-        lower = await self._host.kernel.link(stack.lower)
+        there, lower = await self._host.kernel.links_named((self.desired.device, stack.lower))
+        device = await self._recover(there, repaired)
         if device is None or lower is None:  # the kernel deletes it with its lower device
             self._gone()
             return ()

@@ -88,8 +88,9 @@ class PortPlugs:
         mode = network.macvtap_mode
         assert mode is not None
         functions = await self._with_devices(network.devices.pf) if network.devices.pf else {}
-        names = functions or network.devices.interfaces
-        pool = {name: link for name in names if (link := await self._host.kernel.link(name))}
+        names = tuple(functions) or network.devices.interfaces
+        links = await self._host.kernel.links_named(names)
+        pool = {name: link for name, link in zip(names, links, strict=True) if link}
         users = self._users()
         handed_out = {name for name, pci in functions.items() if pci in users}
         lower = pick_lower(network, tuple(pool), users, self._exclusive() | handed_out)
