@@ -6,6 +6,7 @@ orphans (the kernel takes the owner flag off), open to everybody; the next one a
 before 1.1 drops the flags without a word, therefore they are read back.
 """
 
+import errno
 import json
 import os
 import socket
@@ -19,6 +20,7 @@ from nftables import Nftables
 
 from vnetd.linux.capabilities_nft import bridge_features
 from vnetd.linux.netlink import NETLINK_NETFILTER
+from vnetd.linux.nft_elements import ElementWriter, Unsuited
 from vnetd.linux.nft_json import (
     OWNED,
     TABLE,
@@ -69,6 +71,7 @@ class LinuxNft:
         self._features = PLAIN
         self._plain: set[Family] = set()
         self._kinds: dict[tuple[Family, str], Set] = {}
+        self._elements: ElementWriter | None = None
 
     @property
     def owned(self) -> bool:
@@ -163,6 +166,8 @@ class LinuxNft:
             # A child that inherited the socket would keep the tables from being adopted after a restart.
             os.set_inheritable(fd, False)
         self._ports = frozenset(opened.values())
+        if len(opened) == 1:
+            self._elements = ElementWriter(socket.socket(fileno=os.dup(*opened)))
         self._library.set_terse_output(True)
         for family in FAMILIES:
             if (flags := self._flags(family)) is None:
@@ -175,6 +180,8 @@ class LinuxNft:
 
     def _close(self) -> None:
         self._library = None
+        if self._elements:  # the last descriptor of the socket: only now are tables orphans
+            self._elements.close()
 
     def _probe(self) -> bool:
         """Make a table that is owned and persists, and look whether it is."""
@@ -198,12 +205,26 @@ class LinuxNft:
         return [family for family in FAMILIES if self._can_own and family not in self._plain]
 
     def _commit(self, remove: Fragment, add: Fragment, rules: Sequence[MissingRule] = ()) -> None:
+        if not rules and self._commit_elements(remove, add):
+            return
         if not (commands := transaction(remove, add, rules, self._kinds, self._owned_families())):
             return
         self._run(commands, "commit rules", _words(remove, add, rules))
         for one in remove.sets:
             self._kinds.pop((one.family, one.name), None)
         self._kinds |= {(one.family, one.name): one for one in add.sets}
+
+    def _commit_elements(self, remove: Fragment, add: Fragment) -> bool:
+        """The short way, if it is one for this transaction."""
+        if self._elements is None:
+            return False
+        try:
+            self._elements.commit(remove, add, self._kinds)
+        except Unsuited:
+            return False
+        except OSError as error:
+            raise HostError("commit rules", _words(remove, add, ()), error.errno or errno.EIO) from error
+        return True
 
     def _rewrite(self, contents: Fragment) -> None:
         there = [family for family in FAMILIES if self._flags(family) is not None]
