@@ -1,6 +1,7 @@
 """What every ``host.Taps`` does: the same statements about those in memory and the real ones."""
 
 import errno
+import os
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 
@@ -12,8 +13,10 @@ from vnetd.host.protocols import Kernel, Taps
 from vnetd.linux.kernel import LinuxKernel
 from vnetd.linux.taps import LinuxTaps
 from vnetd.model.errors import HostError
-from vnetd.plan.kernel import DeleteLink, SetLink
+from vnetd.plan.kernel import DeleteLink, SetLink, WriteSysctl
 from vnetd.plan.links import TunState
+
+MAC = "fe:54:00:00:00:07"
 
 
 @dataclass
@@ -71,6 +74,21 @@ async def test_a_name_that_is_none_is_refused(host: Host, name: str) -> None:
         await host.taps.open(name, 1, True)
     assert refusal.value.errno == errno.EINVAL
     assert {link.name for link in await host.kernel.links()} == {"lo"}
+
+
+async def test_a_tap_is_made_with_all_it_is_to_have_or_not_at_all(host: Host) -> None:
+    disable = WriteSysctl(("net", "ipv6", "conf", "vnet0", "disable_ipv6"), "1")
+    fds = await host.taps.open("vnet0", 1, True, then=[SetLink("vnet0", mac=MAC, mtu=1400, alias="ours"), disable])
+    link = await host.kernel.link("vnet0")
+    assert link is not None and (link.mac, link.mtu, link.alias, link.up) == (MAC, 1400, "ours", False)
+    assert await host.kernel.sysctls([disable.path]) == {disable.path: "1"}
+    await host.taps.close(fds)
+    before = len(os.listdir("/proc/self/fd"))
+    missing = WriteSysctl(("net", "ipv6", "conf", "vnet1", "disable_ipv6"), "1")
+    with pytest.raises(HostError, match="write sysctl net/ipv6/conf/vnet1/disable_ipv6: No such file or directory"):
+        await host.taps.open("vnet0", 2, True, then=[SetLink("vnet0", alias="ours"), missing])
+    assert await host.kernel.link("vnet0") is None
+    assert len(os.listdir("/proc/self/fd")) == before
 
 
 async def test_a_persistent_tap_stays_until_it_is_deleted(host: Host) -> None:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from support.memory_kernel import MemoryKernel
 
 from vnetd.model.errors import HostError
+from vnetd.plan.kernel import SetLink, WriteSysctl
 from vnetd.plan.links import TunState
 
 LARGEST_ID = (1 << 32) - 2
@@ -20,7 +21,9 @@ class MemoryTaps:
         self._queues: dict[int, int] = {}
         self._lent: dict[int, int] = {}
 
-    async def open(self, name: str, queues: int, vnet_hdr: bool, owner: int = 0) -> list[int]:
+    async def open(
+        self, name: str, queues: int, vnet_hdr: bool, owner: int = 0, then: Sequence[SetLink | WriteSysctl] = ()
+    ) -> list[int]:
         """Make a tap with one fd a queue."""
         if not 1 <= queues <= 256:
             raise HostError("create tap", name, errno.E2BIG)
@@ -31,6 +34,11 @@ class MemoryTaps:
         index = self._kernel.create(name, "tun", tun=TunState(False, owner, -1, queues if queues > 1 else None))
         fds = [os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC) for _ in range(queues)]
         self._queues |= dict.fromkeys(fds, index)
+        try:
+            await self._kernel.apply(then)
+        except HostError:
+            await self.close(fds)
+            raise
         return fds
 
     async def keep(self, name: str, fds: Sequence[int], group: int) -> None:

@@ -16,7 +16,7 @@ from vnetd.model.functions import VfState
 from vnetd.packets.sightings import Packet
 from vnetd.plan.dnsmasq import DnsmasqState, Instance
 from vnetd.plan.features import BridgeFeatures
-from vnetd.plan.kernel import Operation
+from vnetd.plan.kernel import Operation, SetLink, WriteSysctl
 from vnetd.plan.links import HostRoute, Link, LinkView, Neighbour, PortVlan
 from vnetd.plan.possessions import Possessions
 from vnetd.plan.rules import Count, Element, Family, Fragment, MissingRule, Stranger, TableContents
@@ -159,10 +159,13 @@ class Packets(Protocol):
 class Taps(Protocol):
     """Tap devices."""
 
-    async def open(self, name: str, queues: int, vnet_hdr: bool, owner: int = 0) -> list[int]:
+    async def open(
+        self, name: str, queues: int, vnet_hdr: bool, owner: int = 0, then: Sequence[SetLink | WriteSysctl] = ()
+    ) -> list[int]:
         """Make a tap, down, and return one open fd a queue, which the caller owns; it goes when the last is closed.
 
         Only ``owner`` (-1: the group it gets) may open it besides. It stays, with no queue, if a holder made it so.
+        ``then`` is done to it at once; if that fails, there is no tap.
         """
         ...
 

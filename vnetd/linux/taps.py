@@ -7,8 +7,12 @@ import struct
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 
+from vnetd.linux.direct import set_link
+from vnetd.linux.netlink import ReadSocket
+from vnetd.linux.sysctl import write_sysctl
 from vnetd.linux.threads import Worker
 from vnetd.model.errors import HostError
+from vnetd.plan.kernel import SetLink, WriteSysctl
 
 DEVICE = "/dev/net/tun"
 TUNSETIFF, TUNSETPERSIST, TUNSETOWNER, TUNSETGROUP = 0x400454CA, 0x400454CB, 0x400454CC, 0x400454CE
@@ -26,14 +30,18 @@ class LinuxTaps:
         # Two threads: closing the last fd of a tap takes 20 ms, for which no attach should wait.
         self._opener = Worker("vnetd-tap")
         self._closer = Worker("vnetd-tap-close")
+        self._socket: ReadSocket | None = None
 
-    async def open(self, name: str, queues: int, vnet_hdr: bool, owner: int = ROOT) -> list[int]:
+    async def open(
+        self, name: str, queues: int, vnet_hdr: bool, owner: int = ROOT, then: Sequence[SetLink | WriteSysctl] = ()
+    ) -> list[int]:
         """Make a tap, down, and return one fd a queue; it goes when the last is closed. The caller owns them.
 
         Of several queues more can be opened by its owner, -1 for whoever is in its group; the kernel lets everybody
-        do it to a tap with neither. Raises ``HostError`` (EBUSY if a link has the name, E2BIG for too many queues).
+        do it to a tap with neither. ``then`` is done to it in the same hop; if that fails, there is no tap. Raises
+        ``HostError`` (EBUSY if a link has the name, E2BIG for too many queues).
         """
-        return await self._opener.run(open_tap, name, queues, vnet_hdr, owner, discard=_close)
+        return await self._opener.run(self._open, name, queues, vnet_hdr, owner, then, discard=_close)
 
     async def keep(self, name: str, fds: Sequence[int], group: int) -> None:
         """Have the tap ``name`` stay, -1 for no group, and close its queues; if that fails they are still open.
@@ -52,12 +60,37 @@ class LinuxTaps:
 
     async def stop(self) -> None:
         """Finish what is under way and end the threads."""
-        await self._opener.close()
+        await self._opener.close(self._close_socket)
         await self._closer.close()
+
+    def _open(
+        self, name: str, queues: int, vnet_hdr: bool, owner: int, then: Sequence[SetLink | WriteSysctl]
+    ) -> list[int]:
+        fds = open_tap(name, queues, vnet_hdr, owner)
+        try:
+            for operation in then:
+                self._execute(operation)
+        except BaseException:
+            _close(fds)
+            raise
+        return fds
+
+    def _execute(self, operation: SetLink | WriteSysctl) -> None:
+        match operation:
+            case SetLink():
+                if self._socket is None:  # made on the thread that uses it, once somebody needs it
+                    self._socket = ReadSocket()
+                set_link(self._socket, operation)
+            case WriteSysctl(path, value, optional):
+                write_sysctl(path, value, optional=optional)
+
+    def _close_socket(self) -> None:
+        if self._socket is not None:
+            self._socket.close()
 
 
 def open_tap(name: str, queues: int, vnet_hdr: bool, owner: int = ROOT) -> list[int]:
-    """What ``LinuxTaps.open`` does, on the calling thread and in its network namespace."""
+    """What ``LinuxTaps.open`` begins with, on the calling thread and in its network namespace."""
     with _reporting("create tap", name):
         if not 1 <= queues <= MOST_QUEUES:
             raise OSError(errno.E2BIG, os.strerror(errno.E2BIG))

@@ -7,9 +7,8 @@ from vnetd.plan.kernel import SetLink, WriteSysctl
 
 async def make_tap(host: Host, device: str, tap: PersistentTap, properties: SetLink) -> None:
     """Make a tap that stays, with these properties. Raises ``HostError``; then there is none."""
-    fds = await host.taps.open(device, 2 if tap.several else 1, tap.vnet_hdr, tap.owner)
+    fds = await host.taps.open(device, 2 if tap.several else 1, tap.vnet_hdr, tap.owner, [properties, silent(device)])
     try:
-        await host.kernel.apply([properties, silent(device)])
         # Only now, when it can be told to be ours: whatever ends the daemon before, the kernel cleans up.
         await host.taps.keep(device, fds, tap.group)
     except BaseException:

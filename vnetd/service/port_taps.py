@@ -21,14 +21,9 @@ class OpenedTap:
 
     async def make(self, making: Making) -> Made:
         """Open the queues; the kernel removes the tap when the last is closed."""
-        spec = making.spec
-        fds = tuple(await self._host.taps.open(making.record.device, spec.queues, spec.vnet_hdr))
-        try:
-            await self._host.kernel.apply([making.desired.properties, silent(making.record.device)])
-        except BaseException:
-            await self._host.taps.close(fds)
-            raise
-        return Made(fds)
+        spec, device = making.spec, making.record.device
+        first = (making.desired.properties, silent(device))
+        return Made(tuple(await self._host.taps.open(device, spec.queues, spec.vnet_hdr, then=first)))
 
     async def finish(self, making: Making) -> None:
         """Nothing is left to do."""
