@@ -3,13 +3,13 @@
 from vnetd.model.functions import FunctionUse, VfState
 from vnetd.plan.functions import plan_function
 from vnetd.reconcile.absent import Absent
-from vnetd.reconcile.port import PortTarget
+from vnetd.reconcile.port import PortTarget, Seen
 
 
 class FunctionTarget(PortTarget):
     """Keeps MAC address, VLAN and the rest of one function at its card."""
 
-    async def converge(self) -> tuple[str, ...]:
+    async def converge(self, seen: Seen | None = None) -> tuple[str, ...]:
         """Compare with the card. Raises ``Absent`` while the card is away."""
         use = self._use
         self._devices.watch(use.pf, self.key)

@@ -6,13 +6,13 @@ whichever takes that away: the guest, the end of the namespace, the end of the l
 
 from vnetd.host.events import NamespaceEvent
 from vnetd.plan.kernel import DeleteLink
-from vnetd.reconcile.port import Inside, PortTarget
+from vnetd.reconcile.port import Inside, PortTarget, Seen
 
 
 class InnerPortTarget(PortTarget):
     """Watches one port."""
 
-    async def converge(self) -> tuple[str, ...]:
+    async def converge(self, seen: Seen | None = None) -> tuple[str, ...]:
         """See whether its device is there still; nothing of it is repaired."""
         want, inside = self.desired, self._inside
         for name in (inside.lower, NamespaceEvent(inside.number).name):

@@ -3,7 +3,7 @@
 from vnetd.plan.kernel import DeleteLink, SetLink
 from vnetd.plan.links import Link
 from vnetd.plan.macvtap import Stacked
-from vnetd.reconcile.port import DesiredPort, PortTarget
+from vnetd.reconcile.port import DesiredPort, PortTarget, Seen
 
 
 def plan_macvtap(want: DesiredPort, stack: Stacked, have: Link, lower: Link) -> list[tuple[str, SetLink]]:
@@ -26,7 +26,7 @@ def plan_macvtap(want: DesiredPort, stack: Stacked, have: Link, lower: Link) -> 
 class MacvtapTarget(PortTarget):
     """Keeps one macvtap; it ends with its device, its lower device, or the last who holds what was handed out."""
 
-    async def converge(self) -> tuple[str, ...]:
+    async def converge(self, seen: Seen | None = None) -> tuple[str, ...]:
         """The device with its rules, up on its lower device, with MAC and MTU."""
         stack, repaired = self._stack, list[str]()
         there, lower = await self._host.kernel.links_named((self.desired.device, stack.lower))
@@ -41,7 +41,7 @@ class MacvtapTarget(PortTarget):
             self._watcher.ended(self.desired.uuid)
             return ()
         self._look_for_tampering(device)
-        repaired.extend(await self._write_rules())
+        repaired.extend(await self.write_rules())
         steps = plan_macvtap(self.desired, stack, device, lower)
         await self._host.kernel.apply([operation for _, operation in steps])
         self._placed = True

@@ -1,13 +1,13 @@
 """One port of mode user: a passt process that serves its socket."""
 
 from vnetd.plan.passt import PasstInstance
-from vnetd.reconcile.port import PortTarget
+from vnetd.reconcile.port import PortTarget, Seen
 
 
 class PasstTarget(PortTarget):
     """Keeps one passt running, with the arguments of its port."""
 
-    async def converge(self) -> tuple[str, ...]:
+    async def converge(self, seen: Seen | None = None) -> tuple[str, ...]:
         """Start it where it does not run, or runs as it should not."""
         serves = await self._host.passt.serves(self._instance)
         if not self.desired.up:

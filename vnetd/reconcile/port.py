@@ -26,6 +26,9 @@ from vnetd.reconcile.tap import make_tap
 
 log = logging.getLogger(__name__)
 
+Seen = tuple[Link | None, Link | None]
+"""A port's device and its bridge."""
+
 
 @dataclass(frozen=True, slots=True)
 class Inside:
@@ -136,10 +139,14 @@ class PortTarget:
         self._devices = loop.devices
         self._watcher = watcher
 
-    async def converge(self) -> tuple[str, ...]:
-        """Filter first, then the device: limited, in the bridge, up, isolated as wanted."""
-        repaired = await self._write_rules()
-        there, bridge = await self._host.kernel.links_named((self.desired.device, self.desired.bridge))
+    async def converge(self, seen: Seen | None = None) -> tuple[str, ...]:
+        """Filter first, then the device: limited, in the bridge, up, isolated as wanted.
+
+        ``seen`` is what ``observe`` found since the target's lock was taken, so that it need not look again. What
+        somebody else changed meanwhile has its own event, and is looked at once the lock is free.
+        """
+        repaired = await self.write_rules()
+        there, bridge = seen or await self._look()
         device = await self._recover(there, repaired)
         if device is None or await self._deserted(device):
             self._gone()
@@ -157,7 +164,12 @@ class PortTarget:
         self._placed = True
         return tuple(dict.fromkeys((*repaired, *(what for what, _ in steps))))
 
-    async def _write_rules(self) -> list[str]:
+    async def observe(self) -> Seen | None:
+        """The device and its bridge as they are now; nothing for a port that joins none."""
+        return None if self.desired.plug else await self._look()
+
+    async def write_rules(self) -> list[str]:
+        """Put the filter and the rules of the port's place in force; returns which of them were not."""
         wanted = {"filter": (self.key, self.desired.fragment), "rules": (self.place_key, self.desired.place)}
         differing = {
             what: (owner, fragment)
@@ -265,8 +277,12 @@ class PortTarget:
             )
         return await self._host.kernel.port_vlans(device.name)
 
-    async def _enslaved(self) -> bool:
+    async def _look(self) -> Seen:
         device, bridge = await self._host.kernel.links_named((self.desired.device, self.desired.bridge))
+        return device, bridge
+
+    async def _enslaved(self) -> bool:
+        device, bridge = await self._look()
         return bool(device and bridge and device.master == bridge.index)
 
     def _refuse_foreign_master(self, device: Link, bridge: Link) -> None:

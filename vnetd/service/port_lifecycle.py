@@ -18,7 +18,7 @@ from vnetd.reconcile.inner_port import InnerPortTarget
 from vnetd.reconcile.loop import Loop
 from vnetd.reconcile.macvtap import MacvtapTarget
 from vnetd.reconcile.passt import PasstTarget
-from vnetd.reconcile.port import DesiredPort, PortTarget
+from vnetd.reconcile.port import DesiredPort, PortTarget, Seen
 from vnetd.reconcile.together import together
 from vnetd.service import reservations
 from vnetd.service.bandwidth import refuse_unable
@@ -81,11 +81,9 @@ class PortLifecycle:
                 await self._refuse_limits(port)
                 async with self._namespace(caller, spec) as netns:
                     await self._locate(port, netns)
-                    await self.save(port.record)
-                    await reservations.hold(port.network, port.record)
                     making = self._making(port, spec, netns)
-                    made = await self._begin(port, making)
-                    await port.target.converge()
+                    made, seen = await self._begin(port, making)
+                    await port.target.converge(seen)
                     await self.devices.of(port.record.kind).finish(making)
             except BaseException as failure:
                 await self._undo(port, made.fds, failure)
@@ -155,20 +153,34 @@ class PortLifecycle:
             port.record = port.record.model_copy(update={"namespace": number})
             port.target.desired = self._wishes.desired(port.record, port.network)
 
-    async def _begin(self, port: PortObject, making: Making) -> Made:
+    async def _begin(self, port: PortObject, making: Making) -> tuple[Made, Seen | None]:
         """Put its filter in force and make its device beside that, which is down and in no bridge as yet."""
-        device = asyncio.ensure_future(self.devices.of(port.record.kind).make(making))
+        device = asyncio.ensure_future(self._make_device(port, making))
         try:
-            await together(self._filter(port), device)
+            made: Made
+            _, (made, seen) = await together(self._filter(port), device)
         except BaseException:
             if not device.cancelled() and not device.exception():
-                await self._loop.host.taps.close(device.result().fds)
+                await self._loop.host.taps.close(device.result()[0].fds)
             raise
-        return device.result()
+        return made, seen
+
+    async def _make_device(self, port: PortObject, making: Making) -> tuple[Made, Seen | None]:
+        """The device, on record before it is there: it may outlive this process, as rules of nobody do not."""
+        await self.save(port.record)
+        await reservations.hold(port.network, port.record)
+        made = await self.devices.of(port.record.kind).make(making)
+        try:
+            return made, await port.target.observe()
+        except BaseException:
+            await self._loop.host.taps.close(made.fds)
+            raise
 
     async def _filter(self, port: PortObject) -> None:
-        """Put its filter in force as it is now."""
+        """Put its filter in force as it is now, and the rules of its place unless they need the device."""
         if not (port.record.filter or port.record.unseen):
+            if not port.target.desired.plug:
+                await port.target.write_rules()
             return
         async with self._filters.changing:
             port.target.desired = self._wishes.desired(port.record, port.network)
