@@ -1,17 +1,19 @@
 """Chains outlive the last who needed them for a while, and then go too; a look is at what was named."""
 
 import asyncio
+from collections.abc import AsyncIterator, Callable
+from dataclasses import replace
 
 import pytest
-from support.memory_nft import MemoryNft
+from support.memory_nft import MemoryNft, Table
 from support.waiting import eventually
 
 from vnetd.model.network import Network
 from vnetd.plan import lingering
-from vnetd.plan.rules import Chain, Element, Fragment, Set
+from vnetd.plan.rules import Chain, Element, Family, Fragment, Hook, Set, TableContents
 from vnetd.reconcile import rules
-from vnetd.reconcile.rules import RulesKeeper
-from vnetd.ruleset.expressions import ACCEPT
+from vnetd.reconcile.rules import RulesKeeper, Spot
+from vnetd.ruleset.expressions import ACCEPT, DROP
 from vnetd.ruleset.network import network_fragment
 
 LAB = network_fragment(
@@ -120,7 +122,91 @@ async def test_of_a_deleted_table_and_an_element_of_another_only_these_are_looke
         repaired = await keeper.converge()
     assert repaired == ("table inet vnetd is missing", "element vnet0 of set from_guest is missing")
     assert nft.tables["bridge"].chains["web"].rules == ()
-    keeper.suspect(("bridge", "chain", "web"))
-    async with keeper.lock:
-        assert await keeper.converge() == ("chain web has changed rules",)
+    assert await looked(keeper, ("bridge", "rules", "web")) == ("chain web has changed rules",)
     await keeper.close()
+
+
+async def looked(keeper: RulesKeeper, *named: Spot) -> tuple[str, ...]:
+    """What is repaired when these are named."""
+    for spot in named:
+        keeper.suspect(spot)
+    async with keeper.lock:
+        return await keeper.converge()
+
+
+class Listed(MemoryNft):
+    """Keeps account of what is listed whole."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.listed: list[str] = []
+        self.meanwhile: Callable[[], None] = lambda: None
+
+    async def chain(self, family: Family, name: str) -> TableContents | None:
+        self.listed.append(name)
+        found = await super().chain(family, name)
+        self.meanwhile()
+        return found
+
+
+RULES = ((ACCEPT,), (DROP,), (ACCEPT,))
+SPOT: Spot = ("bridge", "rules", "web")
+
+
+@pytest.fixture
+async def known(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[tuple[Listed, RulesKeeper]]:
+    """A chain of three rules, learned."""
+    monkeypatch.setattr(rules, "PAUSE", 0)
+    nft = Listed()
+    keeper = RulesKeeper(nft)
+    await keeper.put({"port:1": Fragment((Chain("bridge", "web", RULES),))})
+    await keeper.close()
+    assert nft.listed == ["web"]
+    yield nft, keeper
+    await keeper.close()
+
+
+async def test_deleted_rules_are_put_back_without_listing_the_chain_each_time(
+    known: tuple[Listed, RulesKeeper],
+) -> None:
+    nft, keeper = known
+    for place in (0, 1, 2):
+        nft.listed.clear()
+        nft.delete_rule("bridge", "web", place)
+        assert await looked(keeper, SPOT) == ("chain web has changed rules",)
+        assert nft.listed == []
+        assert nft.tables["bridge"].chains["web"].rules == RULES
+        assert await looked(keeper, SPOT) == ()
+        await keeper.close()  # by now the new handle is learned
+
+
+async def test_a_changed_policy_is_found_though_a_rule_is_deleted_with_it(known: tuple[Listed, RulesKeeper]) -> None:
+    nft, keeper = known
+    table = nft.tables["bridge"]
+    table.chains["web"] = replace(table.chains["web"], hook=Hook("filter", "input", 0, policy="drop"))
+    nft.delete_rule("bridge", "web", 0)
+    repaired = await looked(keeper, SPOT, ("bridge", "chain", "web"))
+    assert repaired == ("chain web has another hook or policy",)
+    assert nft.tables["bridge"].chains["web"] == Chain("bridge", "web", RULES)
+
+
+async def test_handles_say_nothing_of_a_table_that_was_made_anew(known: tuple[Listed, RulesKeeper]) -> None:
+    nft, keeper = known
+    handles = nft.tables["bridge"].handles["web"]
+    nft.tables["bridge"] = Table({"web": Chain("bridge", "web", ((DROP,),) * 3)}, handles={"web": handles}, last=9)
+    assert await looked(keeper, ("bridge", "table", "vnetd"), SPOT) == ("chain web has changed rules",)
+    assert nft.tables["bridge"].chains["web"].rules == RULES
+
+
+async def test_handles_listed_while_a_table_is_made_anew_are_not_learned(known: tuple[Listed, RulesKeeper]) -> None:
+    nft, keeper = known
+    nft.delete_rule("bridge", "web", 0)
+    await looked(keeper, SPOT)
+    nft.meanwhile = lambda: keeper.suspect(("bridge", "table", "vnetd"))
+    await keeper.close()  # it is listed to be learned
+    nft.meanwhile = lambda: None
+    assert await looked(keeper) == ()
+    nft.listed.clear()
+    nft.delete_rule("bridge", "web", 0)
+    assert await looked(keeper, SPOT) == ("chain web has changed rules",)
+    assert nft.listed == ["web"]

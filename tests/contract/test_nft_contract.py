@@ -197,6 +197,19 @@ async def test_what_cannot_be_is_refused(nft: Nft, remove: Fragment, add: Fragme
     assert await held(nft) == before
 
 
+async def test_handles_of_rules_are_those_of_the_listing(nft: Nft) -> None:
+    assert await nft.handles("inet", "outer") == ()
+    await nft.commit(EMPTY, BASE)
+    listed = await nft.table("inet")
+    assert listed is not None
+    handles = {name: await nft.handles("inet", name) for name in ("outer", "inner")}
+    assert handles == listed.handles
+    assert [len(found) for found in handles.values()] == [len(OUTER.rules), len(INNER.rules)]
+    assert await nft.handles("inet", "nowhere") == await nft.handles("bridge", "outer") == ()
+    await nft.commit(Fragment(chains=(INNER,)), Fragment(chains=(INNER,)))
+    assert set(handles["inner"]).isdisjoint(await nft.handles("inet", "inner"))
+
+
 GUESTS_RULES = (iif_in("guests", ACCEPT), iif_in("guests", DROP), iif_in("guests", jump("inner")), (DROP,))
 
 

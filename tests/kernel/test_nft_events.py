@@ -50,11 +50,14 @@ async def test_a_flushed_ruleset_is_reported_object_by_object_and_names_the_culp
     run("nft", "flush", "ruleset")
     expected = {
         RulesEvent("inet", "chain", "forward", "nft"),
+        RulesEvent("inet", "rules", "forward", "nft"),
         RulesEvent("inet", "set", "guests", "nft"),
         RulesEvent("inet", "table", "vnetd", "nft"),
         RulesEvent("bridge", "chain", "ports", "nft"),
+        RulesEvent("bridge", "rules", "ports", "nft"),
         RulesEvent("bridge", "table", "vnetd", "nft"),
         RulesEvent("netdev", "chain", "at_lo", "nft"),
+        RulesEvent("netdev", "rules", "at_lo", "nft"),
         RulesEvent("netdev", "table", "vnetd", "nft"),
     }
     await eventually(lambda: len(seen) >= len(expected), "as many reports")
@@ -65,15 +68,16 @@ async def test_a_flushed_ruleset_is_reported_object_by_object_and_names_the_culp
 @pytest.mark.parametrize(
     ("command", "event"),
     [
-        ("flush chain inet vnetd forward", RulesEvent("inet", "chain", "forward", "nft")),
-        ("insert rule inet vnetd forward accept", RulesEvent("inet", "chain", "forward", "nft")),
-        ("flush chain bridge vnetd ports", RulesEvent("bridge", "chain", "ports", "nft")),
-        ("flush chain netdev vnetd at_lo", RulesEvent("netdev", "chain", "at_lo", "nft")),
+        ("flush chain inet vnetd forward", RulesEvent("inet", "rules", "forward", "nft")),
+        ("insert rule inet vnetd forward accept", RulesEvent("inet", "rules", "forward", "nft")),
+        ("flush chain bridge vnetd ports", RulesEvent("bridge", "rules", "ports", "nft")),
+        ("flush chain netdev vnetd at_lo", RulesEvent("netdev", "rules", "at_lo", "nft")),
         ("delete element inet vnetd guests { virbr0 }", RulesEvent("inet", "set", "guests", "nft")),
         ("add element inet vnetd guests { evil0, evil1 }", RulesEvent("inet", "set", "guests", "nft")),
+        ("add chain inet vnetd forward { policy drop; }", RulesEvent("inet", "chain", "forward", "nft")),
         ("add set inet vnetd foreign { type mark; }", RulesEvent("inet", "set", "foreign", "nft")),
         ("add counter inet vnetd foreign", RulesEvent("inet", "table", "vnetd", "nft")),
-        ("add rule inet vnetd forward tcp dport { 1, 2 } drop", RulesEvent("inet", "chain", "forward", "nft")),
+        ("add rule inet vnetd forward tcp dport { 1, 2 } drop", RulesEvent("inet", "rules", "forward", "nft")),
     ],
 )
 async def test_a_foreign_change_is_reported_once(seen: Seen, command: str, event: RulesEvent) -> None:
@@ -87,7 +91,7 @@ async def test_a_single_deleted_rule_is_reported(seen: Seen) -> None:
     handle = next(line.split()[-1] for line in listed.splitlines() if "drop" in line)
     run("nft", f"delete rule inet vnetd forward handle {handle}")
     await until_quiet(seen)
-    assert seen == [RulesEvent("inet", "chain", "forward", "nft")]
+    assert seen == [RulesEvent("inet", "rules", "forward", "nft")]
 
 
 async def test_own_changes_are_not_reported(nft: LinuxNft, seen: Seen) -> None:
@@ -117,7 +121,7 @@ async def test_the_kernel_dropping_reports_is_an_overflow_and_later_changes_are_
         await until_quiet(events)
         events.clear()
         run("nft", "flush chain bridge vnetd ports")
-        await eventually(lambda: events == [RulesEvent("bridge", "chain", "ports", "nft")], "the report after it")
+        await eventually(lambda: events == [RulesEvent("bridge", "rules", "ports", "nft")], "the report after it")
     finally:
         monitor.close()
 

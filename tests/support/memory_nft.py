@@ -119,6 +119,10 @@ class MemoryNft:
         handles = {name: listed.handles[name]}
         return TableContents(family, {name: listed.chains[name]}, hooks, handles=handles)
 
+    async def handles(self, family: Family, chain: str) -> tuple[int, ...]:
+        """Handles of a chain's rules."""
+        return self.tables[family].handles.get(chain, ()) if family in self.tables else ()
+
     async def set(self, family: Family, name: str) -> frozenset[Element] | None:
         """The elements of one set."""
         table = self.tables.get(family)
@@ -142,7 +146,7 @@ class MemoryNft:
     def delete_rule(self, family: Family, chain: str, place: int, cause: str = "nft") -> None:
         """Delete one rule."""
         self.tables[family].splice(chain, place, place + 1, ())
-        self._report(RulesEvent(family, "chain", chain, cause))
+        self._report(RulesEvent(family, "rules", chain, cause))
 
     def delete_element(self, element: Element, cause: str = "nft") -> None:
         """Delete one element."""

@@ -20,6 +20,7 @@ SEEN = Set("inet", "seen", ("ipv4_addr",), flags=("dynamic",), timeout=60)
 USES_GUESTS = ({"match": {"op": "==", "left": {"meta": {"key": "iifname"}}, "right": "@guests"}}, ACCEPT)
 FORWARD = Chain("inet", "forward", (USES_GUESTS, (DROP,)), Hook("filter", "forward", 0))
 INNER = Chain("inet", "inner", ((ACCEPT,),))
+LONG = Chain("inet", "long", tuple(({"log": {"prefix": text}}, {"goto": {"target": "inner"}}) for text in "abacb"))
 BASE = Fragment((FORWARD, INNER), (GUESTS, SUBNETS, VERDICTS, SEEN))
 
 
@@ -270,7 +271,7 @@ def test_what_libnftables_lists_otherwise_on_another_system_has_not_drifted(olde
 def test_the_listed_form_is_learned_once_and_forgotten_when_the_chain_changes() -> None:
     ledger = Ledger()
     accepted(ledger, a=BASE)
-    other_form = TableContents("inet", {"inner": (({"accept": {}},),)})
+    other_form = TableContents("inet", {"inner": (({"accept": {}},),)}, handles={"inner": (7,)})
     assert ledger.drift_chain("inet", "inner", other_form)
     ledger.learn(other_form)
     assert not ledger.drift_chain("inet", "inner", other_form)
@@ -279,6 +280,50 @@ def test_the_listed_form_is_learned_once_and_forgotten_when_the_chain_changes() 
     assert not ledger.drift_chain("inet", "inner", other_form)
     accepted(ledger, a=replace(BASE, chains=(FORWARD, replace(INNER, rules=((DROP,),)))))
     assert ("inet", "inner") in ledger.unlearned()
+
+
+def learned_long() -> Ledger:
+    """A ledger of one chain whose rules have the handles 11, 12, …"""
+    ledger = Ledger()
+    accepted(ledger, a=Fragment((LONG, INNER)))
+    ledger.learn(TableContents("inet", {"long": LONG.rules}, handles={"long": (11, 12, 13, 14, 15)}))
+    return ledger
+
+
+def test_handles_tell_which_rules_are_missing() -> None:
+    ledger = learned_long()
+    assert ledger.drift_rules("inet", "long", (11, 12, 13, 14, 15)) == Drift()
+    drift = ledger.drift_rules("inet", "long", (12, 14))
+    assert drift is not None
+    assert (drift.remove, drift.add) == (EMPTY, EMPTY)
+    assert drift.what == (Drifted("chain long has changed rules", frozenset({"a"})),)
+    assert [(rule.place, rule.before) for rule in drift.rules] == [(0, 12), (2, 14), (4, 0)]
+
+
+@pytest.mark.parametrize("have", [(11, 12, 13, 14, 15, 16), (11, 12, 99, 14, 15), (12, 11, 13, 14, 15), (16,)])
+def test_handles_of_foreign_rules_and_rules_in_another_order_do_not_tell(have: tuple[int, ...]) -> None:
+    assert learned_long().drift_rules("inet", "long", have) is None
+
+
+def test_handles_are_known_only_of_what_was_listed_since_it_was_written() -> None:
+    handles = (11, 12, 13, 14, 15)
+    ledger = learned_long()
+    assert ledger.drift_rules("inet", "inner", (3,)) is None
+    assert ledger.drift_rules("inet", "foreign", ()) is None
+    ledger.forget_handles([LONG])
+    assert ledger.drift_rules("inet", "long", handles) is None
+    other = replace(LONG, rules=(*LONG.rules[:-1], (DROP,)))
+    ledger.learn(TableContents("inet", {"long": other.rules}, handles={"long": handles}))
+    assert ledger.drift_rules("inet", "long", handles) is None, "that is not the form it is listed in"
+    ledger.learn(TableContents("inet", {"long": LONG.rules}, handles={"long": handles}))
+    assert ledger.drift_rules("inet", "long", handles) == Drift()
+    ledger.forget_table("bridge")
+    assert ledger.drift_rules("inet", "long", handles) == Drift()
+    ledger.forget_table("inet")
+    assert ledger.drift_rules("inet", "long", handles) is None
+    ledger = learned_long()
+    accepted(ledger, a=Fragment((other, INNER)))
+    assert ledger.drift_rules("inet", "long", handles) is None
 
 
 def test_a_listing_with_another_number_of_rules_is_not_learned() -> None:
@@ -314,9 +359,6 @@ async def test_drift_of_many_things_heals_in_one_transaction() -> None:
     assert len(drift.what) == 6
     await nft.commit(drift.remove, drift.add, drift.rules)
     assert not ledger.drift_table("inet", await nft.table("inet"))
-
-
-LONG = Chain("inet", "long", tuple(({"log": {"prefix": text}}, {"goto": {"target": "inner"}}) for text in "abacb"))
 
 
 @given(st.sets(st.integers(0, len(LONG.rules) - 1), min_size=1))

@@ -59,11 +59,11 @@ class TrafficEvent:
 class RulesEvent:
     """Something in one of vnetd's nftables tables was changed by another process, which ``cause`` names.
 
-    ``kind`` and ``name`` tell what to list again; kind ``table`` means the whole table.
+    ``kind`` and ``name`` tell what to list again; kind ``table`` means the whole table, ``rules`` those of a chain.
     """
 
     family: Family
-    kind: Literal["table", "chain", "set"]
+    kind: Literal["table", "chain", "rules", "set"]
     name: str
     cause: str = ""
 

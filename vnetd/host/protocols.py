@@ -130,6 +130,13 @@ class Nft(Protocol):
         """One chain, ``None`` if it does not exist."""
         ...
 
+    async def handles(self, family: Family, chain: str) -> tuple[int, ...]:
+        """What the kernel calls the rules of a chain, in their order; none if there is no such chain.
+
+        A handle is one rule's for as long as there is its table, and what a rule says never changes.
+        """
+        ...
+
     async def set(self, family: Family, name: str) -> frozenset[Element] | None:
         """The elements of one set, ``None`` if it does not exist."""
         ...

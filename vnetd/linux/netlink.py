@@ -103,13 +103,14 @@ class DumpInterrupted(Exception):
 
 
 class ReadSocket:
-    """A blocking rtnetlink socket for GET requests, dumps and single changes, to be used by one thread.
+    """A blocking socket, of rtnetlink if no other ``protocol`` is asked for, for GET requests, dumps and single
+    changes, to be used by one thread.
 
     ``parse`` gets a message and the offsets of its payload. Raises ``OSError`` with the kernel's error number.
     """
 
-    def __init__(self) -> None:
-        self._socket = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, NETLINK_ROUTE)
+    def __init__(self, protocol: int = NETLINK_ROUTE) -> None:
+        self._socket = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, protocol)
         # Strict checking makes the kernel apply the filters of dump requests instead of ignoring them.
         self._socket.setsockopt(SOL_NETLINK, NETLINK_GET_STRICT_CHK, 1)
         self._socket.bind((0, 0))

@@ -19,8 +19,9 @@ from typing import Any, TypeVar
 from nftables import Nftables
 
 from vnetd.linux.capabilities_nft import bridge_features
-from vnetd.linux.netlink import NETLINK_NETFILTER
+from vnetd.linux.netlink import NETLINK_NETFILTER, DumpInterrupted
 from vnetd.linux.nft_elements import ElementWriter, Unsuited
+from vnetd.linux.nft_handles import HandleSocket
 from vnetd.linux.nft_json import (
     OWNED,
     TABLE,
@@ -66,6 +67,7 @@ class LinuxNft:
         self._own = own
         self._worker = Worker("nft")
         self._library: Nftables | None = None
+        self._handles: HandleSocket | None = None
         self._ports: frozenset[int] = frozenset()
         self._can_own = False
         self._features = PLAIN
@@ -126,6 +128,10 @@ class LinuxNft:
         """See ``host.Nft``."""
         return await self._worker.run(self._list, "chain", family, name)
 
+    async def handles(self, family: Family, chain: str) -> tuple[int, ...]:
+        """See ``host.Nft``."""
+        return await self._worker.run(self._read_handles, family, chain)
+
     async def set(self, family: Family, name: str) -> frozenset[Element] | None:
         """See ``host.Nft``."""
         listed = await self._worker.run(self._set, family, name)
@@ -142,6 +148,13 @@ class LinuxNft:
     async def strangers(self) -> tuple[Stranger, ...]:
         """See ``host.Nft``."""
         return await self._worker.run(self._strangers)
+
+    def _read_handles(self, family: Family, chain: str) -> tuple[int, ...]:
+        assert self._handles is not None, "open() comes first"
+        try:
+            return self._handles.read(family, TABLE, chain)
+        except (OSError, DumpInterrupted) as error:
+            raise HostError("list", f"rules of chain {chain} of family {family}", str(error)) from error
 
     def _counts(self, family: Family, chains: Collection[str]) -> Mapping[str, tuple[Count, ...]]:
         found: dict[str, tuple[Count, ...]] = {}
@@ -168,6 +181,7 @@ class LinuxNft:
         self._ports = frozenset(opened.values())
         if len(opened) == 1:
             self._elements = ElementWriter(socket.socket(fileno=os.dup(*opened)))
+        self._handles = HandleSocket()
         self._library.set_terse_output(True)
         for family in FAMILIES:
             if (flags := self._flags(family)) is None:
@@ -182,6 +196,8 @@ class LinuxNft:
         self._library = None
         if self._elements:  # the last descriptor of the socket: only now are tables orphans
             self._elements.close()
+        if self._handles:
+            self._handles.close()
 
     def _probe(self) -> bool:
         """Make a table that is owned and persists, and look whether it is."""

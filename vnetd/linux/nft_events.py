@@ -24,11 +24,11 @@ FAMILIES: dict[int, Family] = {1: "inet", 5: "netdev", 7: "bridge"}
 NEW_GENERATION = 15
 TABLE_NAME, PROCESS_NAME = 1, 3
 
-Kind = Literal["table", "chain", "set"]
+Kind = Literal["table", "chain", "rules", "set"]
 OBJECTS: dict[int, tuple[Kind, int]] = {
     **dict.fromkeys((0, 2), ("table", 1)),
     **dict.fromkeys((3, 5), ("chain", 3)),
-    **dict.fromkeys((6, 8), ("chain", 2)),
+    **dict.fromkeys((6, 8), ("rules", 2)),
     **dict.fromkeys((9, 11), ("set", 2)),
     **dict.fromkeys((12, 14), ("set", 2)),
     **dict.fromkeys((18, 20, 22, 24), ("table", 1)),

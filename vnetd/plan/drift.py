@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 from ipaddress import ip_address, ip_network, summarize_address_range
 from itertools import chain, repeat
+from operator import eq
 
 from vnetd.plan.listing import same_rules
 from vnetd.plan.rules import EMPTY, Chain, Element, Family, Fragment, Json, MissingRule, Set, TableContents
@@ -91,7 +92,19 @@ def compare_chain(
     return single(words, owners, remove, Fragment(chains=(want,)))
 
 
-def _missing_rules(want: Sequence[Json], have: Sequence[Json], handles: Sequence[int]) -> list[tuple[int, int]]:
+def compare_handles(want: Chain, known: Sequence[int], have: Sequence[int], owners: Owners) -> Drift | None:
+    """``known`` are the handles of the rules of ``want``; ``None`` if ``have`` does not tell what there is besides."""
+    if known == have:
+        return Drift()
+    if not (lost := _missing_rules(known, have, have, eq)):
+        return None
+    missing = tuple(MissingRule(want, place, before) for place, before in lost)
+    return Drift(what=(Drifted(f"chain {want.name} has changed rules", owners),), rules=missing)
+
+
+def _missing_rules(
+    want: Sequence[Json], have: Sequence[Json], handles: Sequence[int], same: Callable[[Json, Json], bool] = same_rules
+) -> list[tuple[int, int]]:
     """Places of the wanted rules that are missing, each with the handle of the rule it comes before (0: none).
 
     None at all if the rules that are there are not some of the wanted ones in their order, or have no handles.
@@ -101,7 +114,7 @@ def _missing_rules(want: Sequence[Json], have: Sequence[Json], handles: Sequence
     missing: list[tuple[int, int]] = []
     found = 0
     for place, rule in enumerate(want):
-        if found < len(have) and same_rules(rule, have[found]):
+        if found < len(have) and same(rule, have[found]):
             found += 1
         else:
             missing.append((place, handles[found] if found < len(have) else 0))

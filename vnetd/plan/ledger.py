@@ -19,6 +19,10 @@ transaction for all that one look brought up, as a rule needs the chains and set
     await nft.commit(drift.remove, drift.add, drift.rules)  # the ledger itself does not change
     for drifted in drift.what: …                        # drifted.what in words, drifted.owners whose it is
 
+``drift_rules`` is quicker where only rules of a chain were named: it compares handles, which are learned with the
+listed form and must be forgotten when a chain is written (``forget_handles``) or somebody may have made its table anew
+(``forget_table``).
+
 If the kernel refuses a transaction because somebody changed the tables in between, list whole tables
 (``drift_table``); the last resort is ``nft.rewrite(ledger.contents())``.
 """
@@ -33,6 +37,7 @@ from vnetd.plan.drift import (
     Drifted,
     compare_chain,
     compare_elements,
+    compare_handles,
     foreign_set,
     listed_chain,
     merge,
@@ -41,6 +46,7 @@ from vnetd.plan.drift import (
     union,
 )
 from vnetd.plan.holdings import Change, Holdings, Move, movements, same
+from vnetd.plan.listing import same_rules
 from vnetd.plan.rules import EMPTY, Chain, Element, Family, Fragment, Json, Set, TableContents
 
 __all__ = ["Drift", "Drifted", "Ledger", "Proposal", "merge"]
@@ -106,6 +112,7 @@ class Ledger:
         self._elements: Holdings[ElementKey, Element] = Holdings()
         self._by_set: defaultdict[Key, dict[tuple[str, ...], Element]] = defaultdict(dict)
         self._normal: dict[Key, Rules] = {}
+        self._handles: dict[Key, tuple[int, ...]] = {}
         self._revision = 0
 
     def fragment(self, owner: str) -> Fragment | None:
@@ -157,6 +164,7 @@ class Ledger:
         self._elements.apply(proposal.moves.elements)
         for chain in proposal.remove.chains:
             self._normal.pop((chain.family, chain.name), None)
+        self.forget_handles(proposal.remove.chains)
         for element in proposal.remove.elements:
             self._by_set[element.family, element.set].pop(element.key, None)
         for element in proposal.add.elements:
@@ -167,21 +175,34 @@ class Ledger:
                 self._fragments[owner] = fragment
 
     def unlearned(self) -> tuple[Key, ...]:
-        """Chains whose listed form is not known yet."""
-        return tuple(key for key in self._chains if key not in self._normal)
+        """Chains whose listed form or handles are not known."""
+        return tuple(key for key in self._chains if key not in self._handles)
 
     def learn(self, listed: TableContents | None) -> None:
-        """Take the listed form of chains that were just written as theirs.
+        """Take the listed form of chains that were just written as theirs, and the handles of their rules.
 
         Chains that are learned already, are not ours, or have another number of rules than written (somebody was
-        faster) are left out: as long as a chain is not learned, it is compared with what was written.
+        faster) are left out: as long as a chain is not learned, it is compared with what was written. Of a chain whose
+        form is known the handles are taken if it is listed in that form.
         """
         if listed is None:
             return
         for name, rules in listed.chains.items():
-            want = self._chains.get((listed.family, name))
+            key = listed.family, name
+            want, handles = self._chains.get(key), listed.handles.get(name, ())
             if want and len(rules) == len(want.rules):
-                self._normal.setdefault((listed.family, name), rules)
+                normal = self._normal.setdefault(key, rules)
+                if len(handles) == len(rules) and same_rules(normal, rules):
+                    self._handles[key] = handles
+
+    def forget_handles(self, chains: Iterable[Chain]) -> None:
+        """Note that these chains are written anew, or some of their rules."""
+        for chain in chains:
+            self._handles.pop((chain.family, chain.name), None)
+
+    def forget_table(self, family: Family) -> None:
+        """Note that somebody may have made this table anew: handles are counted from its beginning."""
+        self._handles = {key: handles for key, handles in self._handles.items() if key[0] != family}
 
     def drift_table(self, family: Family, listed: TableContents | None) -> Drift:
         """Compare a whole table; ``None`` means it is missing."""
@@ -203,6 +224,12 @@ class Ledger:
             return Drift()
         handles = listed.handles.get(name, ()) if listed else ()
         return compare_chain(want, normal, listed_chain(family, name, listed), owners, handles)
+
+    def drift_rules(self, family: Family, name: str, handles: tuple[int, ...]) -> Drift | None:
+        """Compare a chain by what the kernel calls its rules; ``None`` if that does not tell, so it is to be listed."""
+        key = family, name
+        want, known = self._chains.get(key), self._handles.get(key)
+        return compare_handles(want, known, handles, self._chains.owners(key)) if want and known is not None else None
 
     def drift_set(self, family: Family, name: str, listed: frozenset[Element] | None) -> Drift:
         """Compare one set's elements with a listing of it; ``None`` means it is missing."""

@@ -7,14 +7,14 @@ only, and is entered in the ledger once the kernel took it. Foreign changes are 
 import asyncio
 import logging
 import math
-from collections.abc import Collection, Mapping
+from collections.abc import Awaitable, Collection, Mapping
 from typing import Literal
 
 from vnetd.host.protocols import Nft
 from vnetd.model.errors import HostError
 from vnetd.plan.ledger import Drift, Ledger, Proposal, merge
 from vnetd.plan.lingering import Lingering, is_lingering
-from vnetd.plan.rules import EMPTY, FAMILIES, Chain, Family, Fragment
+from vnetd.plan.rules import EMPTY, FAMILIES, Chain, Family, Fragment, TableContents
 
 log = logging.getLogger(__name__)
 
@@ -25,7 +25,7 @@ MANY, GATHERING, PAUSE = 100, 0.5, 0.02
 """Seconds listing what was written waits, from so many owners on and before: it is not to slow down a start."""
 FEW = 8
 """Chains up to which listing them one by one is faster than listing their table."""
-Spot = tuple[Family, Literal["table", "chain", "set"], str]
+Spot = tuple[Family, Literal["table", "chain", "rules", "set"], str]
 """What an event named: family, kind and name."""
 
 
@@ -45,6 +45,7 @@ class RulesKeeper:
         self._parting: asyncio.Task[None] | None = None
         self._suspects: set[Spot] = set()
         self._learning: asyncio.Task[None] | None = None
+        self._upheavals = 0
 
     def fragment(self, owner: str) -> Fragment | None:
         """What the kernel holds for ``owner`` as far as vnetd wrote it and saw no change."""
@@ -80,6 +81,10 @@ class RulesKeeper:
     def suspect(self, spot: Spot) -> None:
         """Note that somebody changed this; the next look compares it."""
         self._suspects.add(spot)
+        family, kind, _ = spot
+        if kind == "table":
+            self._ledger.forget_table(family)
+            self._upheavals += 1
 
     async def converge(self) -> tuple[str, ...]:
         """Compare what was changed by others and repair it. If nothing was named, that is everything, and what nobody
@@ -97,6 +102,7 @@ class RulesKeeper:
             await self._repair(drift)
         if not suspects and (unneeded := self._lingering.due(math.inf)):
             await self._change(dict.fromkeys(unneeded))
+        self._await_learning()
         return tuple(drifted.what for drifted in drift.what)
 
     async def close(self) -> None:
@@ -113,7 +119,11 @@ class RulesKeeper:
         if proposal.remove != EMPTY and not self._ledger.owners() and not self._ledger.spares_foreign:
             await self._nft.clear()
         self._await_farewell()
-        if proposal.add.chains and self._learning is None:
+        if proposal.add.chains:
+            self._await_learning()
+
+    def _await_learning(self) -> None:
+        if self._learning is None and self._ledger.unlearned():
             self._learning = asyncio.get_running_loop().create_task(self._learn_soon())
 
     def _linger(self, changes: Mapping[str, Fragment | None]) -> Mapping[str, Fragment | None]:
@@ -155,6 +165,7 @@ class RulesKeeper:
         self.repaired = {}
         if not drift:
             return
+        self._ledger.forget_handles((*drift.add.chains, *(rule.chain for rule in drift.rules)))
         await self._nft.commit(drift.remove, drift.add, drift.rules)
         for drifted in drift.what:
             for owner in drifted.owners:
@@ -164,11 +175,16 @@ class RulesKeeper:
         if not suspects:
             return await self._audit_tables()
         tables = {family for family, kind, _ in suspects if kind == "table"}
-        others = sorted(spot for spot in suspects if spot[0] not in tables)
+        whole = {(family, "rules", name) for family, kind, name in suspects if kind == "chain"}
+        others = sorted(spot for spot in suspects - whole if spot[0] not in tables)
         return merge(await self._audit_tables(tables), *[await self._audit_one(*spot) for spot in others])
 
     async def _audit_one(self, family: Family, kind: str, name: str) -> Drift:
-        if kind == "chain":
+        if kind == "rules":
+            drift = self._ledger.drift_rules(family, name, await self._nft.handles(family, name))
+            if drift is not None:
+                return drift
+        if kind in {"chain", "rules"}:
             return self._ledger.drift_chain(family, name, await self._nft.chain(family, name))
         return self._ledger.drift_set(family, name, await self._nft.set(family, name))
 
@@ -187,11 +203,18 @@ class RulesKeeper:
                 for family in FAMILIES:
                     names = [name for of, name in self._ledger.unlearned() if of == family]
                     if len(names) > FEW:  # each listing of a chain looks at every chain of the table
-                        self._ledger.learn(await self._nft.table(family))
+                        await self._learn_from(self._nft.table(family))
                     else:
                         for name in names:
-                            self._ledger.learn(await self._nft.chain(family, name))
+                            await self._learn_from(self._nft.chain(family, name))
         except HostError as error:  # what is not learned yet is learned after the next change
             log.warning("cannot list what was written: %s", error)
         finally:
             self._learning = None
+
+    async def _learn_from(self, listing: Awaitable[TableContents | None]) -> None:
+        """What was listed of a table that somebody has made anew meanwhile tells nothing."""
+        upheavals = self._upheavals
+        listed = await listing
+        if self._upheavals == upheavals:
+            self._ledger.learn(listed)
