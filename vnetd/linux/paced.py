@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Callable
 
-PAUSE = 0.004
+PAUSE = 0.01
 """Seconds between two looks."""
 
 
