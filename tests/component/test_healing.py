@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import replace
 from ipaddress import ip_interface
+from uuid import UUID
 
 import pytest
 from support.hasty_loop import hastily
@@ -134,6 +135,18 @@ async def test_new_name_servers_of_the_host_are_followed_and_are_no_drift() -> N
         await quiet(daemon)
         assert daemon.host.processes.reloads == [uuid]
         assert (view(daemon).healed_count, daemon.told(Healed)) == (0, [])
+
+
+@hastily
+async def test_a_network_that_starts_after_they_changed_gets_the_hosts_new_name_servers() -> None:
+    async with running(host_with_uplink()) as daemon:
+        uuid = await settled(daemon)
+        files = daemon.host.processes.files
+        await daemon.services.networks.stop(ROOT, UUID(uuid))
+        daemon.host.processes.change_resolvers("9.9.9.9")
+        await quiet(daemon)
+        await daemon.services.networks.start(ROOT, UUID(uuid))
+        assert "9.9.9.9" in files[uuid]["servers"]
 
 
 @hastily

@@ -59,6 +59,24 @@ def _virtual_ports(network: Network) -> bool:
     return bool(network.virtualport) or any(group.virtualport for group in network.portgroups)
 
 
+@dataclass(frozen=True, slots=True)
+class Compiled:
+    """What the host must hold for one form of a network, kept from when it was worked out."""
+
+    network: Network
+    around: Surroundings
+    desired: DesiredNetwork
+
+    def fits(self, network: Network, around: Surroundings) -> bool:
+        """Whether that is this very form, in these surroundings."""
+        return self.network is network and self.around == around
+
+
+def compiled(network: Network, around: Surroundings) -> Compiled:
+    """Work it out. Raises what realising the document would raise for itself."""
+    return Compiled(network, around, desired_network(network, around))
+
+
 def desired_network(network: Network, around: Surroundings, floors: Collection[Floor] = ()) -> DesiredNetwork:
     """What the host must hold for ``network`` with uuid, MAC, a final bridge name, and ``floors`` it has promised."""
     uuid, bridge, mac = str(network.uuid), str(network.bridge.name), str(network.mac)

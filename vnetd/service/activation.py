@@ -9,7 +9,7 @@ from vnetd.model.errors import Busy, InUse, NotFound, VnetError
 from vnetd.model.network import Mode, Network
 from vnetd.model.spans import Span, span_of
 from vnetd.reconcile.borrowed import BorrowedTarget, desired_borrowed
-from vnetd.reconcile.desired import Surroundings, desired_network, refuse_unrealised
+from vnetd.reconcile.desired import Compiled, Surroundings, compiled, desired_network, refuse_unrealised
 from vnetd.reconcile.forwarding import Need
 from vnetd.reconcile.loop import Loop
 from vnetd.reconcile.network import NetworkTarget
@@ -32,17 +32,19 @@ class Activation:
         self._loop = loop
         self._objects = objects
 
-    def check(self, network: Network) -> None:
-        """Raise what realising ``network`` would raise for its document alone; what has no bridge of vnetd's passes."""
-        if network.mode.has_bridge:
-            desired_network(network, self.around)
+    def check(self, network: Network) -> Compiled | None:
+        """Raise what realising ``network`` would raise for its document alone; what has no bridge of vnetd's passes.
+
+        Returns what it means for the host: whoever keeps the document keeps that for its start.
+        """
+        return compiled(network, self.around) if network.mode.has_bridge else None
 
     async def start(self, known: NetworkObject, network: Network) -> None:
         """Realise ``network`` as the live form of ``known``; on failure nothing is left and the error is raised."""
         refuse_unrealised(network)
         await self._refuse_unable(network)
         await self.refuse_clash(network)
-        target = self._target(network)
+        target = self._target(known, network)
         target.remains = known.remains
         known.live, known.state, known.problem = network, "starting", ""
         try:
@@ -58,16 +60,18 @@ class Activation:
     async def resume(self, known: NetworkObject) -> None:
         """Take over a network an earlier run of the daemon left active: repair what differs, change nothing else."""
         assert known.live is not None
-        target = self._target(known.live)
+        target = self._target(known, known.live)
         if isinstance(target, NetworkTarget):
             target.shaper.doubt()
         self._claim(target)
         self._watch(known, target)
 
-    def _target(self, network: Network) -> AnyTarget:
-        if network.mode.has_bridge:
-            return NetworkTarget(self._loop, desired_network(network, self.around))
-        return BorrowedTarget(self._loop, desired_borrowed(network))
+    def _target(self, known: NetworkObject, network: Network) -> AnyTarget:
+        if not network.mode.has_bridge:
+            return BorrowedTarget(self._loop, desired_borrowed(network))
+        if known.compiled is None or not known.compiled.fits(network, self.around):
+            known.compiled = compiled(network, self.around)
+        return NetworkTarget(self._loop, known.compiled.desired)
 
     async def _become(self, known: NetworkObject, target: AnyTarget, network: Network) -> None:
         """Turn what is there into this form; with the target locked."""

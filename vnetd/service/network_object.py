@@ -9,7 +9,7 @@ from vnetd.model.network import Network
 from vnetd.model.spans import Span, span_of
 from vnetd.plan.shaping import Floor
 from vnetd.reconcile.borrowed import BorrowedTarget
-from vnetd.reconcile.desired import DEFAULT_MTU
+from vnetd.reconcile.desired import DEFAULT_MTU, Compiled
 from vnetd.reconcile.network import NetworkTarget
 from vnetd.service.definitions import DefinedObject
 from vnetd.service.views import NetworkView
@@ -26,6 +26,8 @@ class NetworkObject(DefinedObject[Network]):
 
     rules_problem: str = ""
     remains: bool = False
+    compiled: Compiled | None = None
+    """What one of its forms means for the host, as last worked out: a start need not do it again."""
     target: NetworkTarget | BorrowedTarget | None = None
     members: dict[UUID, None] = field(default_factory=dict)
     """Its ports, in the order they came; a dictionary, for thousands come and go."""

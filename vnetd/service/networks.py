@@ -55,9 +55,9 @@ class NetworkService(DefinitionService[NetworkObject]):
         async with self._naming:
             known = self.objects.same_identity(network.name, network.uuid)
             network = await self._complete(network, known)
-            self.activation.check(network)
+            means = self.activation.check(network)
             if known is None:
-                known = NetworkObject(uuid_of(network), network.name, definition=network)
+                known = NetworkObject(uuid_of(network), network.name, definition=network, compiled=means)
                 await self._add(known)
             else:
                 await self._redefine(known, network)
@@ -76,8 +76,8 @@ class NetworkService(DefinitionService[NetworkObject]):
             if known and known.active:
                 raise Busy(f"network {known.name} is active already")
             network = await self._complete(network, known)
-            self.activation.check(network)
-            fresh = known or NetworkObject(uuid_of(network), network.name, live=network)
+            means = self.activation.check(network)
+            fresh = known or NetworkObject(uuid_of(network), network.name, live=network, compiled=means)
             if known is None:
                 self.objects.add(fresh)
         try:
@@ -213,7 +213,7 @@ class NetworkService(DefinitionService[NetworkObject]):
         """Both forms change or neither does: the document that cannot be realised is taken back."""
         before = known.definition
         if config:
-            self.activation.check(config)
+            known.compiled = self.activation.check(config)
             await self._keep(known, config)
         if live:
             try:
