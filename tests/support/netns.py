@@ -64,7 +64,7 @@ class Namespace:
 
     def ip(self, *args: str) -> list[dict[str, Any]]:
         """What ``ip -json …`` shows; [] for what does not exist."""
-        shown = run(*self.argv("ip", "-json", "-details", *args), check=False)
+        shown = run("ip", "-netns", self.name, "-json", "-details", *args, check=False)
         return [entry for entry in json.loads(shown.stdout or "[]") if entry]
 
     def link(self, device: str) -> dict[str, Any] | None:
