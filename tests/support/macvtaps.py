@@ -46,9 +46,8 @@ def lan_of(site: Site, lab: Lab) -> Iterator[Lan]:
     """A card lan0 on the host with a machine behind it."""
     host, machine = site.host, lab.namespace("lan")
     # Indexes nobody else is likely to have at the same time: /dev/tapN is named by one, across namespaces.
-    pairs = "".join(f"link add p{n} type veth peer name q{n}\n" for n in range(15 + os.getpid() % 25))
-    host.run("ip", "-batch", "-", stdin=pairs)
-    host.run("ip", "-batch", "-", stdin="".join(f"link delete {line.split()[2]}\n" for line in pairs.splitlines()))
+    pairs = "".join(f"link add p{n} group 7 type veth peer name q{n}\n" for n in range(15 + os.getpid() % 25))
+    host.run("ip", "-batch", "-", stdin=f"{pairs}link delete group 7\n")
     lab.veth(host, "lan0", machine, "eth0")
     machine.run("ip", "address", "add", "192.168.50.1/24", "dev", "eth0")
     machine.run("ip", "link", "set", "eth0", "up")
