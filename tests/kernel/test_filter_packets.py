@@ -298,7 +298,7 @@ async def test_no_packet_slips_through_while_a_filter_changes(bench: Bench) -> N
     second = f"<filter name='second'>{drops}<rule action='drop' direction='in'><icmpv6/></rule></filter>"
     define(bench, second)
     await bench.bind(bench.one, "blockicmp")
-    flood = bench.two.namespace.start("ping", "-n", "-i", "0.002", "-c", "400", "-W", "1", bench.one.address4)
+    flood = bench.two.namespace.start("ping", "-n", "-i", "0.002", "-c", "400", "-W", str(SILENCE), bench.one.address4)
     changes = 0
     while flood.poll() is None:
         await bench.bind(bench.one, ("second", "blockicmp")[changes % 2])
