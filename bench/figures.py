@@ -1,6 +1,7 @@
 """vnetd's own figures: those libvirt has no counterpart to, or that compare vnetd with the kernel or with itself."""
 
 import asyncio
+import itertools
 import json
 import re
 import signal
@@ -95,11 +96,11 @@ async def _heals(run_: Running) -> list[Figure]:
     prefix = subnet(HEALED)
     route = {"destination": "192.168.199.0/24", "gateway": f"{prefix}.9"}
     network = await run_.client.define_network(native("healed", HEALED, routes=[route], bridge={"name": bridge}))
-    shell = run_.host
+    shell, rounds = run_.host, itertools.count()
     damages: dict[str, tuple[Event, Callable[[], object]]] = {
         "address": (ADDRESS_GONE, lambda: shell.run("ip", "address", "del", f"{prefix}.1/24", "dev", bridge)),
         "route": (ROUTE_GONE, lambda: shell.run("ip", "route", "del", "192.168.199.0/24", "dev", bridge)),
-        "rule": (RULE_GONE, lambda: _delete_a_rule(shell)),
+        "rule": (RULE_GONE, lambda: _delete_a_rule(shell, next(rounds))),
         "bridge": (LINK_GONE, lambda: shell.run("ip", "link", "del", bridge)),
     }
     figures = []
@@ -132,9 +133,11 @@ async def _owned(run_: Running, network: str) -> bool:
     return any("owner" in table.get("flags", ()) for table in tables if table["name"] == "vnetd")
 
 
-def _delete_a_rule(host: Namespace) -> None:
+def _delete_a_rule(host: Namespace, number: int) -> None:
+    """The last rule of another chain each time: chains outlive their network, and what is repaired too often waits."""
     rules = [entry["rule"] for entry in host.nft("table", "inet", "vnetd") if "rule" in entry]
-    rule = rules[-1]
+    last = list({rule["chain"]: rule for rule in rules}.values())
+    rule = last[number % len(last)]
     host.run("nft", "delete", "rule", "inet", "vnetd", rule["chain"], "handle", str(rule["handle"]))
 
 
