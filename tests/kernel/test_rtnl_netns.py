@@ -1,18 +1,20 @@
 """Namespaces of guests: which files count as one, and what is done inside."""
 
+import asyncio
 import os
 import socket
 import subprocess
+import threading
 from collections.abc import AsyncIterator
 from ipaddress import ip_interface
 from pathlib import Path
 
 import pytest
 from support.netns import Lab, run
-from support.waiting import wait_until
+from support.waiting import eventually, wait_until
 
 from vnetd.linux.kernel import LinuxKernel
-from vnetd.linux.netns import Namespaces
+from vnetd.linux.netns import VISITOR, Namespaces
 from vnetd.model.errors import HostError, Invalid, NotFound
 from vnetd.plan.kernel import CreateVeth
 
@@ -126,6 +128,27 @@ async def test_the_daemon_stays_where_it_is(namespaces: Namespaces, lab: Lab) ->
     assert os.readlink("/proc/thread-self/ns/net") == before
     assert {name for _, name in socket.if_nameindex()} == {"lo"}
     assert subprocess.run(["ip", "link", "show", "eth0"], capture_output=True, check=False).returncode != 0
+
+
+def visitors() -> set[threading.Thread]:
+    """Threads that enter namespaces, or wait to."""
+    return {thread for thread in threading.enumerate() if thread.name == VISITOR}
+
+
+async def test_each_visit_has_a_thread_of_its_own_that_was_started_before(lab: Lab) -> None:
+    namespaces = Namespaces([].append)
+    guest = lab.namespace("guest")
+    fd, before = await namespaces.open(guest.name), visitors()
+    waiting: set[threading.Thread] = set()
+    for _ in range(3):
+        await namespaces.configure_peer(fd, "lo")
+        await eventually(lambda: len(visitors() - before) == 1 and not visitors() & waiting, "another waits")  # noqa: B023
+        waiting = visitors() - before
+    await asyncio.gather(*(namespaces.configure_peer(fd, "lo") for _ in range(3)))
+    await eventually(lambda: len(visitors() - before) == 1, "one waits however many were there")
+    os.close(fd)
+    await namespaces.close()
+    await eventually(lambda: visitors() == before, "none is left")
 
 
 async def test_a_namespace_belongs_to_the_user_who_made_its_user_namespace(namespaces: Namespaces, lab: Lab) -> None:

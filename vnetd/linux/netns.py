@@ -22,6 +22,8 @@ from vnetd.model.errors import Invalid, NotFound
 from vnetd.plan.links import Link
 
 NAMED = "/run/netns"
+VISITOR = "vnetd-visit"
+"""Name of threads that enter a namespace."""
 NS_GET_USERNS, NS_GET_NSTYPE, NS_GET_OWNER_UID = 0xB701, 0xB703, 0xB704
 CLONE_NEWNET = 0x40000000
 
@@ -40,6 +42,7 @@ class Namespaces:
         self._listening = False
         self._opener = Worker("vnetd-netns")
         self._socket: ReadSocket | None = None
+        self._next_visitor: Worker | None = None
 
     async def open(self, reference: str | int) -> int:
         """An fd of the network namespace ``reference``: a name (``ip netns``), an absolute path or a process id.
@@ -62,13 +65,14 @@ class Namespaces:
         """Rename, address and raise the link ``name`` inside the namespace open at ``netns``; then default routes.
 
         Raises ``HostError``. Runs on a thread of its own that ends afterwards: one that has entered another
-        namespace must never do work for this one.
+        namespace must never do work for this one. To start one takes longer than what it does, so the next waits.
         """
-        visitor = Worker("vnetd-visit")
+        visitor, self._next_visitor = self._next_visitor or Worker(VISITOR), None
         try:
             await visitor.run(_configure, netns, name, rename, up, tuple(addresses), tuple(gateways))
         finally:
             visitor.leave()
+            self._opener.submit(self._start_visitor)
 
     async def owner(self, netns: int) -> int | None:
         """The uid whose user namespace owns the one open at fd ``netns``; ``None`` if that is ours. ``HostError``."""
@@ -97,6 +101,15 @@ class Namespaces:
         if self._events:
             self._events.close()
         await self._opener.close(self._close_socket)
+        if self._next_visitor:
+            self._next_visitor.leave()
+
+    def _start_visitor(self) -> None:
+        """On the opener's thread: who starts a thread waits until that runs."""
+        if self._next_visitor is None:
+            visitor = Worker(VISITOR)
+            visitor.begin()
+            self._next_visitor = visitor
 
     def _listen(self) -> None:
         """Once somebody needs it: what happens in all containers of the host is told then."""

@@ -85,7 +85,7 @@ class Work(Generic[T]):
 
 
 class Worker:
-    """One thread that runs functions in the order they were handed in; it begins with the first."""
+    """One thread that runs functions in the order they were handed in; it begins with the first, or by ``begin``."""
 
     def __init__(self, name: str) -> None:
         self.name = name
@@ -117,6 +117,12 @@ class Worker:
         elif discard is not None:
             await self._begin(partial(discard, work.result)).settle()
 
+    def begin(self) -> None:
+        """Start the thread if it does not run yet; returns once it does."""
+        if self._thread is None:
+            self._thread = threading.Thread(target=self._work, name=self.name, daemon=True)
+            self._thread.start()
+
     def submit(self, function: Callable[[*Args], object], *args: *Args) -> None:
         """Queue work nobody waits for; it must deal with its own errors."""
         self._put(partial(_logged, self.name, partial(function, *args)))
@@ -147,9 +153,7 @@ class Worker:
     def _put(self, item: Callable[[], None]) -> None:
         if self._closed:
             raise RuntimeError(f"{self.name} is closed")
-        if self._thread is None:
-            self._thread = threading.Thread(target=self._work, name=self.name, daemon=True)
-            self._thread.start()
+        self.begin()
         self._queue.put(item)
 
     def _work(self) -> None:
