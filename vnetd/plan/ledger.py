@@ -29,6 +29,7 @@ If the kernel refuses a transaction because somebody changed the tables in betwe
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
@@ -119,9 +120,9 @@ class Ledger:
         """What the owner has, ``None`` for nothing."""
         return self._fragments.get(owner)
 
-    def owners(self) -> frozenset[str]:
-        """Everybody that has something."""
-        return frozenset(self._fragments)
+    def owners(self) -> AbstractSet[str]:
+        """Everybody that has something, now and later."""
+        return self._fragments.keys()
 
     def owners_of(self, thing: Chain | Set | Element) -> frozenset[str]:
         """Who wants this object (found by its name or key), nobody for a foreign one."""

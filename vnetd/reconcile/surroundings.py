@@ -1,6 +1,7 @@
 """What the host's own networking looks like: its routes, read once and again only after they changed."""
 
 from collections.abc import Callable, Iterable
+from collections.abc import Set as AbstractSet
 
 from vnetd.host.protocols import Kernel
 from vnetd.model.base import IPNetwork
@@ -12,7 +13,7 @@ from vnetd.plan.links import HostRoute
 class HostRoutes:
     """The host's routes but those over vnetd's own bridges, which ``own_devices`` names."""
 
-    def __init__(self, kernel: Kernel, own_devices: Callable[[], set[str]]) -> None:
+    def __init__(self, kernel: Kernel, own_devices: Callable[[], AbstractSet[str]]) -> None:
         self._kernel = kernel
         self._own_devices = own_devices
         self._routes: tuple[HostRoute, ...] | None = None

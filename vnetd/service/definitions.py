@@ -11,6 +11,7 @@ from uuid import UUID
 
 from vnetd.host.protocols import Host
 from vnetd.model.errors import Busy, InUse, VnetError
+from vnetd.reconcile.devices import numbered
 from vnetd.service.naming import free_name
 from vnetd.service.notices import Notices
 from vnetd.service.registry import Registry
@@ -152,7 +153,8 @@ class DefinitionService(Generic[K]):
         taken = self.bridges(apart_from=known) | self.bridges_elsewhere()
         name = asked or (known.made_bridge(known.current) if known else None)
         if name is None or "%d" in name:
-            return await free_name(name or template, taken, self._host.kernel.link)
+            names = (one for _, one in numbered(name or template) if one not in taken)
+            return await free_name(name or template, names, self._host.kernel.link)
         if owner := taken.get(name):
             raise InUse(f"bridge {name} belongs to {owner} already: choose another bridge name")
         return name

@@ -1,8 +1,7 @@
 """Names and addresses vnetd makes up: bridges, ports, MAC addresses."""
 
 import secrets
-from collections.abc import Awaitable, Callable, Container
-from itertools import count
+from collections.abc import Awaitable, Callable, Iterable
 
 from vnetd.model.errors import Invalid
 
@@ -10,15 +9,12 @@ BRIDGE_TEMPLATE = "virbr%d"
 MAX_NAME = 15
 
 
-async def free_name(template: str, taken: Container[str], on_host: Callable[[str], Awaitable[object]]) -> str:
-    """``template`` with its ``%d`` replaced by the lowest number nobody uses, here or on the host.
+async def free_name(template: str, names: Iterable[str], on_host: Callable[[str], Awaitable[object]]) -> str:
+    """The first of ``names``, those of ``template`` that nobody has here, that nobody has on the host.
 
     Raises ``Invalid`` if such a name is longer than an interface name may be (15 bytes).
     """
-    head, _, tail = template.partition("%d")
-    for number in count():
-        if (name := f"{head}{number}{tail}") in taken:
-            continue
+    for name in names:
         if len(name.encode()) > MAX_NAME:
             raise Invalid(f"name {template!r} leaves no free interface name of at most {MAX_NAME} bytes")
         if not await on_host(name):

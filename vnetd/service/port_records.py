@@ -1,5 +1,6 @@
 """From what a caller wants to the record of a port: its device's name, its MAC, what it gets from its network."""
 
+from collections.abc import Set as AbstractSet
 from uuid import uuid4
 
 from vnetd.model.capability import refusal
@@ -107,12 +108,12 @@ class PortRecords:
         if name.count("%") > 1:
             raise Invalid(f"device {name!r} holds more than one '%d'")
         if "%d" in name:
-            return await free_name(name, taken, kernel.link)
+            return await free_name(name, self._loop.devices.free_names(name), kernel.link)
         if name in taken or await kernel.link(name):
             raise Exists(f"a network device {name!r} exists already: choose another name")
         return name
 
-    async def _existing(self, device: str, taken: set[str]) -> str:
+    async def _existing(self, device: str, taken: AbstractSet[str]) -> str:
         if device in taken:
             raise InUse(f"device {device} belongs to vnetd already")
         if await self._loop.host.kernel.link(device) is None:
