@@ -225,3 +225,21 @@ async def test_who_is_not_root_takes_no_others_mac_and_leaves_no_isolation() -> 
         await tap(daemon, mac=MAC, duplicate_mac=True)
         await ports.set_isolated(ROOT, port.uuid, False)
         assert not isolated(daemon, port.device)
+
+
+@hastily
+async def test_a_port_that_root_isolated_stays_so_until_root_says_otherwise() -> None:
+    async with running(host_with_uplink()) as daemon:
+        await raised(daemon)
+        ports = daemon.services.ports
+        port = (await tap(daemon, caller=ALICE)).port
+        await ports.set_isolated(ALICE, port.uuid, True)
+        await ports.set_isolated(ALICE, port.uuid, False)
+        await ports.set_isolated(ROOT, port.uuid, True)
+        with pytest.raises(Denied, match=rf"port {port.device} was isolated by root, who alone"):
+            await ports.set_isolated(ALICE, port.uuid, False)
+        assert isolated(daemon, port.device)
+        await ports.set_isolated(ROOT, port.uuid, False)
+        await ports.set_isolated(ALICE, port.uuid, True)
+        await ports.set_isolated(ALICE, port.uuid, False)
+        assert not isolated(daemon, port.device)

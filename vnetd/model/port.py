@@ -148,6 +148,8 @@ class PortRecord(Value):
     portgroup: Text | None = None
     vlan: Vlan | None = None
     isolated: bool | None = None
+    confined: bool = False
+    """Whether it was root who isolated it: others leave it so."""
     link: bool = True
     unseen: bool = False
     """Whether ``mac`` only stands for the guest's, which its first packet will tell."""

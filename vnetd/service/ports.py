@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from uuid import UUID
 
-from vnetd.model.errors import Busy, Invalid
+from vnetd.model.errors import Busy, Denied, Invalid
 from vnetd.model.port import PortKind, PortRecord, PortSpec
 from vnetd.plan.rules import EMPTY
 from vnetd.reconcile.loop import Loop
@@ -141,10 +141,16 @@ class PortService:
         await self._changes.change(caller, port, bandwidth=wanted, **granted)
 
     async def set_isolated(self, caller: Caller, uuid: UUID, isolated: bool) -> None:
-        """Whether the port shall reach no other isolated port, while its guest runs."""
+        """Whether the port shall reach no other isolated port, while its guest runs.
+
+        Raises ``Denied`` to who is not root and takes back what root or the network said.
+        """
         port = self._ports.find(uuid)
         refuse_unisolated(caller, port.network, isolated)
-        await self._changes.change(caller, port, isolated=isolated)
+        if port.record.confined and not isolated and not caller.administrator:
+            raise Denied(f"port {port.name} was isolated by root, who alone may take that back")
+        confined = {"confined": isolated} if caller.administrator else {}
+        await self._changes.change(caller, port, isolated=isolated, **confined)
 
     async def move(self, caller: Caller, uuid: UUID, network: str) -> None:
         """Plug a port into another network, named by name or UUID, while its guest runs. See ``PortMoves``."""
