@@ -8,8 +8,10 @@ from support.netns import run
 from support.waiting import eventually
 
 from vnetd.host.events import Overflow, RulesEvent
+from vnetd.linux.netlink import NETLINK_NETFILTER, RECEIVE
+from vnetd.linux.netlink_listener import listening
 from vnetd.linux.nft import LinuxNft
-from vnetd.linux.nft_events import RulesMonitor
+from vnetd.linux.nft_events import GROUP_NFTABLES, RulesMonitor
 from vnetd.plan.rules import EMPTY, Chain, Element, Fragment, Hook, Set
 
 Seen = list[RulesEvent | Overflow]
@@ -100,6 +102,17 @@ async def test_own_changes_are_not_reported(nft: LinuxNft, seen: Seen) -> None:
     await nft.rewrite(CONTENTS)
     await until_quiet(seen)
     assert seen == []
+
+
+async def test_own_changes_wake_nobody(nft: LinuxNft) -> None:
+    with listening(NETLINK_NETFILTER, 1 << 20, (GROUP_NFTABLES,), nft.ports) as sock:
+        sock.setblocking(False)
+        await nft.commit(EMPTY, Fragment(elements=frozenset({Element("inet", "guests", ("a",))})))
+        await nft.rewrite(CONTENTS)
+        with pytest.raises(BlockingIOError):
+            sock.recv(RECEIVE)
+        run("nft", "add chain inet vnetd sentinel")
+        assert sock.recv(RECEIVE)
 
 
 async def test_tables_of_others_are_not_reported(seen: Seen) -> None:

@@ -1,15 +1,22 @@
 """What the kernel sends to a netlink socket unasked, read in the event loop a little at a time."""
 
 import asyncio
+import ctypes
 import errno
 import socket
-from collections.abc import Callable, Iterator
+import struct
+import sys
+from collections.abc import Callable, Collection, Iterator
 
 from vnetd.linux.netlink import RECEIVE, SOL_NETLINK
 from vnetd.linux.paced import PacedReader
 
 NETLINK_ADD_MEMBERSHIP = 1
 SO_RCVBUFFORCE = 33
+SO_ATTACH_FILTER = 26
+LOAD_WORD, JUMP_IF_EQUAL, RETURN, WHOLE = 0x20, 0x15, 0x06, 0xFFFFFFFF
+PORT_OFFSET = 12
+"""Where nlmsghdr says whose request a message tells of."""
 BURST = 64
 """Reads at most before the loop gets a turn."""
 BURST_TIME = 0.001
@@ -63,10 +70,13 @@ class Listener:
             yield data
 
 
-def listening(protocol: int, receive_buffer: int, groups: tuple[int, ...] = ()) -> socket.socket:
+def listening(
+    protocol: int, receive_buffer: int, groups: tuple[int, ...] = (), ignoring: Collection[int] = ()
+) -> socket.socket:
     """A socket in the caller's network namespace that is in these multicast groups. Raises ``OSError``.
 
-    ``receive_buffer``: bytes the kernel may queue for it.
+    ``receive_buffer``: bytes the kernel may queue for it. ``ignoring``: port ids; a datagram whose first message tells
+    of a request that came from one of them wakes nobody.
     """
     sock = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, protocol)
     try:
@@ -74,6 +84,8 @@ def listening(protocol: int, receive_buffer: int, groups: tuple[int, ...] = ()) 
             sock.setsockopt(socket.SOL_SOCKET, SO_RCVBUFFORCE, receive_buffer)
         except PermissionError:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
+        if ignoring:
+            _ignore(sock, ignoring)
         sock.bind((0, 0))
         for group in groups:
             sock.setsockopt(SOL_NETLINK, NETLINK_ADD_MEMBERSHIP, group)
@@ -81,3 +93,12 @@ def listening(protocol: int, receive_buffer: int, groups: tuple[int, ...] = ()) 
         sock.close()
         raise
     return sock
+
+
+def _ignore(sock: socket.socket, ports: Collection[int]) -> None:
+    """Attach a classic filter (kernel: Documentation/networking/filter.rst), to which numbers are big-endian."""
+    values = [int.from_bytes(port.to_bytes(4, sys.byteorder), "big") for port in ports]
+    comparisons = [(JUMP_IF_EQUAL, len(values) - place, 0, value) for place, value in enumerate(values)]
+    steps = [(LOAD_WORD, 0, 0, PORT_OFFSET), *comparisons, (RETURN, 0, 0, WHOLE), (RETURN, 0, 0, 0)]
+    program = ctypes.create_string_buffer(b"".join(struct.pack("=HBBI", *step) for step in steps))
+    sock.setsockopt(socket.SOL_SOCKET, SO_ATTACH_FILTER, struct.pack("@HP", len(steps), ctypes.addressof(program)))

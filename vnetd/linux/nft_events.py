@@ -40,7 +40,8 @@ again and which attribute has its name. In all of them attribute 1 is the table'
 class RulesMonitor:
     """Reports each foreign transaction that touches table ``vnetd``, each object once a transaction.
 
-    ``own_ports`` are the netlink ports whose transactions are not reported.
+    ``own_ports`` are the netlink ports whose transactions are not reported. The kernel keeps them back, so that they
+    wake nobody: a datagram tells of one transaction only.
     """
 
     def __init__(self, listener: Callable[[RulesEvent | Overflow], None], own_ports: frozenset[int]) -> None:
@@ -51,7 +52,8 @@ class RulesMonitor:
 
     def open(self, receive_buffer: int = RECEIVE_BUFFER) -> None:
         """Listen in the caller's network namespace, on the running event loop. ``OSError`` if it cannot."""
-        self._reader = Listener(listening(NETLINK_NETFILTER, receive_buffer, (GROUP_NFTABLES,)), self._take)
+        sock = listening(NETLINK_NETFILTER, receive_buffer, (GROUP_NFTABLES,), self._own_ports)
+        self._reader = Listener(sock, self._take)
 
     def close(self) -> None:
         """Stop listening."""
@@ -64,8 +66,8 @@ class RulesMonitor:
                 self._touched.clear()
                 self._listener(Overflow("nftables"))
                 continue
-            for kind, _flags, _sequence, port, start, end in messages(data):
-                if kind >> 8 == SUBSYSTEM_NFTABLES and end - start >= GENERIC and port not in self._own_ports:
+            for kind, _flags, _sequence, _port, start, end in messages(data):
+                if kind >> 8 == SUBSYSTEM_NFTABLES and end - start >= GENERIC:
                     self._note(kind & 0xFF, FAMILIES.get(data[start]), data, start + GENERIC, end)
 
     def _note(self, kind: int, family: Family | None, data: bytes, start: int, end: int) -> None:
