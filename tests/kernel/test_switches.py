@@ -1,9 +1,10 @@
 """Switches on the kernel: the host goes on being reachable while its addresses move, and gets everything back."""
 
+import asyncio
 import json
 import signal
 from collections.abc import AsyncIterator, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -288,24 +289,17 @@ async def test_an_uplink_taken_out_is_put_back_and_one_replugged_is_taken_again(
 async def test_a_daemon_killed_in_the_middle_leaves_a_host_that_the_next_run_sets_right(
     world: World, pause: float
 ) -> None:
-    import asyncio
-
     before = world.possessions("nic0")
     path = await world.define()
     call = asyncio.create_task(world.start(path))
     await asyncio.sleep(pause)
     world.daemon.kill()
-    with pytest.raises((Refused, asyncio.CancelledError, EOFError)) if not call.done() else _no_matter():
+    with suppress(Refused):  # or its answer was under way
         await call
     world.daemon.start()
     where = "br0" if await world.get(path, "Active") else "nic0"
     assert world.possessions(where) == before
     await eventually(lambda: world.peer.succeeds("ping", "-c1", "-W1", HOST4))
-
-
-@contextmanager
-def _no_matter() -> Iterator[None]:
-    yield
 
 
 EDITS = f"""
