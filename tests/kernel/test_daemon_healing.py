@@ -64,8 +64,7 @@ class Scene:
 
         await eventually(announced, f"{what} is healed")
         await eventually(lambda: self.site.realised("virbr0") == self.before, "all is as it was")
-        for ping in self.pings:
-            await ping.goes_on()
+        await asyncio.gather(*(ping.goes_on() for ping in self.pings))
         assert await self.admin.healed(self.network) > 0
         assert await self.admin.state(self.network) == "active"
 
@@ -77,8 +76,7 @@ async def scene(admin: Administrator) -> AsyncIterator[Scene]:
     outside = admin.site.outside
     with Pinging(guest, outside.ipv4) as one, Pinging(guest, outside.ipv6) as two:
         healed = await admin.listen("Healed", network)
-        for ping in (one, two):
-            await ping.goes_on()
+        await asyncio.gather(one.goes_on(), two.goes_on())
         assert await admin.healed(network) == 0
         yield Scene(admin, network, guest, (one, two), healed, admin.site.realised("virbr0"))
 
