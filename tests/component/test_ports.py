@@ -124,7 +124,7 @@ async def test_no_descriptor_stays_open_when_a_tap_cannot_be_handed_out() -> Non
     async with running(host_with_uplink()) as daemon:
         await raised(daemon)
         before = len(os.listdir("/proc/self/fd"))
-        for step in ("kernel.SetLink", "store.save", "nft.commit", "kernel.link", "kernel.links_named"):
+        for step in ("kernel.SetLink", "store.save", "nft.commit", "taps.open", "kernel.links_named"):
             daemon.host.before = Refusal(verb(step))
             with pytest.raises(HostError):
                 await plug(daemon, "tap-fd")

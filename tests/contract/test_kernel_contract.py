@@ -41,6 +41,16 @@ from vnetd.plan.kernel import (
 from vnetd.plan.links import BridgeState
 
 
+async def test_a_name_is_taken_as_long_as_there_is_a_link_of_it(kernel: Kernel) -> None:
+    assert kernel.is_taken("lo")
+    for name in ("virbr0", "fifteen-letters"):
+        assert not kernel.is_taken(name)
+        await kernel.apply([replace(BRIDGE, name=name)])
+        assert kernel.is_taken(name)
+        await kernel.apply([DeleteLink(name, BRIDGE.alias)])
+        assert not kernel.is_taken(name)
+
+
 async def test_a_link_that_does_not_exist_is_seen_as_none(kernel: Kernel) -> None:
     assert await kernel.link("virbr0") is None
     assert await kernel.view("virbr0") is None

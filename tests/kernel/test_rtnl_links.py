@@ -318,3 +318,13 @@ async def test_the_members_of_a_group_are_found_by_index(here: Namespace) -> Non
     assert read_group(sock, 77) == {socket.if_nametoindex("f0")}
     assert read_group(sock, 78) == set()
     sock.close()
+
+
+async def test_an_alternative_name_is_taken_too() -> None:
+    kernel = await LinuxKernel.start()
+    run("ip", "link", "add", "dummy7", "type", "bridge")
+    run("ip", "link", "property", "add", "dev", "dummy7", "altname", "other7")
+    assert kernel.is_taken("dummy7")
+    assert kernel.is_taken("other7")
+    assert not kernel.is_taken("dummy")  # nor is a prefix
+    await kernel.close()

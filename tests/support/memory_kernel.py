@@ -99,6 +99,10 @@ class MemoryKernel:
         entry = self.find(name)
         return entry.link if entry else None
 
+    def is_taken(self, name: str) -> bool:
+        """Whether there is such a link."""
+        return self.find(name) is not None
+
     async def links_named(self, names: Sequence[str]) -> tuple[Link | None, ...]:
         """Several links."""
         return tuple([await self.link(name) for name in names])

@@ -40,6 +40,10 @@ class Kernel(Protocol):
         """The link ``name`` alone."""
         ...
 
+    def is_taken(self, name: str) -> bool:
+        """Whether a link is called so now; answered at once, without the lock readers of links may have to wait for."""
+        ...
+
     async def links_named(self, names: Sequence[str]) -> tuple[Link | None, ...]:
         """The links of these names, in this order, in one go."""
         ...

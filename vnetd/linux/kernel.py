@@ -11,10 +11,10 @@ from vnetd.linux.bridges import execute_on_bridge, read_port_vlans
 from vnetd.linux.deletion import Deletions
 from vnetd.linux.direct import execute_directly
 from vnetd.linux.functions import read_functions
-from vnetd.linux.links import read_link, read_link_at, read_links
+from vnetd.linux.links import is_name_taken, read_link, read_link_at, read_links
 from vnetd.linux.neighbours import execute_neighbour, read_neighbours
 from vnetd.linux.netlink import DumpInterrupted, ReadSocket
-from vnetd.linux.operations import execute
+from vnetd.linux.operations import execute, reporting
 from vnetd.linux.possessions import execute_possession, read_possessions
 from vnetd.linux.pyroute2_lean import IPRoute
 from vnetd.linux.sysctl import read_sysctl
@@ -101,6 +101,11 @@ class LinuxKernel:
     async def link(self, name: str) -> Link | None:
         """The link ``name`` alone."""
         return await self._read(f"link {name}", lambda sock: read_link(sock, name))
+
+    def is_taken(self, name: str) -> bool:
+        """Whether a link is called so now, an alternative name included. Raises ``HostError``."""
+        with reporting("look for", f"link {name}"):
+            return is_name_taken(name)
 
     async def links_named(self, names: Sequence[str]) -> tuple[Link | None, ...]:
         """The links of these names, in this order."""

@@ -142,3 +142,19 @@ def number_of(name: str) -> int:
     with suppress(OSError):
         return socket.if_nametoindex(name)
     return 0
+
+
+def is_name_taken(name: str) -> bool:
+    """Whether a link has this name (an alternative one counts too), by a look-up without locks. Raises ``OSError``.
+
+    To bind a socket is the one way to ask: SIOCGIFINDEX has the kernel load a module called after a link that is not
+    there, and requests wait for whoever changes links.
+    """
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as sock:
+        try:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, name.encode())
+        except OSError as error:
+            if error.errno == errno.ENODEV:
+                return False
+            raise
+    return True

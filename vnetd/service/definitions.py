@@ -145,7 +145,7 @@ class DefinitionService(Generic[K]):
             for bridge in known.bridges()
         }
 
-    async def _bridge_name(self, asked: str | None, known: K | None, template: str) -> str:
+    def _bridge_name(self, asked: str | None, known: K | None, template: str) -> str:
         """The bridge a document gets: the one it names, else the one its object has, else the next that is free.
 
         ``asked`` may be a template itself. Raises ``InUse`` for a bridge another owner has.
@@ -154,7 +154,7 @@ class DefinitionService(Generic[K]):
         name = asked or (known.made_bridge(known.current) if known else None)
         if name is None or "%d" in name:
             names = (one for _, one in numbered(name or template) if one not in taken)
-            return await free_name(name or template, names, self._host.kernel.link)
+            return free_name(name or template, names, self._host.kernel.is_taken)
         if owner := taken.get(name):
             raise InUse(f"bridge {name} belongs to {owner} already: choose another bridge name")
         return name

@@ -1,7 +1,7 @@
 """Names and addresses vnetd makes up: bridges, ports, MAC addresses."""
 
 import secrets
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Callable, Iterable
 
 from vnetd.model.errors import Invalid
 
@@ -9,7 +9,7 @@ BRIDGE_TEMPLATE = "virbr%d"
 MAX_NAME = 15
 
 
-async def free_name(template: str, names: Iterable[str], on_host: Callable[[str], Awaitable[object]]) -> str:
+def free_name(template: str, names: Iterable[str], on_host: Callable[[str], bool]) -> str:
     """The first of ``names``, those of ``template`` that nobody has here, that nobody has on the host.
 
     Raises ``Invalid`` if such a name is longer than an interface name may be (15 bytes).
@@ -17,7 +17,7 @@ async def free_name(template: str, names: Iterable[str], on_host: Callable[[str]
     for name in names:
         if len(name.encode()) > MAX_NAME:
             raise Invalid(f"name {template!r} leaves no free interface name of at most {MAX_NAME} bytes")
-        if not await on_host(name):
+        if not on_host(name):
             return name
     raise AssertionError("numbers do not end")
 

@@ -54,7 +54,7 @@ class NetworkService(DefinitionService[NetworkObject]):
         network = await parse(parse_network, document, options)
         async with self._naming:
             known = self.objects.same_identity(network.name, network.uuid)
-            network = await self._complete(network, known)
+            network = self._complete(network, known)
             means = self.activation.check(network)
             if known is None:
                 known = NetworkObject(uuid_of(network), network.name, definition=network, compiled=means)
@@ -75,7 +75,7 @@ class NetworkService(DefinitionService[NetworkObject]):
             known = self.objects.same_identity(network.name, network.uuid)
             if known and known.active:
                 raise Busy(f"network {known.name} is active already")
-            network = await self._complete(network, known)
+            network = self._complete(network, known)
             means = self.activation.check(network)
             fresh = known or NetworkObject(uuid_of(network), network.name, live=network, compiled=means)
             if known is None:
@@ -157,7 +157,7 @@ class NetworkService(DefinitionService[NetworkObject]):
         refuse_unknown(options, "lenient")
         network = await parse(parse_network, document, options)
         known = self.objects.same_identity(network.name, network.uuid)
-        network = await self._complete(network, known)
+        network = self._complete(network, known)
         refuse_unrealised(network)
         self.activation.check(network)
         if not (known and known.active):
@@ -192,7 +192,7 @@ class NetworkService(DefinitionService[NetworkObject]):
         """Leases that have not expired; also of a network that is stopped."""
         return await self.leases_of.read(self.objects.find(uuid).current, uuid)
 
-    async def _complete(self, network: Network, known: NetworkObject | None) -> Network:
+    def _complete(self, network: Network, known: NetworkObject | None) -> Network:
         """With everything that was left open: uuid, MAC, bridge name; kept from the object's earlier form."""
         updates: dict[str, object] = {} if network.uuid else {"uuid": uuid4()}
         if not network.mode.has_bridge:
@@ -200,7 +200,7 @@ class NetworkService(DefinitionService[NetworkObject]):
         before = known.current if known else None
         if network.mac is None:
             updates["mac"] = before.mac if before and before.mac else random_mac()
-        name = await self._bridge_name(network.bridge.name, known, BRIDGE_TEMPLATE)
+        name = self._bridge_name(network.bridge.name, known, BRIDGE_TEMPLATE)
         updates["bridge"] = network.bridge.model_copy(update={"name": name})
         return network.model_copy(update=updates)
 

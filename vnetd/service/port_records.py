@@ -108,8 +108,8 @@ class PortRecords:
         if name.count("%") > 1:
             raise Invalid(f"device {name!r} holds more than one '%d'")
         if "%d" in name:
-            return await free_name(name, self._loop.devices.free_names(name), kernel.link)
-        if name in taken or await kernel.link(name):
+            return free_name(name, self._loop.devices.free_names(name), kernel.is_taken)
+        if name in taken or kernel.is_taken(name):
             raise Exists(f"a network device {name!r} exists already: choose another name")
         return name
 

@@ -52,7 +52,7 @@ class SwitchService(DefinitionService[SwitchObject]):
         switch = await parse(parse_switch, document, options)
         async with self._naming:
             known = self.objects.same_identity(switch.name, switch.uuid)
-            switch = await self._complete(switch, known)
+            switch = self._complete(switch, known)
             if known is None:
                 known = await self._define_new(switch, seconds)
             else:
@@ -70,7 +70,7 @@ class SwitchService(DefinitionService[SwitchObject]):
         async with self._naming:
             if self.objects.same_identity(switch.name, switch.uuid):
                 raise Busy(f"switch {switch.name} is defined: start it, or undefine it first")
-            switch = await self._complete(switch, None)
+            switch = self._complete(switch, None)
             fresh = SwitchObject(uuid_of(switch), switch.name, live=switch)
             self.objects.add(fresh)
         try:
@@ -144,7 +144,7 @@ class SwitchService(DefinitionService[SwitchObject]):
         refuse_unknown(options, "lenient")
         switch = await parse(parse_switch, document, options)
         known = self.objects.same_identity(switch.name, switch.uuid)
-        switch = await self._complete(switch, known)
+        switch = self._complete(switch, known)
         _refuse_another_bridge(known, switch)
         return await self.activation.preview(known, switch)
 
@@ -260,10 +260,10 @@ class SwitchService(DefinitionService[SwitchObject]):
             switch.unconfirmed = unconfirmed
             await self._save(switch)
 
-    async def _complete(self, switch: Switch, known: SwitchObject | None) -> Switch:
+    def _complete(self, switch: Switch, known: SwitchObject | None) -> Switch:
         """With uuid and bridge name; raises for what can never be realised and for a bridge that is taken."""
         updates: dict[str, object] = {} if switch.uuid else {"uuid": known.uuid if known else uuid4()}
-        updates["bridge"] = await self._bridge_name(switch.bridge, known, BRIDGE_TEMPLATE)
+        updates["bridge"] = self._bridge_name(switch.bridge, known, BRIDGE_TEMPLATE)
         complete = switch.model_copy(update=updates)
         desired_switch(complete)
         return complete
