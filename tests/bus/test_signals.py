@@ -230,6 +230,38 @@ async def test_notice_that_cannot_be_announced_does_not_hurt_who_gives_it(
 ) -> None:
     lab = network_view("lab", healed_count=-1)
     services.world.add("network", lab)
-    assert "could not announce" in caplog.text
     services.world.change("network", lab.uuid, healed_count=1)
     await one(signals)
+    assert "could not announce" in caplog.text
+
+
+@pytest.fixture
+async def heard(client: MessageBus, signals: list[Signal]) -> list[MessageType]:
+    """Answers to ``client`` and signals, in the order they came."""
+    order: list[MessageType] = []
+    client.add_message_handler(lambda message: order.append(message.message_type))
+    return order
+
+
+async def test_who_caused_a_change_is_answered_before_it_is_announced(
+    client: MessageBus, services: FakeServices, heard: list[MessageType]
+) -> None:
+    lab = services.world.add("network", network_view("lab", active=True))
+    await eventually(lambda: heard == [MessageType.SIGNAL], "it is announced")
+    heard.clear()
+    await client.call(Message("org.vnetd1", object_path("network", lab.uuid), contracts.NETWORK, "Stop"))
+    await eventually(lambda: len(heard) == 2, "the answer and the signal are there")
+    assert heard == [MessageType.METHOD_RETURN, MessageType.SIGNAL]
+
+
+async def test_calls_are_answered_in_the_middle_of_much_news(
+    client: MessageBus, services: FakeServices, heard: list[MessageType]
+) -> None:
+    ping = Message("org.vnetd1", "/org/vnetd1", "org.freedesktop.DBus.Peer", "Ping")
+    lab = services.world.add("network", network_view("lab"))
+    await eventually(lambda: heard == [MessageType.SIGNAL], "it is announced")
+    for count in range(1, 501):
+        services.world.change("network", lab.uuid, healed_count=count)
+    await client.call(ping)
+    await eventually(lambda: len(heard) == 502, "all of it is there")
+    assert heard.index(MessageType.METHOD_RETURN) < 500

@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+from collections import deque
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any
 
@@ -26,6 +27,7 @@ from vnetd.service.views import Notice
 
 BUS_NAME = "org.vnetd1"
 PATIENCE = 30  # seconds that changes under way are given when the daemon stops
+BATCH = 8  # pieces of news that are told before calls have their turn
 
 log = logging.getLogger(__name__)
 
@@ -35,7 +37,7 @@ def _log_loss(error: Exception) -> None:
 
 
 class BusServer:
-    """Serves ``services`` on a bus: ``system``, ``session`` or a D-Bus address.
+    """Serves ``services`` on a bus: ``system``, ``session`` or a D-Bus address. Make it on the running event loop.
 
     ``lost`` is called once, on the loop's thread, if the connection ends other than by ``stop``; the server cannot
     be used after that. ``authority`` decides who may change something; by default root and members of group vnetd.
@@ -54,9 +56,11 @@ class BusServer:
         self._authority = authority if authority is not None else GroupAuthority()
         self._on_lost = lost
         self._contracts = load_contracts()
+        self._loop = asyncio.get_running_loop()
         self._connection: Connection | None = None
         self._dispatcher: Dispatcher | None = None
         self._signals: Signals | None = None
+        self._news: deque[Notice] = deque()
         self._authorization: Authorization | None = None
         self._bus_id = ""
         self._tasks: asyncio.TaskGroup | None = None
@@ -92,6 +96,8 @@ class BusServer:
                 log.warning("calls are still being worked on after %d s, and are cancelled", PATIENCE)
                 self._runner.cancel()
                 await asyncio.wait([self._runner])
+        while self._news:
+            self._tell(self._news.popleft())
         self._signals = None
         if self._connection is not None:
             await self._connection.flush()
@@ -147,10 +153,23 @@ class BusServer:
             self._connection.send_error(frame, *wire_error(busy, frame.member))
 
     def _announce(self, notice: Notice) -> None:
+        """Have it signalled in a moment: who called and caused it is answered first, and his answer is sent."""
+        if not self._news:
+            self._loop.call_soon(self._loop.call_soon, self._tell_news)
+        self._news.append(notice)
+
+    def _tell_news(self) -> None:
+        """Signal some of the news, in order; a rule that hundreds of networks share is news of each of them."""
+        for _ in range(min(BATCH, len(self._news))):
+            self._tell(self._news.popleft())
+        if self._news:
+            self._loop.call_soon(self._tell_news)
+
+    def _tell(self, notice: Notice) -> None:
         try:
             if self._signals is not None:
                 self._signals.announce(notice)
-        except Exception:  # who announces has work to finish, whatever happens here
+        except Exception:  # others wait for theirs, whatever happens here
             log.exception("could not announce %s", notice)
 
     def _vanished(self, name: str) -> None:
