@@ -1,7 +1,7 @@
 """What of the ruleset is not as it should be, and the transaction that repairs it. Pure comparisons."""
 
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Collection, Iterable, Sequence
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from ipaddress import ip_address, ip_network, summarize_address_range
 from itertools import chain, repeat
@@ -16,35 +16,52 @@ NOBODY: Owners = frozenset()
 
 @dataclass(frozen=True, slots=True)
 class Drifted:
-    """One thing that is not as it should be, in words, and the owners that want it (none: it is foreign)."""
+    """One thing that is not as it should be, in words, the owners that want it (none: it is foreign), and its repair.
+
+    Drift of many things is healed in one transaction, see ``Drift``.
+    """
 
     what: str
     owners: Owners
+    remove: Fragment = field(default=EMPTY, compare=False)
+    add: Fragment = field(default=EMPTY, compare=False)
+    rules: tuple[MissingRule, ...] = field(default=(), compare=False)
 
 
 @dataclass(frozen=True, slots=True)
 class Drift:
     """What is not as it should be and the transaction (see ``Nft.commit``) that repairs it; false for nothing."""
 
-    remove: Fragment = EMPTY
-    add: Fragment = EMPTY
     what: tuple[Drifted, ...] = ()
-    rules: tuple[MissingRule, ...] = ()
 
     def __bool__(self) -> bool:
         return bool(self.what)
 
+    @property
+    def remove(self) -> Fragment:
+        """What goes."""
+        return union(drifted.remove for drifted in self.what)
+
+    @property
+    def add(self) -> Fragment:
+        """What comes."""
+        return union(drifted.add for drifted in self.what)
+
+    @property
+    def rules(self) -> tuple[MissingRule, ...]:
+        """Rules that are put back singly: those of chains that are not filled anew."""
+        refilled = {(chain.family, chain.name) for drifted in self.what for chain in drifted.add.chains}
+        single = (rule for drifted in self.what for rule in drifted.rules)
+        return tuple(rule for rule in single if (rule.chain.family, rule.chain.name) not in refilled)
+
+    def without(self, spare: Collection[str]) -> "Drift":
+        """All but what ``spare`` names."""
+        return Drift(tuple(drifted for drifted in self.what if drifted.what not in spare))
+
 
 def merge(*drifts: Drift) -> Drift:
     """One drift, to be healed in one transaction: a rule needs the chains and sets it names."""
-    add = union(drift.add for drift in drifts)
-    refilled = {(chain.family, chain.name) for chain in add.chains}
-    return Drift(
-        union(drift.remove for drift in drifts),
-        add,
-        tuple(dict.fromkeys(drifted for drift in drifts for drifted in drift.what)),
-        tuple(rule for drift in drifts for rule in drift.rules if (rule.chain.family, rule.chain.name) not in refilled),
-    )
+    return Drift(tuple(drifted for drift in drifts for drifted in drift.what))
 
 
 def union(fragments: Iterable[Fragment]) -> Fragment:
@@ -59,7 +76,7 @@ def union(fragments: Iterable[Fragment]) -> Fragment:
 
 def single(what: str, owners: Owners, remove: Fragment = EMPTY, add: Fragment = EMPTY) -> Drift:
     """Drift of one thing."""
-    return Drift(remove, add, (Drifted(what, owners),))
+    return Drift((Drifted(what, owners, remove, add),))
 
 
 def listed_chain(family: Family, name: str, listed: TableContents | None) -> Chain | None:
@@ -88,7 +105,7 @@ def compare_chain(
     words = f"chain {want.name} {verb} {what}"
     if normal and have.hook == want.hook and (lost := _missing_rules(normal.rules, have.rules, handles)):
         missing = tuple(MissingRule(want, place, before) for place, before in lost)
-        return Drift(what=(Drifted(words, owners),), rules=missing)
+        return Drift((Drifted(words, owners, rules=missing),))
     return single(words, owners, remove, Fragment(chains=(want,)))
 
 
@@ -99,7 +116,7 @@ def compare_handles(want: Chain, known: Sequence[int], have: Sequence[int], owne
     if not (lost := _missing_rules(known, have, have, eq)):
         return None
     missing = tuple(MissingRule(want, place, before) for place, before in lost)
-    return Drift(what=(Drifted(f"chain {want.name} has changed rules", owners),), rules=missing)
+    return Drift((Drifted(f"chain {want.name} has changed rules", owners, rules=missing),))
 
 
 def _missing_rules(
@@ -131,15 +148,19 @@ def compare_elements(
         if shown in extra:
             extra.remove(shown)
             del missing[element]
-    wanted, found = {shown.key for shown in missing.values()}, {element.key for element in extra}
-    if spare:
-        extra = {element for element in extra if element.key in wanted}
-    what = [Drifted(f"{_words(element)} is foreign", NOBODY) for element in extra if element.key not in wanted]
+    found = {element.key: element for element in extra}
+    what = []
     for element, shown in missing.items():
-        state = "has another verdict" if shown.key in found else "is missing"
-        what.append(Drifted(f"{_words(element)} {state}", owners(element)))
-    what.sort(key=lambda drifted: drifted.what)
-    return Drift(Fragment(elements=frozenset(extra)), Fragment(elements=frozenset(missing)), tuple(what))
+        other = found.pop(shown.key, None)
+        state = "has another verdict" if other else "is missing"
+        what.append(Drifted(f"{_words(element)} {state}", owners(element), _only(other), _only(element)))
+    if not spare:
+        what += [Drifted(f"{_words(element)} is foreign", NOBODY, _only(element)) for element in found.values()]
+    return Drift(tuple(sorted(what, key=lambda drifted: drifted.what)))
+
+
+def _only(element: Element | None) -> Fragment:
+    return Fragment(elements=frozenset({element})) if element else EMPTY
 
 
 def foreign_set(family: Family, name: str, definition: Set | None) -> Drift:
