@@ -99,7 +99,7 @@ async def test_who_takes_an_uplink_out_again_and_again_is_told_of_and_not_fought
             host.perform(SetLink("eth0", master=""))
             await eventually(lambda: bool((nic := host.link("eth0")) and nic.master) or view(daemon).problems)
         await eventually(lambda: view(daemon).state == "degraded")
-        assert "uplink eth0 changed again and again" in view(daemon).problems[0]
+        assert "uplink eth0: repaired again and again" in view(daemon).problems[0]
 
 
 async def test_after_a_change_a_bridge_that_is_deleted_still_comes_back_with_all_that_hung_on_it() -> None:

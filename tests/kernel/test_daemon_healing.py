@@ -265,6 +265,72 @@ async def test_a_fight_degrades_one_network_and_no_other(scene: Scene) -> None:
     assert await admin.get(scene.network, NETWORK, "Problems") == []
 
 
+NATTED = {"name": "natted", "mode": "nat", "addresses": [{"address": "10.4.0.1/24"}]}
+ROUTED = {"name": "routed", "mode": "route", "addresses": [{"address": "10.5.0.1/24"}]}
+MASQUERADE = ("inet", "vnetd", "masquerade-1024-65535")
+"""A chain that only networks with translation have."""
+
+
+@contextmanager
+def deleting_rules_again_and_again(site: Site, family: str, table: str, chain: str) -> Iterator[None]:
+    """Somebody else who deletes the rule of a chain as often as it comes back."""
+    find = f"nft -a list chain {family} {table} {chain} | sed -n '/^\t\t.*# handle/s/.*# handle //p' | tail -n 1"
+    delete = f"nft delete rule {family} {table} {chain} handle"
+    loop = f'while :; do rule=$({find}); [ -z "$rule" ] || {delete} $rule; sleep 0.02; done'
+    somebody = site.host.start("sh", "-c", loop)
+    try:
+        yield
+    finally:
+        somebody.kill()
+        somebody.wait()
+
+
+async def test_while_a_rule_is_fought_over_another_networks_rule_is_back_at_once(admin: Administrator) -> None:
+    site = admin.site
+    if site.owns_its_tables():
+        pytest.skip("the kernel keeps others off tables that vnetd owns")
+    natted, routed = await admin.raise_network(NATTED), await admin.raise_network(ROUTED)
+    bridge = await admin.get(routed, NETWORK, "Bridge")
+
+    def guarded() -> bool:
+        return bridge in str(site.host.nft("set", "inet", "vnetd", "guarded"))
+
+    before = site.ruleset()
+    with deleting_rules_again_and_again(site, *MASQUERADE):
+        await eventually(lambda: _is(admin, natted, "degraded"), "its network shows it", deadline=30)
+        (problem,) = await admin.get(natted, NETWORK, "Problems")
+        assert "chain masquerade-1024-65535 has changed rules" in problem and "by nft" in problem
+        await eventually(lambda: not _rules(site, *MASQUERADE), "it is left alone")
+        for _ in range(3):
+            site.host.run("nft", "delete", "element", "inet", "vnetd", "guarded", f"{{ {bridge} }}")
+            await eventually(guarded, "another network's is back", deadline=1)
+        assert (await admin.state(natted), await admin.state(routed)) == ("degraded", "active")
+        assert await admin.get(routed, NETWORK, "Problems") == []
+    await eventually(lambda: site.ruleset() == before, "its time comes", deadline=60)
+    await eventually(lambda: _is(admin, natted, "active"), "all is well again", deadline=60)
+
+
+async def test_a_network_that_stops_ends_the_fight_over_its_rules(admin: Administrator) -> None:
+    site = admin.site
+    if site.owns_its_tables():
+        pytest.skip("the kernel keeps others off tables that vnetd owns")
+    network = await admin.raise_network(NATTED)
+    count = len(_rules(site, *MASQUERADE))
+    with deleting_rules_again_and_again(site, *MASQUERADE):
+        await eventually(lambda: _is(admin, network, "degraded"), "it is fought over", deadline=30)
+    await admin.call(network, NETWORK, "Stop")
+    await admin.call(network, NETWORK, "Start")
+    await eventually(lambda: len(_rules(site, *MASQUERADE)) == count, "it is whole again", deadline=1)
+    assert (await admin.state(network), await admin.get(network, NETWORK, "Problems")) == ("active", [])
+    last = _rules(site, *MASQUERADE)[-1]
+    site.host.run("nft", "delete", "rule", *MASQUERADE, "handle", str(last["handle"]))
+    await eventually(lambda: len(_rules(site, *MASQUERADE)) == count, "and healed at once", deadline=1)
+
+
+def _rules(site: Site, *chain: str) -> list[Any]:
+    return [entry["rule"] for entry in site.host.nft("chain", *chain) if "rule" in entry]
+
+
 async def _is(admin: Administrator, network: str, state: str) -> bool:
     await asyncio.sleep(0.05)
     return await admin.state(network) == state

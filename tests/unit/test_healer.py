@@ -1,23 +1,25 @@
 """How touches become looks: settled, one at a time for each key, held back when somebody fights."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+
+from support.hasty_loop import hastily
 
 from vnetd.model.errors import HostError
-from vnetd.reconcile.backoff import LIMIT
-from vnetd.reconcile.healer import Healer
+from vnetd.reconcile.backoff import FIRST_HOLD, LIMIT, WINDOW, Quarrel
+from vnetd.reconcile.healer import NOTHING, RETRY, Healer
 
 
 class Recorder:
     def __init__(self) -> None:
         self.repairs: list[tuple[str, tuple[str, ...], str]] = []
-        self.problems: list[tuple[str, str]] = []
+        self.told: list[tuple[str, str, dict[str, Quarrel]]] = []
 
     def healed(self, key: str, repaired: tuple[str, ...], cause: str) -> None:
         self.repairs.append((key, repaired, cause))
 
-    def problem(self, key: str, text: str) -> None:
-        self.problems.append((key, text))
+    def problems(self, key: str, failure: str, fought: Mapping[str, Quarrel]) -> None:
+        self.told.append((key, failure, dict(fought)))
 
 
 class Thing:
@@ -31,14 +33,14 @@ class Thing:
         self.looked = asyncio.Event()
         self._finds = finds
 
-    async def converge(self) -> tuple[str, ...]:
+    async def converge(self, *, spare: frozenset[str] = NOTHING) -> tuple[str, ...]:
         self.looks += 1
         self.looking += 1
         assert self.looking == 1, "two looks at once"
         await asyncio.sleep(0)
         self.looking -= 1
         self.looked.set()
-        return self._finds(self.looks)
+        return tuple(what for what in self._finds(self.looks) if what not in spare)
 
 
 async def looked_at(thing: Thing, times: int) -> None:
@@ -96,27 +98,139 @@ async def test_a_repair_is_reported_with_its_cause() -> None:
     assert recorder.repairs == [("a", ("bridge virbr0",), "NetworkManager")]
 
 
-async def test_who_fights_is_named_and_held_back() -> None:
-    now = [0.0]
-    recorder, thing = Recorder(), Thing("a", lambda look: ("bridge virbr0",))
-    healer = Healer(recorder, clock=lambda: now[0])
-    healer.add(thing)
-    for look in range(1, LIMIT + 1):
-        healer.touch("a", "NetworkManager")
-        await looked_at(thing, look)
-    async with asyncio.timeout(5):
-        while len(recorder.repairs) < LIMIT:
-            await asyncio.sleep(0.001)
-    assert "NetworkManager" in recorder.problems[-1][1]
-    healer.touch("a", "NetworkManager")
-    await asyncio.sleep(0.05)
-    assert thing.looks == LIMIT, "it is held back now"
-    await healer.close()
+BRIDGE, ADDRESS = "bridge virbr0", "address 10.0.0.1/24"
+
+
+class Host:
+    """What differs on a host in memory: ``others`` change it, repairs put it right."""
+
+    def __init__(self) -> None:
+        self.recorder = Recorder()
+        self.healer = Healer(self.recorder)
+        self.thing = Thing("a", lambda look: tuple(sorted(self.differs)))
+        self.differs: set[str] = set()
+        self.healer.add(self.thing)
+
+    async def changed(self, *what: str, by: str = "NetworkManager") -> tuple[str, ...]:
+        """Somebody changes this; what the look that follows repairs."""
+        self.differs.update(what)
+        before, looks = len(self.recorder.repairs), self.thing.looks
+        self.healer.touch("a", by)
+        await looked_at(self.thing, looks + 1)
+        await asyncio.sleep(0.01)
+        return self.repaired(before)
+
+    def repaired(self, before: int) -> tuple[str, ...]:
+        """What was repaired since there were so many repairs."""
+        repaired = tuple(one for _, whats, _ in self.recorder.repairs[before:] for one in whats)
+        self.differs.difference_update(repaired)
+        return repaired
+
+    @property
+    def fought(self) -> dict[str, Quarrel]:
+        """What was last told to be fought over."""
+        return self.recorder.told[-1][2]
+
+
+async def fight(host: Host, *what: str) -> None:
+    for _ in range(LIMIT):
+        assert await host.changed(*what) == what
+
+
+@hastily
+async def test_who_fights_is_named_and_what_he_changes_is_left_alone_until_its_time_has_come() -> None:
+    host = Host()
+    await fight(host, BRIDGE)
+    assert host.fought == {BRIDGE: Quarrel("NetworkManager", FIRST_HOLD)}
+    repairs = len(host.recorder.repairs)
+    assert await host.changed(BRIDGE, by="") == ()
+    await asyncio.sleep(FIRST_HOLD)
+    assert host.repaired(repairs) == (BRIDGE,)
+    assert host.fought == {BRIDGE: Quarrel("NetworkManager", 2 * FIRST_HOLD)}
+    await host.healer.close()
+
+
+@hastily
+async def test_everything_else_of_a_target_somebody_fights_over_is_repaired_at_once() -> None:
+    host = Host()
+    await fight(host, BRIDGE)
+    assert await host.changed(BRIDGE, ADDRESS) == (ADDRESS,)
+    await host.healer.close()
+
+
+@hastily
+async def test_a_full_pass_leaves_nothing_alone() -> None:
+    host = Host()
+    await fight(host, BRIDGE)
+    assert await host.changed(BRIDGE) == ()
+    await host.healer.sweep()
+    assert host.recorder.repairs[-1] == ("a", (BRIDGE,), "")
+    await host.healer.close()
+
+
+@hastily
+async def test_when_it_has_calmed_down_all_is_well_and_nothing_is_planned() -> None:
+    host = Host()
+    await fight(host, BRIDGE)
+    await asyncio.sleep(FIRST_HOLD + WINDOW + 1)
+    looks = host.thing.looks
+    assert host.recorder.told[-1] == ("a", "", {})
+    await asyncio.sleep(3600)
+    assert host.thing.looks == looks
+    await host.healer.close()
+
+
+@hastily
+async def test_what_nobody_needs_any_more_is_not_fought_over_any_more() -> None:
+    host = Host()
+    await fight(host, ADDRESS, BRIDGE)
+    host.healer.forgive("a", BRIDGE)
+    await asyncio.sleep(0.1)
+    assert host.fought.keys() == {ADDRESS}
+    assert await host.changed(BRIDGE, ADDRESS) == (BRIDGE,)
+    looks = host.thing.looks
+    host.healer.forgive("a", "route 10.1.0.0/16")  # which nobody fought over
+    await asyncio.sleep(0.1)
+    assert host.thing.looks == looks
+    await host.healer.close()
+
+
+@hastily
+async def test_a_failure_does_not_end_what_is_known_of_a_fight() -> None:
+    host = Host()
+    await fight(host, BRIDGE)
+
+    async def refuse(*, spare: frozenset[str] = NOTHING) -> tuple[str, ...]:
+        raise HostError("add address", "10.0.0.1/24 on virbr0", 17)
+
+    host.thing.converge = refuse  # type: ignore[method-assign]
+    host.healer.touch("a")
+    await asyncio.sleep(0.1)
+    key, failure, fought = host.recorder.told[-1]
+    assert (key, "File exists" in failure, fought.keys()) == ("a", True, {BRIDGE})
+    await host.healer.close()
+
+
+@hastily
+async def test_what_cannot_be_repaired_is_not_tried_again_at_once_whatever_happens_to_it() -> None:
+    host = Host()
+    looks = [0.0]
+
+    async def refuse(*, spare: frozenset[str] = NOTHING) -> tuple[str, ...]:
+        looks.append(asyncio.get_running_loop().time())
+        host.healer.touch("a")  # as an echo of what it attempted would
+        raise HostError("add address", "10.0.0.1/24 on virbr0", 17)
+
+    host.thing.converge = refuse  # type: ignore[method-assign]
+    host.healer.touch("a")
+    await asyncio.sleep(3 * RETRY)
+    assert len(looks) - 1 == 3
+    await host.healer.close()
 
 
 async def test_what_cannot_be_repaired_is_a_problem_and_tried_again() -> None:
     class Broken(Thing):
-        async def converge(self) -> tuple[str, ...]:
+        async def converge(self, *, spare: frozenset[str] = NOTHING) -> tuple[str, ...]:
             await super().converge()
             raise HostError("add address", "10.0.0.1/24 on virbr0", 17)
 
@@ -126,9 +240,9 @@ async def test_what_cannot_be_repaired_is_a_problem_and_tried_again() -> None:
     healer.touch("a")
     await looked_at(thing, 1)
     async with asyncio.timeout(5):
-        while not recorder.problems:
+        while not recorder.told:
             await asyncio.sleep(0.001)
-    assert recorder.problems == [("a", "add address 10.0.0.1/24 on virbr0: File exists")]
+    assert recorder.told == [("a", "add address 10.0.0.1/24 on virbr0: File exists", {})]
     await healer.close()
 
 

@@ -17,6 +17,7 @@ from vnetd.plan.network import network_owner
 from vnetd.plan.rules import EMPTY, Fragment
 from vnetd.reconcile.absent import Absent
 from vnetd.reconcile.desired import DEFAULT_MTU, alias_of
+from vnetd.reconcile.healer import NOTHING
 from vnetd.reconcile.loop import Loop
 
 
@@ -108,15 +109,18 @@ class BorrowedTarget:
             await self._drop_others(desired)
             raise
 
-    async def converge(self) -> tuple[str, ...]:
-        """Look for what is needed, repair the host's own device. Raises ``Absent`` for what is not there."""
+    async def converge(self, *, spare: frozenset[str] = NOTHING) -> tuple[str, ...]:
+        """Look for what is needed, repair the host's own device unless it is spared.
+
+        Raises ``Absent`` for what is not there.
+        """
         for name in (*self.desired.lowers, *filter(None, [self.desired.bridge])):
             self._devices.watch(name, self.key)
         if self.desired.bridge:
             await self._look_at_bridge(self.desired.bridge)
         missing = [name for name in self.desired.lowers if await self._host.kernel.link(name) is None]
         side = self.desired.host_side
-        repaired = await self._place(side) if side and side.device.lower not in missing else ()
+        repaired = await self._place(side) if side and side.device.lower not in missing and not spare else ()
         if missing:
             raise Absent(f"network device {', '.join(missing)} is not there: ports that need it wait for it")
         return repaired

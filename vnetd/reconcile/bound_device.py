@@ -7,6 +7,7 @@ the device is seen to be gone or another, and written for the one that is there.
 import asyncio
 
 from vnetd.plan.links import Link
+from vnetd.reconcile.healer import NOTHING
 from vnetd.reconcile.loop import Loop
 from vnetd.ruleset.unbridged import entrance
 
@@ -31,8 +32,8 @@ class BoundDeviceTarget:
         loop.devices.watch(device, self.key)
         loop.healer.add(self)
 
-    async def converge(self) -> tuple[str, ...]:
-        """The entrance at the device that is there now."""
+    async def converge(self, *, spare: frozenset[str] = NOTHING) -> tuple[str, ...]:
+        """The entrance at the device that is there now: it follows the device, which is no repair to be spared."""
         link = await self._loop.host.kernel.link(self._device)
         index = link.index if link and filterable(link) else 0
         if self._index not in {0, index}:

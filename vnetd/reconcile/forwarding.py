@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from vnetd.host.protocols import Kernel, Store
 from vnetd.plan.kernel import WriteSysctl
+from vnetd.reconcile.healer import NOTHING
 from vnetd.reconcile.surroundings import HostRoutes
 
 RA_PROTOCOL = 9  # RTPROT_RA
@@ -66,16 +67,20 @@ class ForwardingKeeper:
         """Whether ``owner`` has something forwarded."""
         return owner in self._needs
 
-    async def converge(self) -> tuple[str, ...]:
-        """Write what differs; returns which sysctls were put right."""
+    async def converge(self, *, spare: frozenset[str] = NOTHING) -> tuple[str, ...]:
+        """Write what differs but for what is spared; returns which sysctls were put right."""
         desired = {path: value async for path, value in self._desired()}
         current = await self._kernel.sysctls(list(desired.keys() | self._originals.keys()))
-        wrong = {path: value for path, value in desired.items() if current[path] not in {value, None}}
+        wrong = {
+            path: value
+            for path, value in desired.items()
+            if current[path] not in {value, None} and _words(path) not in spare
+        }
         restore = await self._restorable({p: v for p, v in self._originals.items() if p not in desired})
         undone = [path for path in self._originals if path not in desired]
         if not wrong and not undone:
             return ()
-        repaired = tuple(f"sysctl {'/'.join(path)}" for path in wrong if path in self._originals)
+        repaired = tuple(_words(path) for path in wrong if path in self._originals)
         # What is changed is on record before, what is put back until after: a crash in between forgets nothing.
         await self._record({path: str(current[path]) for path in wrong if path not in self._originals}, ())
         writes = [(p, v) for p, v in restore.items() if current[p] not in {v, None}] + list(wrong.items())
@@ -115,3 +120,7 @@ class ForwardingKeeper:
         if all(need.uplink for need in needs):
             candidates = candidates & {need.uplink for need in needs}
         yield from sorted(candidates)
+
+
+def _words(path: Path) -> str:
+    return f"sysctl {'/'.join(path)}"

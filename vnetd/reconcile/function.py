@@ -9,7 +9,7 @@ from vnetd.reconcile.port import PortTarget, Seen
 class FunctionTarget(PortTarget):
     """Keeps MAC address, VLAN and the rest of one function at its card."""
 
-    async def converge(self, seen: Seen | None = None) -> tuple[str, ...]:
+    async def _converge(self, seen: Seen | None) -> tuple[str, ...]:
         """Compare with the card. Raises ``Absent`` while the card is away."""
         use = self._use
         self._devices.watch(use.pf, self.key)

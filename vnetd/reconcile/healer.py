@@ -1,4 +1,4 @@
-"""Turns events into repairs: one key at a time, settled, serialised, and held back where somebody fights.
+"""Turns events into repairs: one key at a time, settled, serialised; what somebody fights over is left alone.
 
 A key names a target. Touching it only says "look again": the target re-reads the host and repairs what differs, so
 vnetd's own echoes end in a look that finds nothing, and any number of touches costs one look.
@@ -6,12 +6,12 @@ vnetd's own echoes end in a look that finds nothing, and any number of touches c
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Protocol
 
 from vnetd.model.errors import VnetError
 from vnetd.reconcile.absent import Absent
-from vnetd.reconcile.backoff import WINDOW, Fights
+from vnetd.reconcile.backoff import Fights, Quarrel
 from vnetd.reconcile.errands import Errands
 
 log = logging.getLogger(__name__)
@@ -20,6 +20,7 @@ SETTLE = 0.002
 """Seconds from the first touch to the look, so that a burst of events is one look."""
 RETRY = 5.0
 """Seconds until a failed repair is tried again."""
+NOTHING: frozenset[str] = frozenset()
 
 
 class Target(Protocol):
@@ -29,8 +30,12 @@ class Target(Protocol):
     lock: asyncio.Lock
     """Held by whoever changes the target: a repair, a start, a stop."""
 
-    async def converge(self) -> tuple[str, ...]:
-        """Repair what differs; returns what was repaired, in words. Raises ``VnetError`` if it cannot."""
+    async def converge(self, *, spare: frozenset[str] = NOTHING) -> tuple[str, ...]:
+        """Repair what differs; returns what was repaired, in words. Raises ``VnetError`` if it cannot.
+
+        What ``spare`` names, in the same words, is to be left alone for now. A target that is one thing is left alone
+        as a whole then.
+        """
         ...
 
 
@@ -41,8 +46,8 @@ class Reporter(Protocol):
         """Drift was repaired; ``cause`` names the culprit if known."""
         ...
 
-    def problem(self, key: str, text: str) -> None:
-        """The target is not as it should be and why; an empty text says all is well again."""
+    def problems(self, key: str, failure: str, fought: Mapping[str, Quarrel]) -> None:
+        """Why the target could not be repaired, and what of it is fought over; both empty if all is well (again)."""
         ...
 
 
@@ -57,23 +62,26 @@ class Healer:
         self._timers: dict[str, asyncio.TimerHandle] = {}
         self._causes: dict[str, str] = {}
         self._fights: dict[str, Fights] = {}
-        self._held: dict[str, float] = {}
+        self._retries: dict[str, float] = {}
         self._looks = Errands()
 
     def add(self, target: Target, *, settle: float = SETTLE) -> None:
         """Look after ``target`` from now on; ``settle`` is how many seconds a look waits for what else is reported."""
         self._targets[target.key] = target
         self._settle[target.key] = settle
+        self._fights.setdefault(target.key, Fights())
 
     def discard(self, key: str) -> None:
         """Forget a target and all that was planned for it."""
-        self._targets.pop(key, None)
-        self._settle.pop(key, None)
-        self._fights.pop(key, None)
-        self._held.pop(key, None)
-        self._causes.pop(key, None)
+        for planned in (self._targets, self._settle, self._fights, self._retries, self._causes):
+            planned.pop(key, None)
         if timer := self._timers.pop(key, None):
             timer.cancel()
+
+    def forgive(self, key: str, what: str) -> None:
+        """Nobody needs ``what`` any more: that somebody fought over it is forgotten."""
+        if key in self._targets and self._fights[key].forget(what):
+            self.touch(key)
 
     def known(self) -> tuple[str, ...]:
         """Keys of all targets, sorted."""
@@ -85,14 +93,12 @@ class Healer:
             return
         if cause:
             self._causes[key] = cause
-        if key not in self._timers:
-            delay = max(self._settle[key], self._held.get(key, 0.0) - self._clock())
-            self._schedule(key, delay)
+        self._schedule(key, self._settle[key])
 
     async def sweep(self) -> None:
-        """Look at every target now, one after the other, holds or not."""
+        """Look at every target now, one after the other, and leave nothing alone."""
         for key in self.known():
-            await self._look(key)
+            await self._look(key, leave_alone=False)
 
     async def close(self) -> None:
         """Stop all that is planned and wait for repairs under way."""
@@ -103,73 +109,69 @@ class Healer:
         await self._looks.ended()
 
     def _schedule(self, key: str, delay: float) -> None:
-        self._timers[key] = asyncio.get_running_loop().call_later(delay, self._due, key)
+        """Look in ``delay`` seconds or when that is planned already, whichever comes first, but not before a retry."""
+        delay = max(delay, self._retries.get(key, 0.0) - self._clock())
+        loop, planned = asyncio.get_running_loop(), self._timers.get(key)
+        if planned and planned.when() <= loop.time() + delay:
+            return
+        if planned:
+            planned.cancel()
+        self._timers[key] = loop.call_later(delay, self._due, key)
 
     def _due(self, key: str) -> None:
         self._timers.pop(key, None)
         self._looks.run(self._look(key), name=f"heal {key}")
 
-    async def _look(self, key: str) -> None:
+    async def _look(self, key: str, *, leave_alone: bool = True) -> None:
         target = self._targets.get(key)
         if target is None:
             return
         async with target.lock:
             if self._targets.get(key) is target:
-                await self._repair(target)
+                held = self._fights[key].held(self._clock()) if leave_alone else NOTHING
+                await self._repair(target, held)
 
-    async def _repair(self, target: Target) -> None:
-        key = target.key
+    async def _repair(self, target: Target, held: frozenset[str]) -> None:
+        key, failure = target.key, ""
+        repaired: tuple[str, ...] = ()
         cause = self._causes.pop(key, "")
+        self._retries.pop(key, None)
         try:
-            repaired = await target.converge()
+            repaired = await target.converge(spare=held)
         except Absent as error:
-            self._reporter.problem(key, str(error))
+            failure = str(error)
         except VnetError as error:
             log.warning("cannot repair %s: %s", key, error)
-            self._reporter.problem(key, str(error))
-            self._hold(key, RETRY)
+            failure = str(error)
+            self._retry(key)
         except Exception:
             log.exception("repair of %s failed", key)
-            self._reporter.problem(key, "internal error while repairing; see the log")
-            self._hold(key, RETRY)
-        else:
-            self._settled(key, repaired, cause)
-
-    def _settled(self, key: str, repaired: tuple[str, ...], cause: str) -> None:
-        now = self._clock()
-        fights = self._fights.get(key)
+            failure = "internal error while repairing; see the log"
+            self._retry(key)
         if repaired:
-            fights = self._fights.setdefault(key, Fights())
-            hold = max(fights.record(what, now) for what in repaired)
             self._reporter.healed(key, repaired, cause)
-            if hold:
-                self._reporter.problem(key, _quarrel(repaired, cause, hold))
-                self._hold(key, hold)
-                return
-        if fights is None or fights.calm(now):
-            self._held.pop(key, None)
-            self._reporter.problem(key, "")
-        elif key not in self._timers:
-            # Somebody fought over this target: look once more when it may count as calm.
-            self._schedule(key, WINDOW)
+        if key in self._targets:
+            self._judge(key, repaired, cause, failure)
 
-    def _hold(self, key: str, seconds: float) -> None:
+    def _judge(self, key: str, repaired: tuple[str, ...], cause: str, failure: str) -> None:
+        """See who fights, tell what is wrong, and look again when something need not be left alone any more."""
+        fights, now = self._fights[key], self._clock()
+        fights.calm(now)
+        for what in repaired:
+            fights.record(what, cause, now)
+        self._reporter.problems(key, failure, fights.fought())
+        if (delay := fights.next(now)) is not None:
+            self._schedule(key, delay)
+
+    def _retry(self, key: str) -> None:
         if key not in self._targets:
             return
-        self._held[key] = self._clock() + seconds
-        if timer := self._timers.pop(key, None):
-            timer.cancel()
-        self._schedule(key, seconds)
+        self._retries[key] = self._clock() + RETRY
+        if planned := self._timers.pop(key, None):
+            planned.cancel()
+        self._schedule(key, RETRY)
 
 
 def _loop_time() -> float:
     """The clock timers go by: a monotonic one."""
     return asyncio.get_running_loop().time()
-
-
-def _quarrel(repaired: tuple[str, ...], cause: str, hold: float) -> str:
-    culprit = f"by {cause}" if cause else "by something unknown"
-    return (
-        f"{', '.join(repaired)} changed again and again, last {culprit}: somebody else manages it; "
-        f"vnetd repairs it again in {hold:.0f} s"
-    )

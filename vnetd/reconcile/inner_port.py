@@ -12,7 +12,7 @@ from vnetd.reconcile.port import Inside, PortTarget, Seen
 class InnerPortTarget(PortTarget):
     """Watches one port."""
 
-    async def converge(self, seen: Seen | None = None) -> tuple[str, ...]:
+    async def _converge(self, seen: Seen | None) -> tuple[str, ...]:
         """See whether its device is there still; nothing of it is repaired."""
         want, inside = self.desired, self._inside
         for name in (inside.lower, NamespaceEvent(inside.number).name):

@@ -4,6 +4,7 @@ Here is decided which target an event concerns, and nothing else: targets re-rea
 """
 
 from collections.abc import Callable
+from functools import partial
 
 from vnetd.host.events import (
     AddressEvent,
@@ -51,6 +52,7 @@ class Loop:
         self._resolvers_changed = resolvers_changed
         # A transaction of rules is reported whole: there is nothing to wait for.
         self.healer.add(self.rules, settle=0.0)
+        self.rules.abandoned = partial(self.healer.forgive, self.rules.key)
         self.healer.add(self.forwarding)
 
     def listen(self) -> None:

@@ -26,7 +26,7 @@ def plan_macvtap(want: DesiredPort, stack: Stacked, have: Link, lower: Link) -> 
 class MacvtapTarget(PortTarget):
     """Keeps one macvtap; it ends with its device, its lower device, or the last who holds what was handed out."""
 
-    async def converge(self, seen: Seen | None = None) -> tuple[str, ...]:
+    async def _converge(self, seen: Seen | None) -> tuple[str, ...]:
         """The device with its rules, up on its lower device, with MAC and MTU."""
         stack, repaired = self._stack, list[str]()
         there, lower = await self._host.kernel.links_named((self.desired.device, stack.lower))

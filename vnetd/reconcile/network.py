@@ -23,6 +23,7 @@ from vnetd.plan.network import (
     plan_removal,
 )
 from vnetd.plan.shaping import Shaping
+from vnetd.reconcile.healer import NOTHING
 from vnetd.reconcile.loop import Loop
 from vnetd.reconcile.own_bridge import OwnBridge
 from vnetd.reconcile.shaping import Shaper
@@ -77,32 +78,39 @@ class NetworkTarget:
         """The bridge's limits are to be these."""
         self.desired = replace(self.desired, shaping=shaping)
 
-    async def converge(self) -> tuple[str, ...]:
-        """Make everything as desired; returns what was repaired, without repetition."""
-        return await self._converge(await self.observe())
+    async def converge(self, *, spare: frozenset[str] = NOTHING) -> tuple[str, ...]:
+        """Make everything as desired but for what is spared; returns what was repaired, without repetition."""
+        return await self._converge(await self.observe(), spare)
 
-    async def _converge(self, before: ObservedNetwork) -> tuple[str, ...]:
-        repaired = await self._realise(before)
+    async def _converge(self, before: ObservedNetwork, spare: frozenset[str] = NOTHING) -> tuple[str, ...]:
+        if before.view is None and spare & self._itself:  # and nothing can be on it
+            return ()
+        repaired = await self._realise(before, spare)
         if self.shaper.concerned(self.desired.shaping) and (
             bridge := await self._host.kernel.link(self.desired.bridge.name)
         ):
-            limited = await self.shaper.converge(bridge, self.desired.shaping)
+            limited = await self.shaper.converge(bridge, self.desired.shaping, spare)
             if repaired != (f"bridge {bridge.name}",):  # everything else on it went with the bridge
                 repaired = (*repaired, *limited)
         return repaired
 
-    async def _realise(self, before: ObservedNetwork) -> tuple[str, ...]:
+    @property
+    def _itself(self) -> frozenset[str]:
+        """What is said to be repaired when the bridge is made anew or gets its name back."""
+        return frozenset({f"bridge {self.desired.bridge.name}", f"name of {self.desired.bridge.name}"})
+
+    async def _realise(self, before: ObservedNetwork, spare: frozenset[str]) -> tuple[str, ...]:
         """Plan, execute, observe again."""
         renamed = await self._recover() if before.view is None and self._bridge.known else ()
         if renamed:
             before = await self.observe()
-        steps = self._plan(before)
+        steps = self._plan(before, spare)
         if not steps:
             return renamed
         after = await self._round(steps, before)
         # Somebody may have changed something meanwhile: once more, and if that does not hold he does it on purpose.
-        again = self._plan(after)
-        if again and (left := self._plan(await self._round(again, after))):
+        again = self._plan(after, spare)
+        if again and (left := self._plan(await self._round(again, after), spare)):
             raise HostError("verify", self.desired.bridge.name, f"{left[0].what} does not stay as it was made")
         if before.view is None:  # everything else on it went with the bridge
             return (f"bridge {self.desired.bridge.name}",)
@@ -172,9 +180,10 @@ class NetworkTarget:
             self.remains = True
             failure.add_note(f"and undoing it failed: {error}")
 
-    def _plan(self, observed: ObservedNetwork) -> list[Step]:
+    def _plan(self, observed: ObservedNetwork, spare: frozenset[str]) -> list[Step]:
         try:
-            return plan(self.desired, observed, self._previous)
+            steps = plan(self.desired, observed, self._previous)
+            return [step for step in steps if step.what not in spare] if spare else steps
         except ForeignLink as error:
             raise InUse(
                 f"network bridge {error}: a network device of this name exists that vnetd did not make; "

@@ -7,7 +7,7 @@ from vnetd.reconcile.port import PortTarget, Seen
 class PasstTarget(PortTarget):
     """Keeps one passt running, with the arguments of its port."""
 
-    async def converge(self, seen: Seen | None = None) -> tuple[str, ...]:
+    async def _converge(self, seen: Seen | None) -> tuple[str, ...]:
         """Start it where it does not run, or runs as it should not."""
         serves = await self._host.passt.serves(self._instance)
         if not self.desired.up:

@@ -19,6 +19,7 @@ from vnetd.plan.passt import PasstInstance
 from vnetd.plan.rules import EMPTY, Fragment, port_owner
 from vnetd.plan.shaping import Shaping, shaping_of
 from vnetd.plan.vlans import default_membership, plan_vlans
+from vnetd.reconcile.healer import NOTHING
 from vnetd.reconcile.identity import recovered
 from vnetd.reconcile.loop import Loop
 from vnetd.reconcile.shaping import Shaper
@@ -139,12 +140,16 @@ class PortTarget:
         self._devices = loop.devices
         self._watcher = watcher
 
-    async def converge(self, seen: Seen | None = None) -> tuple[str, ...]:
-        """Filter first, then the device: limited, in the bridge, up, isolated as wanted.
+    async def converge(self, seen: Seen | None = None, *, spare: frozenset[str] = NOTHING) -> tuple[str, ...]:
+        """Make it as desired; returns what was repaired. It is one thing: nothing is done while some of it is spared.
 
         ``seen`` is what ``observe`` found since the target's lock was taken, so that it need not look again. What
         somebody else changed meanwhile has its own event, and is looked at once the lock is free.
         """
+        return () if spare else await self._converge(seen)
+
+    async def _converge(self, seen: Seen | None) -> tuple[str, ...]:
+        """Filter first, then the device: limited, in the bridge, up, isolated as wanted."""
         repaired = await self.write_rules()
         there, bridge = seen or await self._look()
         device = await self._recover(there, repaired)

@@ -7,14 +7,15 @@ only, and is entered in the ledger once the kernel took it. Foreign changes are 
 import asyncio
 import logging
 import math
-from collections.abc import Awaitable, Collection, Mapping
+from collections.abc import Awaitable, Callable, Collection, Mapping
 from typing import Literal
 
 from vnetd.host.protocols import Nft
 from vnetd.model.errors import HostError
-from vnetd.plan.ledger import Drift, Ledger, Proposal, merge
+from vnetd.plan.ledger import Drift, Drifted, Ledger, Proposal, merge
 from vnetd.plan.lingering import Lingering, is_lingering
 from vnetd.plan.rules import EMPTY, FAMILIES, Chain, Family, Fragment, TableContents
+from vnetd.reconcile.healer import NOTHING
 
 log = logging.getLogger(__name__)
 
@@ -27,6 +28,7 @@ FEW = 8
 """Chains up to which listing them one by one is faster than listing their table."""
 Spot = tuple[Family, Literal["table", "chain", "rules", "set"], str]
 """What an event named: family, kind and name."""
+EVERYTHING: frozenset[Spot] = frozenset((family, "table", "") for family in FAMILIES)
 
 
 class RulesKeeper:
@@ -38,12 +40,15 @@ class RulesKeeper:
         self.lock = asyncio.Lock()
         self.repaired: dict[str, tuple[str, ...]] = {}
         """What the last look repaired, by owner."""
+        self.abandoned: Callable[[str], None] = lambda what: None
+        """Told of what was repaired once when nobody wants it any more."""
         self._nft = nft
         self._ledger = Ledger()
         self._lingering = Lingering(self._ledger)
         self._farewell: asyncio.TimerHandle | None = None
         self._parting: asyncio.Task[None] | None = None
         self._suspects: set[Spot] = set()
+        self._wanted_by: dict[str, frozenset[str]] = {}
         self._learning: asyncio.Task[None] | None = None
         self._upheavals = 0
 
@@ -59,10 +64,21 @@ class RulesKeeper:
         """How many owners have that chain in use."""
         return sum(not is_lingering(owner) for owner in self._ledger.owners_of(Chain(family, chain, ())))
 
+    def wanted_by(self, what: str) -> frozenset[str]:
+        """The owners that wanted this when it was last repaired, as long as one of them wants anything."""
+        return self._wanted_by.get(what, frozenset())
+
     async def put(self, changes: Mapping[str, Fragment | None]) -> None:
         """Make each owner's part the given fragment, all in one transaction; ``None`` removes it."""
         async with self.lock:
-            await self._change(changes)
+            try:
+                await self._change(changes)
+            except HostError:
+                # It may need, or remove, what somebody has changed: what is left alone now, or was not looked at yet.
+                if not (drift := await self._audit(EVERYTHING)):
+                    raise
+                log.warning("healed %s first, for what was asked for", ", ".join(await self._repair(drift)))
+                await self._change(changes)
 
     async def adopt(self, fragments: Mapping[str, Fragment], *, all_known: bool = True) -> None:
         """Take over what an earlier run left in the kernel: only what differs from ``fragments`` is changed.
@@ -75,7 +91,7 @@ class RulesKeeper:
             if self._nft.claimable and all_known:
                 await self._nft.rewrite(self._ledger.contents())
             else:
-                await self._repair(await self._audit_tables())
+                await self._repair(await self._audit(EVERYTHING))
         await self._learn()
 
     def suspect(self, spot: Spot) -> None:
@@ -86,24 +102,29 @@ class RulesKeeper:
             self._ledger.forget_table(family)
             self._upheavals += 1
 
-    async def converge(self) -> tuple[str, ...]:
-        """Compare what was changed by others and repair it. If nothing was named, that is everything, and what nobody
-        needs goes at once.
+    async def converge(self, *, spare: frozenset[str] = NOTHING) -> tuple[str, ...]:
+        """Compare what was changed by others and repair it but for what is spared, which is suspected again. If nothing
+        was named, that is everything, and what nobody needs goes at once.
 
         Called with ``lock`` held. What was repaired, by owner, is in ``repaired`` afterwards.
         """
         suspects, self._suspects = self._suspects, set()
-        drift = await self._audit(suspects)
-        try:
-            await self._repair(drift)
-        except HostError:
-            # Somebody changed the tables between look and repair: look at all of it and try once more.
-            drift = await self._audit_tables()
-            await self._repair(drift)
+        repaired = await self._heal(suspects or EVERYTHING, spare)
         if not suspects and (unneeded := self._lingering.due(math.inf)):
             await self._change(dict.fromkeys(unneeded))
         self._await_learning()
-        return tuple(drifted.what for drifted in drift.what)
+        return repaired
+
+    async def _heal(self, suspects: Collection[Spot], spare: frozenset[str]) -> tuple[str, ...]:
+        try:
+            return await self._repair(await self._audit(suspects, spare))
+        except HostError:
+            # Somebody changed the tables between look and repair, or it needs what was to be spared.
+            try:
+                return await self._repair(await self._audit(EVERYTHING))
+            except HostError:
+                self._suspects |= EVERYTHING
+                raise
 
     async def close(self) -> None:
         """Wait for listing under way."""
@@ -118,6 +139,7 @@ class RulesKeeper:
         await self._transact(proposal)
         if proposal.remove != EMPTY and not self._ledger.owners() and not self._ledger.spares_foreign:
             await self._nft.clear()
+        self._abandon()
         self._await_farewell()
         if proposal.add.chains:
             self._await_learning()
@@ -161,25 +183,41 @@ class RulesKeeper:
             raise
         self._ledger.accept(proposal)
 
-    async def _repair(self, drift: Drift) -> None:
+    def _abandon(self) -> None:
+        for what, owners in list(self._wanted_by.items()):
+            if all(self._ledger.fragment(owner) is None for owner in owners):
+                del self._wanted_by[what]
+                self.abandoned(what)
+
+    async def _repair(self, drift: Drift) -> tuple[str, ...]:
         self.repaired = {}
         if not drift:
-            return
+            return ()
         self._ledger.forget_handles((*drift.add.chains, *(rule.chain for rule in drift.rules)))
         await self._nft.commit(drift.remove, drift.add, drift.rules)
         for drifted in drift.what:
-            for owner in drifted.owners:
-                self.repaired[owner] = (*self.repaired.get(owner, ()), drifted.what)
+            self._note(drifted)
+        return tuple(dict.fromkeys(drifted.what for drifted in drift.what))
 
-    async def _audit(self, suspects: set[Spot]) -> Drift:
-        if not suspects:
-            return await self._audit_tables()
-        tables = {family for family, kind, _ in suspects if kind == "table"}
-        whole = {(family, "rules", name) for family, kind, name in suspects if kind == "chain"}
-        others = sorted(spot for spot in suspects - whole if spot[0] not in tables)
-        return merge(await self._audit_tables(tables), *[await self._audit_one(*spot) for spot in others])
+    def _note(self, repaired: Drifted) -> None:
+        for owner in repaired.owners:
+            self.repaired[owner] = (*self.repaired.get(owner, ()), repaired.what)
+        if owners := frozenset(owner for owner in repaired.owners if not is_lingering(owner)):
+            self._wanted_by[repaired.what] = owners
+
+    async def _audit(self, suspects: Collection[Spot], spare: frozenset[str] = NOTHING) -> Drift:
+        """What has drifted among ``suspects``; what of it is spared is suspected again."""
+        found = []
+        for spot in _distinct(suspects):
+            drift = await self._audit_one(*spot)
+            found.append(drift.without(spare))
+            if len(found[-1].what) < len(drift.what):
+                self._suspects.add(spot)
+        return merge(*found)
 
     async def _audit_one(self, family: Family, kind: str, name: str) -> Drift:
+        if kind == "table":
+            return self._ledger.drift_table(family, await self._nft.table(family))
         if kind == "rules":
             drift = self._ledger.drift_rules(family, name, await self._nft.handles(family, name))
             if drift is not None:
@@ -187,10 +225,6 @@ class RulesKeeper:
         if kind in {"chain", "rules"}:
             return self._ledger.drift_chain(family, name, await self._nft.chain(family, name))
         return self._ledger.drift_set(family, name, await self._nft.set(family, name))
-
-    async def _audit_tables(self, families: Collection[Family] = FAMILIES) -> Drift:
-        named = [family for family in FAMILIES if family in families]
-        return merge(*[self._ledger.drift_table(family, await self._nft.table(family)) for family in named])
 
     async def _learn_soon(self) -> None:
         """With many chains it pays to wait for more: each listing takes as long as there are chains."""
@@ -218,3 +252,12 @@ class RulesKeeper:
         listed = await listing
         if self._upheavals == upheavals:
             self._ledger.learn(listed)
+
+
+def _distinct(suspects: Collection[Spot]) -> list[Spot]:
+    """Without what is looked at with something else: a table's chains and sets, a chain's rules."""
+    tables: set[Family] = {family for family, kind, _ in suspects if kind == "table"}
+    chains = {(family, name) for family, kind, name in suspects if kind == "chain"}
+    parts = (spot for spot in suspects if spot[0] not in tables)
+    others = sorted(spot for spot in parts if spot[1] != "rules" or (spot[0], spot[2]) not in chains)
+    return [(family, "table", "") for family in FAMILIES if family in tables] + others

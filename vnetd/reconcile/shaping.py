@@ -5,6 +5,7 @@ from vnetd.plan.kernel import DeleteLink
 from vnetd.plan.links import Link
 from vnetd.plan.shaping import Limited, Shaping, plan_shaping
 from vnetd.plan.traffic import Traffic
+from vnetd.reconcile.healer import NOTHING
 from vnetd.reconcile.loop import Loop
 
 
@@ -28,14 +29,18 @@ class Shaper:
         """Whether there is anything to look at."""
         return want is not None and (self._limited or not want.empty)
 
-    async def converge(self, device: Link, want: Shaping | None) -> tuple[str, ...]:
-        """Make the device's limits the wanted ones; returns what was repaired. Raises ``HostError``, ``InUse``."""
+    async def converge(self, device: Link, want: Shaping | None, spare: frozenset[str] = NOTHING) -> tuple[str, ...]:
+        """Make the device's limits the wanted ones but for what is spared; returns what was repaired.
+
+        Raises ``HostError``, ``InUse``.
+        """
         if want is None or not self.concerned(want):
             return ()
         self._limited = True
         if want.away.classes:
             self._devices.claim(want.ifb, self._key)
-        steps = plan_shaping(device.name, want, await self._observe(device.name, want))
+        plan = plan_shaping(device.name, want, await self._observe(device.name, want))
+        steps = [(what, operation) for what, operation in plan if what not in spare]
         await self._kernel.apply([operation for _, operation in steps])
         self._limited = not want.empty
         return tuple(dict.fromkeys(what for what, _ in steps))

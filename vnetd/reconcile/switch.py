@@ -13,6 +13,7 @@ from vnetd.plan.possessions import Possessions
 from vnetd.plan.steps import ForeignLink, KernelStep, Phase, Sysctl
 from vnetd.plan.switch import DesiredSwitch, DesiredUplink, ObservedSwitch, missing, plan_switch, plugs_in
 from vnetd.reconcile.absent import Absent
+from vnetd.reconcile.healer import NOTHING
 from vnetd.reconcile.loop import Loop
 from vnetd.reconcile.migration import Migration, Move
 from vnetd.reconcile.observed_switch import observe_switch
@@ -75,11 +76,14 @@ class SwitchTarget:
                 failure.add_note(f"and going back failed: {error}")
             raise
 
-    async def converge(self) -> tuple[str, ...]:
+    async def converge(self, *, spare: frozenset[str] = NOTHING) -> tuple[str, ...]:
         """Observe, plan, execute, observe again; returns what was repaired, without repetition.
 
+        What is on it moves from one device to the other as one thing: nothing is done while some of it is spared.
         Raises what keeps it from being as it should be, ``problem`` last.
         """
+        if spare:
+            return ()
         repaired = await self._converge()
         if self.problem:
             raise self.problem

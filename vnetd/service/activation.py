@@ -124,7 +124,8 @@ class Activation:
             known.state, known.problem = "failed", str(error)
             raise
         self._loop.devices.release(target.key)
-        known.live, known.target, known.state, known.problem, known.rules_problem = None, None, "inactive", "", ""
+        known.live, known.target, known.state, known.problem = None, None, "inactive", ""
+        known.shared.clear()
 
     async def record(self, known: NetworkObject) -> None:
         """Write down what is, or is to be, active."""

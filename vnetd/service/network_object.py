@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from itertools import chain
 from typing import ClassVar, Literal
 from uuid import UUID
 
@@ -24,7 +25,8 @@ class NetworkObject(DefinedObject[Network]):
     kind: ClassVar[Literal["network"]] = "network"
     folder: ClassVar[str] = DEFINITIONS
 
-    rules_problem: str = ""
+    shared: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    """Problems of what it shares with others, by target."""
     remains: bool = False
     compiled: Compiled | None = None
     """What one of its forms means for the host, as last worked out: a start need not do it again."""
@@ -64,7 +66,7 @@ class NetworkObject(DefinedObject[Network]):
     def view(self) -> NetworkView:
         """As callers see it."""
         network = self.current
-        problems = tuple(text for text in (self.problem, self.rules_problem) if text)
+        problems = tuple(text for text in (self.problem, *chain(*self.shared.values())) if text)
         return NetworkView(
             uuid=self.uuid,
             name=self.name,

@@ -1,7 +1,8 @@
 """One port with everything the daemon knows of it, and all of them together."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from itertools import chain
 from uuid import UUID
 
 from vnetd.model.errors import Denied, Exists
@@ -26,6 +27,8 @@ class PortObject:
     network: NetworkObject
     target: PortTarget
     problem: str = ""
+    shared: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    """Problems of what it shares with others, by target."""
 
     @property
     def uuid(self) -> UUID:
@@ -40,7 +43,7 @@ class PortObject:
     def view(self) -> PortView:
         """As callers see it."""
         record = self.record
-        problems = tuple(text for text in (record.blocked, self.problem) if text)
+        problems = tuple(text for text in (record.blocked, self.problem, *chain(*self.shared.values())) if text)
         return PortView(
             uuid=record.uuid,
             network=record.network,
@@ -133,6 +136,7 @@ class PortTable:
         """It is no more."""
         self._attaching.discard(port)
         self.kept.remove(port)
+        port.shared.clear()
         port.network.members.pop(port.uuid, None)
         for mac in {port.record.mac, port.record.made_for or port.record.mac}:
             known = self._by_mac.get(mac, set())
