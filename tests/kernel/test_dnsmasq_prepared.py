@@ -7,7 +7,7 @@ from support.dnsmasq import UUID, Served, daemon_that, make_bridge, make_host
 from support.netns import Namespace, run
 from support.waiting import eventually
 
-from vnetd.linux.dnsmasq_files import find_account
+from vnetd.linux.dnsmasq_files import find_account, noted, paths_of
 from vnetd.linux.dnsmasq_process import find_binary, launch, outcome, release, running_below
 from vnetd.linux.processes import ends
 from vnetd.model.errors import HostError
@@ -76,6 +76,7 @@ async def test_what_was_prepared_goes_when_its_start_fails(served: Served) -> No
 
 async def test_a_daemon_killed_before_it_starts_what_it_prepared_leaves_a_whole_dnsmasq(served: Served) -> None:
     with daemon_that("served.host.prepare(served.instance())", served.root) as daemon:
+        await eventually(lambda: noted(paths_of(served.root, UUID)), "it was told all there is, and is on record")
         await eventually(lambda: [pid for pid in loaded(served) if waits_for_input(pid)])
         daemon.kill()
     await eventually(served.run("pid").exists)

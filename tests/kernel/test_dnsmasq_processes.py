@@ -68,6 +68,7 @@ async def test_stopping_ends_the_process_and_leaves_only_the_leases(served: Serv
 async def test_starting_again_replaces_the_running_one_and_keeps_its_leases(served: Served) -> None:
     await served.host.start(served.instance())
     first = (await served.host.observe(UUID)).pid
+    await eventually(lambda: served.data("leases").read_text(), "it has written its own identifier")
     served.data("leases").write_text(LEASE)
     await served.host.start(served.instance(dnsmasq_options=["cache-size=7"]))
     state = await served.host.observe(UUID)
