@@ -243,7 +243,7 @@ async def heard(client: MessageBus, signals: list[Signal]) -> list[MessageType]:
     return order
 
 
-async def test_who_caused_a_change_is_answered_before_it_is_announced(
+async def test_who_caused_a_change_knows_it_when_the_answer_comes(
     client: MessageBus, services: FakeServices, heard: list[MessageType]
 ) -> None:
     lab = services.world.add("network", network_view("lab", active=True))
@@ -251,7 +251,7 @@ async def test_who_caused_a_change_is_answered_before_it_is_announced(
     heard.clear()
     await client.call(Message("org.vnetd1", object_path("network", lab.uuid), contracts.NETWORK, "Stop"))
     await eventually(lambda: len(heard) == 2, "the answer and the signal are there")
-    assert heard == [MessageType.METHOD_RETURN, MessageType.SIGNAL]
+    assert heard == [MessageType.SIGNAL, MessageType.METHOD_RETURN]
 
 
 async def test_calls_are_answered_in_the_middle_of_much_news(

@@ -60,6 +60,7 @@ class BusServer:
         self._connection: Connection | None = None
         self._dispatcher: Dispatcher | None = None
         self._signals: Signals | None = None
+        self._told = 0
         self._news: deque[Notice] = deque()
         self._authorization: Authorization | None = None
         self._bus_id = ""
@@ -153,17 +154,24 @@ class BusServer:
             self._connection.send_error(frame, *wire_error(busy, frame.member))
 
     def _announce(self, notice: Notice) -> None:
-        """Have it signalled in a moment: who called and caused it is answered first, and his answer is sent."""
-        if not self._news:
-            self._loop.call_soon(self._loop.call_soon, self._tell_news)
-        self._news.append(notice)
+        """Signal it at once: who caused it knows it when he is answered. But much of it, piece by piece.
 
-    def _tell_news(self) -> None:
-        """Signal some of the news, in order; a rule that hundreds of networks share is news of each of them."""
-        for _ in range(min(BATCH, len(self._news))):
+        A rule that hundreds of networks share is news of each of them.
+        """
+        if not self._told:
+            self._loop.call_soon(self._tell_more)
+        self._told += 1
+        if self._told <= BATCH:
+            self._tell(notice)
+        else:
+            self._news.append(notice)
+
+    def _tell_more(self) -> None:
+        self._told = min(BATCH, len(self._news))
+        for _ in range(self._told):
             self._tell(self._news.popleft())
-        if self._news:
-            self._loop.call_soon(self._tell_news)
+        if self._told:
+            self._loop.call_soon(self._tell_more)
 
     def _tell(self, notice: Notice) -> None:
         try:
