@@ -1,5 +1,7 @@
 """What the loop repairs, whom it counts that for, and when it holds back."""
 
+import asyncio
+import json
 from collections.abc import Callable
 from dataclasses import replace
 from ipaddress import ip_interface
@@ -22,6 +24,7 @@ from vnetd.plan.kernel import (
     WriteSysctl,
 )
 from vnetd.plan.links import KernelRoute
+from vnetd.service.notices import SLICE
 from vnetd.service.views import Healed, LeaseChange
 
 V4, V6 = ip_interface("192.168.77.1/24"), ip_interface("fd77::1/64")
@@ -187,6 +190,26 @@ async def test_rules_are_counted_for_the_network_they_belong_to() -> None:
         daemon.host.rules.flush_ruleset()
         await heals(daemon, before)
         assert (view(daemon).healed_count, view(daemon, "other").healed_count) == (1, 2)
+
+
+@hastily
+async def test_what_hundreds_share_is_told_without_holding_up_the_loop() -> None:
+    async with running(host_with_uplink()) as daemon:
+        names = [f"net{number}" for number in range(3 * SLICE)]
+        for number, name in enumerate(names):
+            document = {"name": name, "mode": "nat", "addresses": [{"address": f"10.{number}.0.1/24"}]}
+            await daemon.services.networks.start(ROOT, (await defined(daemon, json.dumps(document))).uuid)
+        await quiet(daemon)
+        daemon.notices.clear()
+        daemon.host.rules.delete_rule("inet", "forward", 0)
+        most = 0
+        while len(daemon.told(Healed)) < len(names):
+            before = len(daemon.told(Healed))
+            await asyncio.sleep(0)
+            most = max(most, len(daemon.told(Healed)) - before)
+        assert most == SLICE
+        assert sorted(one.name for one in daemon.told(Healed)) == sorted(names)
+        assert {view(daemon, name).healed_count for name in names} == {1}
 
 
 @hastily

@@ -19,7 +19,7 @@ from vnetd.service.filters import FilterService
 from vnetd.service.learning import leased
 from vnetd.service.network_object import NetworkObject
 from vnetd.service.networks import NetworkService
-from vnetd.service.notices import Notices
+from vnetd.service.notices import Notices, by_turns
 from vnetd.service.port_object import PortObject
 from vnetd.service.ports import PortService
 from vnetd.service.recovery import Recovery
@@ -38,7 +38,7 @@ class ServiceRoot:
         self._notices = Notices()
         self._loop = Loop(host, self, self._leases_changed, self._resolvers_changed)
         self._errands = Errands()
-        self._shared = SharedProblems(self._notices)
+        self._shared = SharedProblems(self._notices, self._errands)
         self.networks = NetworkService(self._loop, self._notices, around)
         self.filters = FilterService(self._loop, self._notices)
         self.ports = PortService(
@@ -101,13 +101,11 @@ class ServiceRoot:
     def healed(self, key: str, repaired: tuple[str, ...], cause: str) -> None:
         """Count and announce repairs with the network or port they were made for."""
         if key == self._loop.rules.key:
-            for owner, what in self._loop.rules.repaired.items():
-                self._healed_one(owner, what, cause)
+            self._errands.run(self._healed_many(self._loop.rules.repaired, cause))
         elif key == self._loop.forwarding.key:
             log.warning("healed %s%s", ", ".join(repaired), f" changed by {cause}" if cause else "")
-            for network in self.networks.objects:
-                if network.active and self._forwards(network):
-                    self._healed_one(f"network:{network.uuid}", repaired, cause)
+            served = (f"network:{network.uuid}" for network in self._sharers(key))
+            self._errands.run(self._healed_many(dict.fromkeys(served, repaired), cause))
         else:
             self._healed_one(key, repaired, cause)
 
@@ -145,6 +143,11 @@ class ServiceRoot:
 
     def _forwards(self, network: NetworkObject) -> bool:
         return self._loop.forwarding.serves(f"network:{network.uuid}")
+
+    async def _healed_many(self, repaired: Mapping[str, tuple[str, ...]], cause: str) -> None:
+        """Count and announce what was repaired for each owner."""
+        async for owner, what in by_turns(repaired.items()):
+            self._healed_one(owner, what, cause)
 
     def _healed_one(self, key: str, repaired: tuple[str, ...], cause: str) -> None:
         one = self._object(key)
