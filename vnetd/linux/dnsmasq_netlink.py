@@ -8,6 +8,7 @@ a copy of dnsmasq's socket, and memberships are the socket's, not the copy's (ne
 """
 
 import ctypes
+import errno
 import os
 import socket
 from collections.abc import Iterator
@@ -41,16 +42,22 @@ def deafen(live: Live, *, addresses: bool) -> None:
 
 
 def _sockets(live: Live) -> Iterator[socket.socket]:
-    """Copies of the process's sockets; the caller closes them."""
+    """Copies of the process's sockets; the caller closes them. What it closes meanwhile is none of them."""
     for entry in sorted(Path(f"/proc/{live.pid}/fd").iterdir()):
-        if os.readlink(entry).startswith("socket:"):
-            yield socket.socket(fileno=_copy(live.pidfd, int(entry.name)))
+        try:
+            copy = _copy(live.pidfd, int(entry.name)) if os.readlink(entry).startswith("socket:") else None
+        except FileNotFoundError:
+            continue
+        if copy is not None:
+            yield socket.socket(fileno=copy)
 
 
 def _copy(pidfd: int, number: int) -> int:
+    """A copy of another process's descriptor. Raises ``FileNotFoundError`` if it was closed, other ``OSError``."""
     copy = int(_libc.syscall(PIDFD_GETFD, pidfd, number, 0))
     if copy < 0:
-        raise OSError(ctypes.get_errno(), "pidfd_getfd")
+        code = ctypes.get_errno()
+        raise OSError(errno.ENOENT if code == errno.EBADF else code, "pidfd_getfd")
     return copy
 
 
