@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable
+from dataclasses import replace
 from ipaddress import ip_interface
 from uuid import UUID
 
@@ -19,6 +20,7 @@ from vnetd.plan.kernel import AddAddress, DeleteAddress, SetLink, WriteSysctl
 from vnetd.plan.rules import Chain, Element, Fragment, Set
 from vnetd.reconcile.backoff import FIRST_HOLD, LIMIT, WINDOW
 from vnetd.reconcile.rules import RulesKeeper
+from vnetd.ruleset.expressions import ACCEPT, DROP
 
 V4 = ip_interface("192.168.77.1/24")
 GUARDED = "element {} of set guarded is missing"
@@ -212,6 +214,21 @@ async def test_what_is_left_alone_comes_back_all_the_same_if_something_else_need
 
 def guest_of(nft: MemoryNft) -> set[Element]:
     return set(nft.tables["bridge"].elements["from_guest"].values())
+
+
+async def test_what_somebody_made_of_a_chain_that_is_left_alone_is_not_learned_as_its_form() -> None:
+    nft = MemoryNft()
+    keeper = RulesKeeper(nft)
+    await keeper.put({"port:1": Fragment((replace(WEB, rules=((DROP,),)),))})  # it is listed in a moment
+    nft.tables["bridge"].chains["web"] = replace(WEB, rules=((ACCEPT,),))
+    keeper.suspect(("bridge", "chain", "web"))
+    async with keeper.lock:
+        assert await keeper.converge(spare=frozenset({"chain web has changed rules"})) == ()
+    await keeper.close()
+    async with keeper.lock:
+        assert await keeper.converge() == ("chain web has changed rules",)
+    assert nft.tables["bridge"].chains["web"].rules == ((DROP,),)
+    await keeper.close()
 
 
 async def test_after_a_repair_was_refused_everything_is_looked_at_even_if_less_is_named() -> None:

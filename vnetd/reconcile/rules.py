@@ -8,6 +8,7 @@ import asyncio
 import logging
 import math
 from collections.abc import Awaitable, Callable, Collection, Mapping
+from dataclasses import replace
 from typing import Literal
 
 from vnetd.host.protocols import Nft
@@ -247,11 +248,18 @@ class RulesKeeper:
             self._learning = None
 
     async def _learn_from(self, listing: Awaitable[TableContents | None]) -> None:
-        """What was listed of a table that somebody has made anew meanwhile tells nothing."""
+        """What was listed of a table that somebody has made anew meanwhile tells nothing, nor does a changed chain."""
         upheavals = self._upheavals
         listed = await listing
-        if self._upheavals == upheavals:
-            self._ledger.learn(listed)
+        if listed and self._upheavals == upheavals:
+            trusted = {name: rules for name, rules in listed.chains.items() if not self._suspected(listed.family, name)}
+            self._ledger.learn(replace(listed, chains=trusted))
+
+    def _suspected(self, family: Family, chain: str) -> bool:
+        return any(
+            of == family and (kind == "table" or (kind in {"chain", "rules"} and name == chain))
+            for of, kind, name in self._suspects
+        )
 
 
 def _distinct(suspects: Collection[Spot]) -> list[Spot]:
