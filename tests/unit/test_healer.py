@@ -7,7 +7,7 @@ from support.hasty_loop import hastily
 
 from vnetd.model.errors import HostError
 from vnetd.reconcile.backoff import FIRST_HOLD, LIMIT, WINDOW, Quarrel
-from vnetd.reconcile.healer import NOTHING, RETRY, Healer
+from vnetd.reconcile.healer import NOTHING, RETRY, WARY, Healer
 
 
 class Recorder:
@@ -117,7 +117,7 @@ class Host:
         before, looks = len(self.recorder.repairs), self.thing.looks
         self.healer.touch("a", by)
         await looked_at(self.thing, looks + 1)
-        await asyncio.sleep(0.01)
+        await asyncio.sleep(2 * WARY)
         return self.repaired(before)
 
     def repaired(self, before: int) -> tuple[str, ...]:
@@ -155,6 +155,19 @@ async def test_everything_else_of_a_target_somebody_fights_over_is_repaired_at_o
     host = Host()
     await fight(host, BRIDGE)
     assert await host.changed(BRIDGE, ADDRESS) == (ADDRESS,)
+    await host.healer.close()
+
+
+@hastily
+async def test_who_goes_on_changing_what_is_left_alone_does_not_keep_vnetd_busy() -> None:
+    host = Host()
+    await fight(host, BRIDGE)
+    looks = host.thing.looks
+    for _ in range(100):
+        host.differs.add(BRIDGE)
+        host.healer.touch("a")
+        await asyncio.sleep(WARY / 10)
+    assert host.thing.looks - looks <= 10
     await host.healer.close()
 
 

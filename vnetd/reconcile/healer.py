@@ -18,6 +18,8 @@ log = logging.getLogger(__name__)
 
 SETTLE = 0.002
 """Seconds from the first touch to the look, so that a burst of events is one look."""
+WARY = 0.02
+"""The same while something of the target is left alone: who fights over it is not to keep vnetd busy with looks."""
 RETRY = 5.0
 """Seconds until a failed repair is tried again."""
 NOTHING: frozenset[str] = frozenset()
@@ -93,7 +95,8 @@ class Healer:
             return
         if cause:
             self._causes[key] = cause
-        self._schedule(key, self._settle[key])
+        wary = WARY if self._fights[key].held(self._clock()) else 0.0
+        self._schedule(key, max(self._settle[key], wary))
 
     async def sweep(self) -> None:
         """Look at every target now, one after the other, and leave nothing alone."""
