@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator
 import pytest
 from support.waiting import eventually
 
-from vnetd.linux.paced import PAUSE, PacedReader
+from vnetd.linux.paced import LONGEST, SHORTEST, PacedReader
 
 
 class Source:
@@ -39,12 +39,35 @@ async def test_news_is_looked_at_without_a_pause(source: Source) -> None:
     assert len(source.looks) == 1
 
 
-async def test_what_comes_during_the_pause_is_looked_at_after_it(source: Source) -> None:
-    os.write(source.input, b"123")
-    await eventually(lambda: len(source.looks) == 3)
-    gaps = [after - before for before, after in zip(source.looks, source.looks[1:], strict=False)]
-    resolution = 0.001  # of the loop's timers
-    assert all(gap >= PAUSE - resolution for gap in gaps)
+RESOLUTION = 0.001  # of the loop's timers
+
+
+def gaps(source: Source) -> list[float]:
+    """Seconds between its looks."""
+    return [after - before for before, after in zip(source.looks, source.looks[1:], strict=False)]
+
+
+async def test_news_that_goes_on_is_looked_at_after_pauses_that_grow(source: Source) -> None:
+    os.write(source.input, b"123456789")
+    await eventually(lambda: len(source.looks) == 9)
+    least = [min(SHORTEST * 2**number, LONGEST) for number in range(8)]
+    assert all(gap >= pause - RESOLUTION for gap, pause in zip(gaps(source), least, strict=True))
+    assert min(gaps(source)[-3:]) >= LONGEST - RESOLUTION
+
+
+async def test_after_a_silence_the_pauses_are_short_again(source: Source) -> None:
+    os.write(source.input, b"1234567")
+    await eventually(lambda: len(source.looks) == 7)
+    await asyncio.sleep(3 * LONGEST)
+    source.looks.clear()
+    for _ in range(50):  # a busy machine may wake us late, but hardly each time
+        os.write(source.input, b"12")
+        await eventually(lambda: len(source.looks) == 2, pause=0)
+        if source.looks[1] - source.looks[0] < LONGEST / 2:
+            return
+        await asyncio.sleep(3 * LONGEST)
+        source.looks.clear()
+    pytest.fail("the second look is always late")
 
 
 @pytest.mark.parametrize("during", ["the pause", "waiting"])
@@ -56,5 +79,5 @@ async def test_nothing_is_read_after_closing(source: Source, during: str) -> Non
     source.reader.close()
     source.reader.close()
     os.write(source.input, b"2")
-    await asyncio.sleep(3 * PAUSE)
+    await asyncio.sleep(3 * LONGEST)
     assert len(source.looks) == before

@@ -3,21 +3,23 @@
 import asyncio
 from collections.abc import Callable
 
-PAUSE = 0.01
-"""Seconds between two looks."""
+SHORTEST, LONGEST = 0.001, 0.01
+"""Seconds between two looks: of news after a silence, and of news that go on and on."""
 
 
 class PacedReader:
-    """Calls ``read`` in the running loop when ``fd`` is readable: at once, then at most every ``PAUSE`` seconds.
+    """Calls ``read`` in the running loop when ``fd`` is readable: at once, then after pauses, each twice as long.
 
     What one change of the host brings arrives in a dozen pieces within a few milliseconds, and to wake up for each
-    costs the loop more than to read it.
+    costs the loop more than to read it. Once it was silent for as long as it had paused, the next news counts as new.
     """
 
     def __init__(self, fd: int, read: Callable[[], None]) -> None:
         self._fd = fd
         self._read = read
         self._loop = asyncio.get_running_loop()
+        self._length = SHORTEST
+        self._looked = -LONGEST
         self._pause: asyncio.TimerHandle | None = None
         self._listen()
 
@@ -34,6 +36,10 @@ class PacedReader:
         self._loop.add_reader(self._fd, self._readable)
 
     def _readable(self) -> None:
+        now = self._loop.time()
+        goes_on = now - self._looked < 2 * self._length
+        self._length = min(2 * self._length, LONGEST) if goes_on else SHORTEST
+        self._looked = now
         self._loop.remove_reader(self._fd)
-        self._pause = self._loop.call_later(PAUSE, self._listen)
+        self._pause = self._loop.call_later(self._length, self._listen)
         self._read()

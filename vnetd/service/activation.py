@@ -157,11 +157,15 @@ class Activation:
         subnets = [address.address.network for address in network.addresses]
         subnets += [route.destination for route in network.routes if route.destination.prefixlen]
         await self._loop.routes.refuse_clash(subnets)
-        spans = [span_of(subnet) for subnet in subnets]
         # Last, and without a pause until the caller notes what starts: two starts at once must see each other.
-        for other in self._objects.unordered():
-            if other.live and other.state != "inactive" and other is not apart_from and other.name != network.name:
-                _refuse_overlap(subnets, spans, other)
+        taken = [
+            (span, other)
+            for other in self._objects.unordered()
+            if other.live and other.state != "inactive" and other is not apart_from and other.name != network.name
+            for span in other.spans()
+        ]
+        for subnet in subnets:
+            _refuse_overlap(subnet, taken)
 
     async def follow(self) -> None:
         """Render every active network anew (its surroundings changed) and realise that, which is no drift."""
@@ -243,12 +247,13 @@ def need_of(network: Network) -> Need | None:
     return Need(versions, network.devices.interfaces[0] if network.devices.interfaces else "")
 
 
-def _refuse_overlap(subnets: Sequence[IPNetwork], spans: Sequence[Span], other: NetworkObject) -> None:
-    assert other.live is not None
-    for taken in other.spans():
-        for subnet, span in zip(subnets, spans, strict=True):
-            if span.overlaps(taken):
-                raise InUse(
-                    f"subnet {subnet} is already in use by interface {other.live.bridge.name} "
-                    f"(network {other.name}): choose another subnet"
-                )
+def _refuse_overlap(subnet: IPNetwork, taken: Sequence[tuple[Span, NetworkObject]]) -> None:
+    """Raise ``InUse`` if the subnet overlaps one of these."""
+    version, first, last = span_of(subnet)
+    for (other_version, other_first, other_last), other in taken:  # by hundreds at each start: without a call for each
+        if first <= other_last and other_first <= last and version == other_version:
+            assert other.live is not None
+            raise InUse(
+                f"subnet {subnet} is already in use by interface {other.live.bridge.name} "
+                f"(network {other.name}): choose another subnet"
+            )
