@@ -288,7 +288,10 @@ class LinuxNft:
         code, output, errors = self._library.cmd(json.dumps({"nftables": commands}))
         if code:
             raise HostError(operation, subject, reason(errors))
-        return list(json.loads(output)["nftables"]) if output.strip() else []
+        try:
+            return list(json.loads(output)["nftables"]) if output.strip() else []
+        except ValueError:  # so libnftables 1.0.6 lists a table that belongs to somebody
+            raise HostError(operation, subject, "libnftables lists it in no form that can be read") from None
 
 
 def _words(remove: Fragment, add: Fragment, rules: Sequence[MissingRule]) -> str:

@@ -74,9 +74,9 @@ class RulesKeeper:
         async with self.lock:
             try:
                 await self._change(changes)
-            except HostError:
+            except HostError as refusal:
                 # It may need, or remove, what somebody has changed: what is left alone now, or was not looked at yet.
-                if not (drift := await self._audit(EVERYTHING)):
+                if not (drift := await self._everything(refusal)):
                     raise
                 log.warning("healed %s first, for what was asked for", ", ".join(await self._repair(drift)))
                 await self._change(changes)
@@ -189,6 +189,13 @@ class RulesKeeper:
             if all(self._ledger.fragment(owner) is None for owner in owners):
                 del self._wanted_by[what]
                 self.abandoned(what)
+
+    async def _everything(self, refusal: HostError) -> Drift:
+        """All drift there is. Raises ``refusal`` if that cannot be known."""
+        try:
+            return await self._audit(EVERYTHING)
+        except HostError:
+            raise refusal from None
 
     async def _repair(self, drift: Drift) -> tuple[str, ...]:
         self.repaired = {}
