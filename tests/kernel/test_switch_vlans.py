@@ -85,8 +85,8 @@ async def floor(admin: Administrator, lab: Lab) -> AsyncIterator[Administrator]:
     host.run("ip", "link", "delete", "nic0")
 
 
-def reaches(guest: Namespace, address: str) -> bool:
-    return guest.succeeds("ping", "-c1", "-W2", address)
+def reaches(guest: Namespace, address: str, wait: float = 2) -> bool:
+    return guest.succeeds("ping", "-c1", f"-W{wait}", address)
 
 
 @pytest.mark.stock_kernel("bridge-vlan-filtering", "vlan")
