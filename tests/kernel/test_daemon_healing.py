@@ -6,7 +6,7 @@ import re
 import signal
 from asyncio import Queue
 from collections.abc import AsyncIterator, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -231,15 +231,19 @@ async def test_what_others_put_on_the_bridge_is_left_alone(scene: Scene) -> None
 
 
 @contextmanager
-def deleting_again_and_again(site: Site, address: str, device: str) -> Iterator[None]:
-    """Somebody else who takes an address away as often as it comes back."""
-    loop = f"while :; do ip address delete {address} dev {device} 2>/dev/null; sleep 0.05; done"
+def somebody_who(site: Site, loop: str) -> Iterator[None]:
+    """Somebody else on the host, who runs this in a shell all the while."""
     somebody = site.host.start("sh", "-c", loop)
     try:
         yield
     finally:
         somebody.kill()
         somebody.wait()
+
+
+def deleting_again_and_again(site: Site, address: str, device: str) -> AbstractContextManager[None]:
+    """Somebody else who takes an address away as often as it comes back."""
+    return somebody_who(site, f"while :; do ip address delete {address} dev {device} 2>/dev/null; sleep 0.05; done")
 
 
 async def test_a_fight_degrades_one_network_and_no_other(scene: Scene) -> None:
@@ -271,18 +275,11 @@ MASQUERADE = ("inet", "vnetd", "masquerade-1024-65535")
 """A chain that only networks with translation have."""
 
 
-@contextmanager
-def deleting_rules_again_and_again(site: Site, family: str, table: str, chain: str) -> Iterator[None]:
+def deleting_rules_again_and_again(site: Site, family: str, table: str, chain: str) -> AbstractContextManager[None]:
     """Somebody else who deletes the rule of a chain as often as it comes back."""
     find = f"nft -a list chain {family} {table} {chain} | sed -n '/^\t\t.*# handle/s/.*# handle //p' | tail -n 1"
     delete = f"nft delete rule {family} {table} {chain} handle"
-    loop = f'while :; do rule=$({find}); [ -z "$rule" ] || {delete} $rule; sleep 0.02; done'
-    somebody = site.host.start("sh", "-c", loop)
-    try:
-        yield
-    finally:
-        somebody.kill()
-        somebody.wait()
+    return somebody_who(site, f'while :; do rule=$({find}); [ -z "$rule" ] || {delete} $rule; sleep 0.02; done')
 
 
 async def test_while_a_rule_is_fought_over_another_networks_rule_is_back_at_once(admin: Administrator) -> None:

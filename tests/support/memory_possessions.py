@@ -15,6 +15,7 @@ from vnetd.plan.kernel import (
     GiveProxy,
     GiveRoute,
     GiveRule,
+    PossessionOperation,
     TakeAddress,
     TakeNeighbour,
     TakeProxy,
@@ -36,18 +37,6 @@ from vnetd.plan.possessions import (
 if TYPE_CHECKING:
     from support.memory_kernel import Entry, MemoryKernel
 
-PossessionOperation = (
-    GiveAddress
-    | TakeAddress
-    | GiveRoute
-    | TakeRoute
-    | GiveRule
-    | TakeRule
-    | GiveNeighbour
-    | TakeNeighbour
-    | GiveProxy
-    | TakeProxy
-)
 CONNECTED_METRIC6 = 256
 
 

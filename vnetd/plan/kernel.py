@@ -275,15 +275,8 @@ class DisableTxChecksum:
     name: str
 
 
-Operation = (
-    CreateBridge
-    | CreateVeth
-    | CreateMacvlan
-    | CreateVlan
-    | SetBridge
-    | AddPortVlan
-    | DeletePortVlan
-    | GiveAddress
+PossessionOperation = (
+    GiveAddress
     | TakeAddress
     | GiveRoute
     | TakeRoute
@@ -293,6 +286,17 @@ Operation = (
     | TakeNeighbour
     | GiveProxy
     | TakeProxy
+)
+"""What moves with an uplink, onto a device or off it."""
+Operation = (
+    CreateBridge
+    | CreateVeth
+    | CreateMacvlan
+    | CreateVlan
+    | SetBridge
+    | AddPortVlan
+    | DeletePortVlan
+    | PossessionOperation
     | SetFunction
     | SetLink
     | RenameLink
