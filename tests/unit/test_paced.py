@@ -2,16 +2,39 @@
 
 import asyncio
 import os
-from collections.abc import AsyncIterator
+import selectors
+from collections.abc import Awaitable, Callable
 
 import pytest
-from support.waiting import eventually
 
 from vnetd.linux.paced import LONGEST, SHORTEST, PacedReader
 
 
+class _NeverWaits(selectors.DefaultSelector):
+    """Looks at real descriptors, and lets ``passed`` grow by the seconds it should have waited."""
+
+    passed = 0.0
+
+    def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
+        ready: list[tuple[selectors.SelectorKey, int]] = super().select(0)
+        if not ready and timeout:
+            self.passed += timeout
+        return ready
+
+
+class _Loop(asyncio.SelectorEventLoop):
+    """A loop in which time passes only while it waits, so that a busy machine changes no figure."""
+
+    def __init__(self) -> None:
+        self._clock = _NeverWaits()
+        super().__init__(self._clock)
+
+    def time(self) -> float:
+        return self._clock.passed
+
+
 class Source:
-    """A pipe that a paced reader empties; ``looks`` is when it did, by the loop's clock."""
+    """A pipe that a paced reader empties, a byte a look; ``looks`` is when, in seconds of the loop."""
 
     def __init__(self) -> None:
         self.output, self.input = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
@@ -22,62 +45,79 @@ class Source:
         self.looks.append(asyncio.get_running_loop().time())
         os.read(self.output, 1)  # not all of it: what is left has to be found again
 
-
-@pytest.fixture
-async def source() -> AsyncIterator[Source]:
-    made = Source()
-    yield made
-    made.reader.close()
-    os.close(made.output)
-    os.close(made.input)
+    def close(self) -> None:
+        self.reader.close()
+        os.close(self.output)
+        os.close(self.input)
 
 
-async def test_news_is_looked_at_without_a_pause(source: Source) -> None:
-    os.write(source.input, b"1")
-    await asyncio.sleep(0)
-    await asyncio.sleep(0)
-    assert len(source.looks) == 1
+Scene = Callable[[Source], Awaitable[None]]
 
 
-RESOLUTION = 0.001  # of the loop's timers
+def play(scene: Scene) -> list[float]:
+    """When a source was looked at while ``scene`` was played."""
+
+    async def played() -> list[float]:
+        source = Source()
+        try:
+            await scene(source)
+        finally:
+            source.close()
+        return source.looks
+
+    with asyncio.Runner(loop_factory=_Loop) as runner:
+        return runner.run(played())
 
 
-def gaps(source: Source) -> list[float]:
-    """Seconds between its looks."""
-    return [after - before for before, after in zip(source.looks, source.looks[1:], strict=False)]
+def test_news_is_looked_at_without_a_pause() -> None:
+    async def scene(source: Source) -> None:
+        await asyncio.sleep(1)
+        os.write(source.input, b"1")
+        await asyncio.sleep(SHORTEST / 2)
+
+    assert play(scene) == [1]
 
 
-async def test_news_that_goes_on_is_looked_at_after_pauses_that_grow(source: Source) -> None:
-    os.write(source.input, b"123456789")
-    await eventually(lambda: len(source.looks) == 9)
-    least = [min(SHORTEST * 2**number, LONGEST) for number in range(8)]
-    assert all(gap >= pause - RESOLUTION for gap, pause in zip(gaps(source), least, strict=True))
-    assert min(gaps(source)[-3:]) >= LONGEST - RESOLUTION
+def test_news_that_goes_on_is_looked_at_after_pauses_that_grow() -> None:
+    async def scene(source: Source) -> None:
+        os.write(source.input, b"12345678")
+        await asyncio.sleep(1)
+
+    assert play(scene) == pytest.approx([0, 0.001, 0.003, 0.007, 0.015, 0.025, 0.035, 0.045])
+    assert (SHORTEST, LONGEST) == (0.001, 0.01)
 
 
-async def test_after_a_silence_the_pauses_are_short_again(source: Source) -> None:
-    os.write(source.input, b"1234567")
-    await eventually(lambda: len(source.looks) == 7)
-    await asyncio.sleep(3 * LONGEST)
-    source.looks.clear()
-    for _ in range(50):  # a busy machine may wake us late, but hardly each time
+def test_after_a_silence_the_pauses_are_short_again() -> None:
+    async def scene(source: Source) -> None:
+        os.write(source.input, b"1234567")
+        await asyncio.sleep(0.035)  # the last look, after which it pauses for LONGEST
+        await asyncio.sleep(2.1 * LONGEST)
         os.write(source.input, b"12")
-        await eventually(lambda: len(source.looks) == 2, pause=0)
-        if source.looks[1] - source.looks[0] < LONGEST / 2:
-            return
-        await asyncio.sleep(3 * LONGEST)
-        source.looks.clear()
-    pytest.fail("the second look is always late")
+        await asyncio.sleep(2 * LONGEST)
+
+    assert play(scene)[-2:] == pytest.approx([0.056, 0.057])
+
+
+def test_a_silence_shorter_than_the_pause_is_none() -> None:
+    async def scene(source: Source) -> None:
+        os.write(source.input, b"1234567")
+        await asyncio.sleep(0.035)
+        await asyncio.sleep(1.9 * LONGEST)
+        os.write(source.input, b"12")
+        await asyncio.sleep(2 * LONGEST)
+
+    assert play(scene)[-2:] == pytest.approx([0.054, 0.064])
 
 
 @pytest.mark.parametrize("during", ["the pause", "waiting"])
-async def test_nothing_is_read_after_closing(source: Source, during: str) -> None:
-    if during == "the pause":
-        os.write(source.input, b"1")
-        await eventually(lambda: source.looks)
-    before = len(source.looks)
-    source.reader.close()
-    source.reader.close()
-    os.write(source.input, b"2")
-    await asyncio.sleep(3 * LONGEST)
-    assert len(source.looks) == before
+def test_nothing_is_read_after_closing(during: str) -> None:
+    async def scene(source: Source) -> None:
+        if during == "the pause":
+            os.write(source.input, b"1")
+            await asyncio.sleep(SHORTEST / 2)
+        source.reader.close()
+        source.reader.close()
+        os.write(source.input, b"2")
+        await asyncio.sleep(3 * LONGEST)
+
+    assert len(play(scene)) == (1 if during == "the pause" else 0)

@@ -18,8 +18,8 @@ class PacedReader:
         self._fd = fd
         self._read = read
         self._loop = asyncio.get_running_loop()
-        self._length = SHORTEST
-        self._looked = -LONGEST
+        self._length = 0.0
+        self._listens_since = 0.0
         self._pause: asyncio.TimerHandle | None = None
         self._listen()
 
@@ -33,13 +33,12 @@ class PacedReader:
 
     def _listen(self) -> None:
         self._pause = None
+        self._listens_since = self._loop.time()
         self._loop.add_reader(self._fd, self._readable)
 
     def _readable(self) -> None:
-        now = self._loop.time()
-        goes_on = now - self._looked < 2 * self._length
+        goes_on = self._loop.time() - self._listens_since < self._length
         self._length = min(2 * self._length, LONGEST) if goes_on else SHORTEST
-        self._looked = now
         self._loop.remove_reader(self._fd)
         self._pause = self._loop.call_later(self._length, self._listen)
         self._read()
