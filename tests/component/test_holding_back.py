@@ -89,7 +89,7 @@ async def test_rules_that_cannot_be_repaired_show_in_every_network_they_concern(
         await settled(daemon, "other", 78)
         await defined(daemon, lab("idle", 79))
         before = daemon.host.state()
-        daemon.host.before = Refusal(verb("nft.commit"), times=2)
+        daemon.host.before = Refusal(verb("nft.commit"), times=8)  # two in each attempt
         daemon.host.rules.flush_ruleset()
         await eventually(lambda: view(daemon).state == "degraded", "it shows")
         assert (view(daemon, "other").state, view(daemon, "idle").state) == ("degraded", "inactive")

@@ -2,12 +2,14 @@
 
 import asyncio
 from collections.abc import Callable, Mapping
+from itertools import pairwise
 
 from support.hasty_loop import hastily
 
-from vnetd.model.errors import HostError
+from vnetd.model.errors import HostError, InUse, VnetError
 from vnetd.reconcile.backoff import FIRST_HOLD, LIMIT, WINDOW, Quarrel
-from vnetd.reconcile.healer import NOTHING, RETRY, WARY, Healer
+from vnetd.reconcile.healer import FIRST_RETRY, GROWTH, NOTHING, RETRY, WARY, Healer
+from vnetd.reconcile.repairs import Repairs
 
 
 class Recorder:
@@ -28,6 +30,7 @@ class Thing:
     def __init__(self, key: str, finds: Callable[[int], tuple[str, ...]] = lambda look: ()) -> None:
         self.key = key
         self.lock = asyncio.Lock()
+        self.repairs = Repairs()
         self.looks = 0
         self.looking = 0
         self.looked = asyncio.Event()
@@ -224,20 +227,65 @@ async def test_a_failure_does_not_end_what_is_known_of_a_fight() -> None:
     await host.healer.close()
 
 
-@hastily
-async def test_what_cannot_be_repaired_is_not_tried_again_at_once_whatever_happens_to_it() -> None:
-    host = Host()
-    looks = [0.0]
+REFUSED = HostError("add address", "10.0.0.1/24 on virbr0", 17)
+
+
+async def pauses(host: Host, failure: VnetError, seconds: float) -> list[float]:
+    """Seconds between the attempts of so many seconds that all fail."""
+    attempts: list[float] = []
 
     async def refuse(*, spare: frozenset[str] = NOTHING) -> tuple[str, ...]:
-        looks.append(asyncio.get_running_loop().time())
+        attempts.append(asyncio.get_running_loop().time())
         host.healer.touch("a")  # as an echo of what it attempted would
-        raise HostError("add address", "10.0.0.1/24 on virbr0", 17)
+        raise failure
 
-    host.thing.converge = refuse  # type: ignore[method-assign]
+    host.thing.converge, real = refuse, host.thing.converge  # type: ignore[method-assign]
     host.healer.touch("a")
-    await asyncio.sleep(3 * RETRY)
-    assert len(looks) - 1 == 3
+    await asyncio.sleep(seconds)
+    host.thing.converge = real  # type: ignore[method-assign]
+    return [later - earlier for earlier, later in pairwise(attempts)]
+
+
+@hastily
+async def test_what_the_host_refuses_is_tried_again_at_once_and_then_less_and_less_often_whatever_happens_to_it() -> (
+    None
+):
+    host = Host()
+    found = await pauses(host, REFUSED, 60)
+    growing = [pause for pause in found if pause < RETRY]
+    assert growing == sorted(growing) and growing[0] >= FIRST_RETRY and len(growing) <= 6
+    assert all(after >= (GROWTH - 1) * before for before, after in pairwise(growing))
+    assert len(found) - len(growing) > 8, "and goes on"
+    await host.healer.close()
+
+
+@hastily
+async def test_what_came_right_once_is_tried_again_at_once_when_it_fails_anew() -> None:
+    host = Host()
+    await pauses(host, REFUSED, 60)
+    await asyncio.sleep(2 * RETRY)
+    assert host.recorder.told[-1] == ("a", "", {})
+    assert len(await pauses(host, REFUSED, RETRY / 2)) >= 3
+    await host.healer.close()
+
+
+@hastily
+async def test_what_no_second_attempt_could_mend_is_not_tried_again_at_once() -> None:
+    host = Host()
+    assert min(await pauses(host, InUse("virbr0 belongs to somebody else"), 3 * RETRY)) >= RETRY
+    await host.healer.close()
+
+
+@hastily
+async def test_what_attempts_that_failed_have_made_is_a_repair_and_counts_as_one_in_a_fight() -> None:
+    host = Host()
+    for _ in range(LIMIT):
+        host.thing.repairs.begin(BRIDGE)
+        await pauses(host, REFUSED, 0.01)
+        host.thing.repairs.look()
+        await asyncio.sleep(0.5)
+    assert [what for _, what, _ in host.recorder.repairs] == [(BRIDGE,)] * LIMIT
+    assert host.fought.keys() == {BRIDGE}
     await host.healer.close()
 
 

@@ -19,6 +19,7 @@ from vnetd.reconcile.absent import Absent
 from vnetd.reconcile.desired import DEFAULT_MTU, alias_of
 from vnetd.reconcile.healer import NOTHING
 from vnetd.reconcile.loop import Loop
+from vnetd.reconcile.repairs import Repairs
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +84,7 @@ class BorrowedTarget:
         """Of the bridge, as last seen: what its ports get, for a bridge takes the smallest MTU of its ports."""
         self._devices = loop.devices
         self._host = loop.host
+        self.repairs = Repairs()
 
     async def bring_up(self, intent: Awaitable[object]) -> None:
         """Once ``intent`` is done, make the host's device; what is absent may come later (at boot).
@@ -114,16 +116,18 @@ class BorrowedTarget:
 
         Raises ``Absent`` for what is not there.
         """
+        self.repairs.look()
         for name in (*self.desired.lowers, *filter(None, [self.desired.bridge])):
             self._devices.watch(name, self.key)
         if self.desired.bridge:
             await self._look_at_bridge(self.desired.bridge)
         missing = [name for name in self.desired.lowers if await self._host.kernel.link(name) is None]
         side = self.desired.host_side
-        repaired = await self._place(side) if side and side.device.lower not in missing and not spare else ()
+        if side and side.device.lower not in missing and not spare:
+            await self._place(side)
         if missing:
             raise Absent(f"network device {', '.join(missing)} is not there: ports that need it wait for it")
-        return repaired
+        return self.repairs.done()
 
     async def take_down(self) -> None:
         """Remove the host's own device; all else stays as it is."""
@@ -138,8 +142,8 @@ class BorrowedTarget:
             raise Invalid(f"{name} is no bridge, and a network of mode bridge needs one")
         self.mtu = bridge.mtu
 
-    async def _place(self, side: HostSide) -> tuple[str, ...]:
-        """The host's device as it shall be; names what was repaired."""
+    async def _place(self, side: HostSide) -> None:
+        """The host's device as it shall be."""
         want, kernel = side.device, self._host.kernel
         self._devices.claim(want.name, self.key)
         view = await kernel.view(want.name)
@@ -149,8 +153,9 @@ class BorrowedTarget:
         operations: list[Operation] = [] if lower is None or lower.up else [SetLink(want.lower, up=True)]
         operations += [] if view else [want]
         operations += _differences(side, view)
-        await kernel.apply(operations)
-        return (f"device {want.name}",) if operations else ()
+        if operations:
+            self.repairs.begin(f"device {want.name}")
+            await kernel.apply(operations)
 
     async def _drop_others(self, before: DesiredBorrowed) -> None:
         """Take the host's device of an earlier form away where it is another one, or its addresses."""

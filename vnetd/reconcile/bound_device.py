@@ -9,6 +9,7 @@ import asyncio
 from vnetd.plan.links import Link
 from vnetd.reconcile.healer import NOTHING
 from vnetd.reconcile.loop import Loop
+from vnetd.reconcile.repairs import Repairs
 from vnetd.ruleset.unbridged import entrance
 
 MACVTAP = "macvtap"
@@ -26,6 +27,7 @@ class BoundDeviceTarget:
         """``index``: of the device that has its entrance already; 0 if that is not known."""
         self.key = entrance_owner(uuid)
         self.lock = asyncio.Lock()
+        self.repairs = Repairs()
         self._loop = loop
         self._device = device
         self._index = index

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from vnetd.host.protocols import Kernel, Store
 from vnetd.plan.kernel import WriteSysctl
 from vnetd.reconcile.healer import NOTHING
+from vnetd.reconcile.repairs import Repairs
 from vnetd.reconcile.surroundings import HostRoutes
 
 RA_PROTOCOL = 9  # RTPROT_RA
@@ -40,6 +41,7 @@ class ForwardingKeeper:
         self._routes = routes
         self._needs: dict[str, Need] = {}
         self._originals: dict[Path, str] = {}
+        self.repairs = Repairs()
 
     async def load(self) -> None:
         """Read back what an earlier run of the daemon changed."""
@@ -69,6 +71,7 @@ class ForwardingKeeper:
 
     async def converge(self, *, spare: frozenset[str] = NOTHING) -> tuple[str, ...]:
         """Write what differs but for what is spared; returns which sysctls were put right."""
+        self.repairs.look()
         desired = {path: value async for path, value in self._desired()}
         current = await self._kernel.sysctls(list(desired.keys() | self._originals.keys()))
         wrong = {
@@ -80,13 +83,13 @@ class ForwardingKeeper:
         undone = [path for path in self._originals if path not in desired]
         if not wrong and not undone:
             return ()
-        repaired = tuple(_words(path) for path in wrong if path in self._originals)
+        self.repairs.begin(*(_words(path) for path in wrong if path in self._originals))
         # What is changed is on record before, what is put back until after: a crash in between forgets nothing.
         await self._record({path: str(current[path]) for path in wrong if path not in self._originals}, ())
         writes = [(p, v) for p, v in restore.items() if current[p] not in {v, None}] + list(wrong.items())
         await self._kernel.apply([WriteSysctl(path, value, optional=True) for path, value in writes])
         await self._record({}, undone)
-        return repaired
+        return self.repairs.done()
 
     async def _restorable(self, originals: dict[Path, str]) -> dict[Path, str]:
         """Without IPv4 ones where the global switch is on by now: then somebody else wants all of it forwarded."""

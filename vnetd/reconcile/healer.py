@@ -9,10 +9,11 @@ import logging
 from collections.abc import Callable, Mapping
 from typing import Protocol
 
-from vnetd.model.errors import VnetError
+from vnetd.model.errors import HostError, VnetError
 from vnetd.reconcile.absent import Absent
 from vnetd.reconcile.backoff import Fights, Quarrel
 from vnetd.reconcile.errands import Errands
+from vnetd.reconcile.repairs import Repairs
 
 log = logging.getLogger(__name__)
 
@@ -20,8 +21,12 @@ SETTLE = 0.002
 """Seconds from the first touch to the look, so that a burst of events is one look."""
 WARY = 0.02
 """The same while something of the target is left alone: who fights over it is not to keep vnetd busy with looks."""
+FIRST_RETRY = 0.005
+"""Seconds until a repair is tried again that the host refused, as the host may just have been changing …"""
+GROWTH = 4.0
+"""… how many times as long it is after each further failure …"""
 RETRY = 5.0
-"""Seconds until a failed repair is tried again."""
+"""… and at most, which is how long it is after a failure of another kind."""
 NOTHING: frozenset[str] = frozenset()
 
 
@@ -31,6 +36,8 @@ class Target(Protocol):
     key: str
     lock: asyncio.Lock
     """Held by whoever changes the target: a repair, a start, a stop."""
+    repairs: Repairs
+    """What the last ``converge`` set out to repair, whatever became of it; nothing for who does all or nothing."""
 
     async def converge(self, *, spare: frozenset[str] = NOTHING) -> tuple[str, ...]:
         """Repair what differs; returns what was repaired, in words. Raises ``VnetError`` if it cannot.
@@ -65,6 +72,8 @@ class Healer:
         self._causes: dict[str, str] = {}
         self._fights: dict[str, Fights] = {}
         self._retries: dict[str, float] = {}
+        self._failures: dict[str, int] = {}
+        self._unfinished: dict[str, tuple[str, ...]] = {}
         self._looks = Errands()
 
     def add(self, target: Target, *, settle: float = SETTLE) -> None:
@@ -75,8 +84,9 @@ class Healer:
 
     def discard(self, key: str) -> None:
         """Forget a target and all that was planned for it."""
-        for planned in (self._targets, self._settle, self._fights, self._retries, self._causes):
-            planned.pop(key, None)
+        planned = (self._targets, self._settle, self._fights, self._retries, self._causes)
+        for known in (*planned, self._failures, self._unfinished):
+            known.pop(key, None)
         if timer := self._timers.pop(key, None):
             timer.cancel()
 
@@ -135,26 +145,34 @@ class Healer:
                 await self._repair(target, held)
 
     async def _repair(self, target: Target, held: frozenset[str]) -> None:
-        key, failure = target.key, ""
-        repaired: tuple[str, ...] = ()
-        cause = self._causes.pop(key, "")
+        key, cause = target.key, self._causes.pop(target.key, "")
         self._retries.pop(key, None)
-        try:
-            repaired = await target.converge(spare=held)
-        except Absent as error:
-            failure = str(error)
-        except VnetError as error:
-            log.warning("cannot repair %s: %s", key, error)
-            failure = str(error)
-            self._retry(key)
-        except Exception:
-            log.exception("repair of %s failed", key)
-            failure = "internal error while repairing; see the log"
-            self._retry(key)
+        repaired, failure = await self._attempt(target, held)
         if repaired:
             self._reporter.healed(key, repaired, cause)
         if key in self._targets:
+            if key in self._unfinished and cause:
+                self._causes.setdefault(key, cause)
             self._judge(key, repaired, cause, failure)
+
+    async def _attempt(self, target: Target, held: frozenset[str]) -> tuple[tuple[str, ...], str]:
+        """What is repaired by now, and why not all is."""
+        key = target.key
+        try:
+            repaired = await target.converge(spare=held)
+            self._failures.pop(key, None)
+            return tuple(dict.fromkeys((*self._unfinished.pop(key, ()), *repaired))), ""
+        except Absent as error:  # all the rest is done
+            self._failures.pop(key, None)
+            return target.repairs.begun, str(error)
+        except VnetError as error:
+            log.warning("cannot repair %s: %s", key, error)
+            self._retry(target, self._delay(key) if isinstance(error, HostError) else RETRY)
+            return (), str(error)
+        except Exception:
+            log.exception("repair of %s failed", key)
+            self._retry(target, RETRY)
+            return (), "internal error while repairing; see the log"
 
     def _judge(self, key: str, repaired: tuple[str, ...], cause: str, failure: str) -> None:
         """See who fights, tell what is wrong, and look again when something need not be left alone any more."""
@@ -166,13 +184,23 @@ class Healer:
         if (delay := fights.next(now)) is not None:
             self._schedule(key, delay)
 
-    def _retry(self, key: str) -> None:
+    def _delay(self, key: str) -> float:
+        """Seconds until what the host refused is tried again."""
+        failures = self._failures.get(key, 0)
+        self._failures[key] = failures + 1
+        return min(FIRST_RETRY * GROWTH**failures, RETRY)
+
+    def _retry(self, target: Target, delay: float) -> None:
+        """Try again later; what this attempt has made the next one may find as it should be, so it is kept in mind."""
+        key = target.key
         if key not in self._targets:
             return
-        self._retries[key] = self._clock() + RETRY
+        if begun := target.repairs.begun:
+            self._unfinished[key] = tuple(dict.fromkeys((*self._unfinished.get(key, ()), *begun)))
+        self._retries[key] = self._clock() + delay
         if planned := self._timers.pop(key, None):
             planned.cancel()
-        self._schedule(key, RETRY)
+        self._schedule(key, delay)
 
 
 def _loop_time() -> float:

@@ -28,9 +28,9 @@ class MacvtapTarget(PortTarget):
 
     async def _converge(self, seen: Seen | None) -> tuple[str, ...]:
         """The device with its rules, up on its lower device, with MAC and MTU."""
-        stack, repaired = self._stack, list[str]()
+        stack = self._stack
         there, lower = await self._host.kernel.links_named((self.desired.device, stack.lower))
-        device = await self._recover(there, repaired)
+        device = await self._recover(there)
         if device is None or lower is None:  # the kernel deletes it with its lower device
             self._gone()
             return ()
@@ -41,11 +41,12 @@ class MacvtapTarget(PortTarget):
             self._watcher.ended(self.desired.uuid)
             return ()
         self._look_for_tampering(device)
-        repaired.extend(await self.write_rules())
+        await self.write_rules()
         steps = plan_macvtap(self.desired, stack, device, lower)
+        self.repairs.begin(*(what for what, _ in steps))
         await self._host.kernel.apply([operation for _, operation in steps])
         self._placed = True
-        return tuple(dict.fromkeys((*repaired, *(what for what, _ in steps))))
+        return self.repairs.done()
 
     async def clear(self) -> None:
         """The device goes if it is there still, held by nobody; the lower device gets its own MAC address back."""

@@ -26,6 +26,7 @@ from vnetd.plan.shaping import Shaping
 from vnetd.reconcile.healer import NOTHING
 from vnetd.reconcile.loop import Loop
 from vnetd.reconcile.own_bridge import OwnBridge
+from vnetd.reconcile.repairs import Repairs
 from vnetd.reconcile.shaping import Shaper
 from vnetd.reconcile.together import together
 
@@ -39,14 +40,15 @@ class NetworkTarget:
         self.key = network_owner(desired.uuid)
         self.lock = asyncio.Lock()
         self.desired = desired
-        self.shaper = Shaper(loop, self.key)
+        self.repairs = Repairs()
+        self.shaper = Shaper(loop, self.key, self.repairs)
         self.remains = False
         """Whether a failed start, this or an earlier one, left something that could not be taken away."""
         self._host = loop.host
         self._rules = loop.rules
         self._devices = loop.devices
         self._previous: DesiredNetwork | None = None
-        self._bridge = OwnBridge(loop.host.kernel)
+        self._bridge = OwnBridge(loop.host.kernel, self.repairs)
 
     async def bring_up(self, intent: Awaitable[object]) -> None:
         """Make everything, once ``intent`` is done; if a step fails, undo what was made and raise the step's error."""
@@ -80,44 +82,42 @@ class NetworkTarget:
 
     async def converge(self, *, spare: frozenset[str] = NOTHING) -> tuple[str, ...]:
         """Make everything as desired but for what is spared; returns what was repaired, without repetition."""
+        self.repairs.look()
         return await self._converge(await self.observe(), spare)
 
     async def _converge(self, before: ObservedNetwork, spare: frozenset[str] = NOTHING) -> tuple[str, ...]:
         if before.view is None and spare & self._itself:  # and nothing can be on it
             return ()
-        repaired = await self._realise(before, spare)
+        await self._realise(before, spare)
         if self.shaper.concerned(self.desired.shaping) and (
             bridge := await self._host.kernel.link(self.desired.bridge.name)
         ):
-            limited = await self.shaper.converge(bridge, self.desired.shaping, spare)
-            if repaired != (f"bridge {bridge.name}",):  # everything else on it went with the bridge
-                repaired = (*repaired, *limited)
-        return repaired
+            await self.shaper.converge(bridge, self.desired.shaping, spare)
+        return self.repairs.done()
 
     @property
     def _itself(self) -> frozenset[str]:
         """What is said to be repaired when the bridge is made anew or gets its name back."""
         return frozenset({f"bridge {self.desired.bridge.name}", f"name of {self.desired.bridge.name}"})
 
-    async def _realise(self, before: ObservedNetwork, spare: frozenset[str]) -> tuple[str, ...]:
+    async def _realise(self, before: ObservedNetwork, spare: frozenset[str]) -> None:
         """Plan, execute, observe again."""
-        renamed = await self._recover() if before.view is None and self._bridge.known else ()
-        if renamed:
+        if before.view is None and self._bridge.known and await self._recover():
             before = await self.observe()
         steps = self._plan(before, spare)
         if not steps:
-            return renamed
+            return
         after = await self._round(steps, before)
         # Somebody may have changed something meanwhile: once more, and if that does not hold he does it on purpose.
         again = self._plan(after, spare)
         if again and (left := self._plan(await self._round(again, after), spare)):
             raise HostError("verify", self.desired.bridge.name, f"{left[0].what} does not stay as it was made")
-        if before.view is None:  # everything else on it went with the bridge
-            return (f"bridge {self.desired.bridge.name}",)
-        return tuple(dict.fromkeys((*renamed, *(step.what for step in (*steps, *again)))))
 
     async def _round(self, steps: Sequence[Step], before: ObservedNetwork) -> ObservedNetwork:
         """Execute what was planned, and observe."""
+        if before.view is None:  # everything else on it went with the bridge
+            self.repairs.begin_anew(f"bridge {self.desired.bridge.name}")
+        self.repairs.begin(*(step.what for step in steps))
         await self._execute([step for step in steps if step.phase == Phase.REMOVE])
         await self._guard(steps)
         # dnsmasq takes milliseconds to start: the bridge is raised and the kernel read again meanwhile.
@@ -166,7 +166,7 @@ class NetworkTarget:
             return
         _raisetogether(failures)
 
-    async def _recover(self) -> tuple[str, ...]:
+    async def _recover(self) -> bool:
         return await self._bridge.recover(self.desired.bridge)
 
     async def _undo(self, failure: BaseException) -> None:

@@ -22,6 +22,7 @@ from vnetd.plan.vlans import default_membership, plan_vlans
 from vnetd.reconcile.healer import NOTHING
 from vnetd.reconcile.identity import recovered
 from vnetd.reconcile.loop import Loop
+from vnetd.reconcile.repairs import Repairs
 from vnetd.reconcile.shaping import Shaper
 from vnetd.reconcile.tap import make_tap
 
@@ -131,7 +132,8 @@ class PortTarget:
         self.place_key = place_owner(desired.uuid)
         self.lock = asyncio.Lock()
         self.desired = desired
-        self.shaper = Shaper(loop, self.key)
+        self.repairs = Repairs()
+        self.shaper = Shaper(loop, self.key, self.repairs)
         self._placed = False
         self._resumed = False
         self._index = 0  # of the device, once it was seen
@@ -146,35 +148,37 @@ class PortTarget:
         ``seen`` is what ``observe`` found since the target's lock was taken, so that it need not look again. What
         somebody else changed meanwhile has its own event, and is looked at once the lock is free.
         """
+        self.repairs.look()
         return () if spare else await self._converge(seen)
 
     async def _converge(self, seen: Seen | None) -> tuple[str, ...]:
         """Filter first, then the device: limited, in the bridge, up, isolated as wanted."""
-        repaired = await self.write_rules()
+        await self.write_rules()
         there, bridge = seen or await self._look()
-        device = await self._recover(there, repaired)
+        device = await self._recover(there)
         if device is None or await self._deserted(device):
             self._gone()
             return ()
-        device = await self._retaken(device, repaired)
+        device = await self._retaken(device)
         self._index = device.index
         self._devices.seen(self.key, device.index)
         self._look_for_tampering(device)
-        repaired.extend(await self.shaper.converge(device, self.desired.shaping))
+        await self.shaper.converge(device, self.desired.shaping)
         if bridge is None:  # the network's own look brings it back and touches its ports
-            return tuple(repaired)
+            return self.repairs.done()
         self._refuse_foreign_master(device, bridge)
         steps = plan_port(self.desired, device, bridge, await self._vlans(device, bridge))
+        self.repairs.begin(*(what for what, _ in steps))
         await self._host.kernel.apply([operation for _, operation in steps])
         self._placed = True
-        return tuple(dict.fromkeys((*repaired, *(what for what, _ in steps))))
+        return self.repairs.done()
 
     async def observe(self) -> Seen | None:
         """The device and its bridge as they are now; nothing for a port that joins none."""
         return None if self.desired.plug else await self._look()
 
-    async def write_rules(self) -> list[str]:
-        """Put the filter and the rules of the port's place in force; returns which of them were not."""
+    async def write_rules(self) -> None:
+        """Put the filter and the rules of the port's place in force."""
         wanted = {"filter": (self.key, self.desired.fragment), "rules": (self.place_key, self.desired.place)}
         differing = {
             what: (owner, fragment)
@@ -182,13 +186,13 @@ class PortTarget:
             if (self._rules.fragment(owner) or EMPTY) != fragment
         }
         if differing:
+            self.repairs.begin(*differing)
             await self._rules.put(dict(differing.values()))
-        return list(differing)
 
     async def take_down(self) -> None:
         """Take the port out: the device vnetd made is deleted, another's leaves the bridge; rules go last."""
         removal: Operation
-        device = await self._find([])
+        device = await self._recover(await self._host.kernel.link(self.desired.device))
         if self.desired.alias:
             removal = DeleteLink(self.desired.device, self.desired.alias)
             await self._host.kernel.apply([removal])
@@ -212,16 +216,11 @@ class PortTarget:
         """The port's rules are to be these; the caller has committed them."""
         self.desired = replace(self.desired, fragment=fragment)
 
-    async def _find(self, repaired: list[str]) -> Link | None:
-        return await self._recover(await self._host.kernel.link(self.desired.device), repaired)
-
-    async def _recover(self, device: Link | None, repaired: list[str]) -> Link | None:
+    async def _recover(self, device: Link | None) -> Link | None:
         """The port's device, ``device`` being what has its name, with name and alias given back if they were taken."""
         kernel, want = self._host.kernel, self.desired
         if want.alias:
-            device, given = await recovered(kernel, device, want.device, want.alias, self._index)
-            repaired.extend(given)
-            return device
+            return await recovered(kernel, device, want.device, want.alias, self._index, self.repairs)
         if device is None and self._index and (renamed := await kernel.link_at(self._index)):
             # A device of somebody else's, which may call it what he likes: but then our rules miss it.
             await kernel.apply([SetLink(renamed.name, master="")])
@@ -237,7 +236,7 @@ class PortTarget:
             log.warning("port %s was made persistent by its last holder, who is gone: it is deleted", device.name)
         return deserted
 
-    async def _retaken(self, device: Link, repaired: list[str]) -> Link:
+    async def _retaken(self, device: Link) -> Link:
         """Make a persistent tap anew that a holder gave to others, as soon as nobody has it open.
 
         The kernel lets nobody take an owner or group away again, and while it is held that harms no other.
@@ -246,8 +245,8 @@ class PortTarget:
         given = tap and tun and (tun.owner, tun.group) != (tap.owner, tap.group)
         if tap is None or not given or not await self._deleted_unheld(device):
             return device
+        self.repairs.begin(f"owner of port {device.name}")
         await make_tap(self._host, device.name, tap, self.desired.properties)
-        repaired.append(f"owner of port {device.name}")
         made = await self._host.kernel.link(device.name)
         if made is None:
             raise HostError("create tap", device.name, "it went as soon as it was made")

@@ -17,6 +17,7 @@ from vnetd.plan.ledger import Drift, Drifted, Ledger, Proposal, merge
 from vnetd.plan.lingering import Lingering, is_lingering
 from vnetd.plan.rules import EMPTY, FAMILIES, Chain, Family, Fragment, TableContents
 from vnetd.reconcile.healer import NOTHING
+from vnetd.reconcile.repairs import Repairs
 
 log = logging.getLogger(__name__)
 
@@ -29,6 +30,7 @@ FEW = 8
 """Chains up to which listing them one by one is faster than listing their table."""
 Spot = tuple[Family, Literal["table", "chain", "rules", "set"], str]
 """What an event named: family, kind and name."""
+Change = Callable[[Mapping[str, Fragment | None]], Awaitable[None]]
 EVERYTHING: frozenset[Spot] = frozenset((family, "table", "") for family in FAMILIES)
 
 
@@ -39,6 +41,7 @@ class RulesKeeper:
 
     def __init__(self, nft: Nft) -> None:
         self.lock = asyncio.Lock()
+        self.repairs = Repairs()  # none are left half-way: they are one transaction
         self.repaired: dict[str, tuple[str, ...]] = {}
         """What the last look repaired, by owner."""
         self.abandoned: Callable[[str], None] = lambda what: None
@@ -112,7 +115,7 @@ class RulesKeeper:
         suspects, self._suspects = self._suspects, set()
         repaired = await self._heal(suspects or EVERYTHING, spare)
         if not suspects and (unneeded := self._lingering.due(math.inf)):
-            await self._change(dict.fromkeys(unneeded))
+            await self._remove(unneeded, self._change)
         self._await_learning()
         return repaired
 
@@ -163,13 +166,15 @@ class RulesKeeper:
 
     async def _remove_lingering(self) -> None:
         """Take away what nobody has come back for."""
-        now = asyncio.get_running_loop().time()
-        gone = self._lingering.due(now)
+        await self._remove(self._lingering.due(asyncio.get_running_loop().time()), self.put)
+
+    async def _remove(self, unneeded: Collection[str], change: Change) -> None:
+        """Take these owners' parts away by ``change``, or later if that cannot be."""
         try:
-            await self.put(dict.fromkeys(gone))
+            await change(dict.fromkeys(unneeded))
         except HostError as error:
             log.warning("cannot remove chains nobody needs: %s", error)
-            self._lingering.postpone(gone, now + LINGER)
+            self._lingering.postpone(unneeded, asyncio.get_running_loop().time() + LINGER)
             self._await_farewell()
 
     async def _transact(self, proposal: Proposal) -> None:

@@ -7,6 +7,7 @@ from vnetd.plan.shaping import Limited, Shaping, plan_shaping
 from vnetd.plan.traffic import Traffic
 from vnetd.reconcile.healer import NOTHING
 from vnetd.reconcile.loop import Loop
+from vnetd.reconcile.repairs import Repairs
 
 
 class Shaper:
@@ -15,10 +16,11 @@ class Shaper:
     A device that shall have none and never had costs nothing, and what others set there stays.
     """
 
-    def __init__(self, loop: Loop, key: str) -> None:
+    def __init__(self, loop: Loop, key: str, repairs: Repairs) -> None:
         self._kernel = loop.host.kernel
         self._devices = loop.devices
         self._key = key
+        self._repairs = repairs
         self._limited = False
 
     def doubt(self) -> None:
@@ -29,21 +31,18 @@ class Shaper:
         """Whether there is anything to look at."""
         return want is not None and (self._limited or not want.empty)
 
-    async def converge(self, device: Link, want: Shaping | None, spare: frozenset[str] = NOTHING) -> tuple[str, ...]:
-        """Make the device's limits the wanted ones but for what is spared; returns what was repaired.
-
-        Raises ``HostError``, ``InUse``.
-        """
+    async def converge(self, device: Link, want: Shaping | None, spare: frozenset[str] = NOTHING) -> None:
+        """Make the device's limits the wanted ones but for what is spared. Raises ``HostError``, ``InUse``."""
         if want is None or not self.concerned(want):
-            return ()
+            return
         self._limited = True
         if want.away.classes:
             self._devices.claim(want.ifb, self._key)
         plan = plan_shaping(device.name, want, await self._observe(device.name, want))
         steps = [(what, operation) for what, operation in plan if what not in spare]
+        self._repairs.begin(*(what for what, _ in steps))
         await self._kernel.apply([operation for _, operation in steps])
         self._limited = not want.empty
-        return tuple(dict.fromkeys(what for what, _ in steps))
 
     async def clear(self, want: Shaping | None) -> None:
         """The device is gone, or goes: what its traffic went through goes too."""

@@ -18,6 +18,7 @@ from vnetd.reconcile.loop import Loop
 from vnetd.reconcile.migration import Migration, Move
 from vnetd.reconcile.observed_switch import observe_switch
 from vnetd.reconcile.own_bridge import OwnBridge
+from vnetd.reconcile.repairs import Repairs
 from vnetd.reconcile.switch_memory import Former, Memory
 
 log = logging.getLogger(__name__)
@@ -42,7 +43,8 @@ class SwitchTarget:
         self._loop = loop
         self._kernel = loop.host.kernel
         self._devices = loop.devices
-        self._bridge = OwnBridge(self._kernel)
+        self.repairs = Repairs()
+        self._bridge = OwnBridge(self._kernel, self.repairs)
         self._migration = Migration(self._kernel, loop.host.resolver, self._note)
 
     @property
@@ -90,22 +92,21 @@ class SwitchTarget:
         return repaired
 
     async def _converge(self) -> tuple[str, ...]:
-        renamed_back = await self._bridge.recover(self.desired.bridge)
+        self.repairs.look()
+        await self._bridge.recover(self.desired.bridge)
         await self._migration.settle()
         before = await self.observe()
         steps = self._plan(before)
-        done = list(steps)
         if steps or self.memory.move:
             after = await self._round(steps, before)
             # Somebody may have changed something meanwhile.
             again = self._plan(after)
-            done += again
             if again and (left := self._plan(await self._round(again, after))):
                 raise HostError("verify", self.desired.bridge.name, f"{left[0].what} does not stay as it was made")
         await self._keep_current()
         if away := missing(self.desired, before):
             raise Absent(f"uplink {', '.join(away)} is away: there is no such network device")
-        return tuple(dict.fromkeys((*renamed_back, *(step.what for step in done))))
+        return self.repairs.done()
 
     async def take_down(self, *, restore: bool = False) -> None:
         """Put everything back and remove what is ours; finishes what it can, then raises what went wrong.
@@ -191,6 +192,7 @@ class SwitchTarget:
 
     async def _round(self, steps: Sequence[KernelStep], before: ObservedSwitch) -> ObservedSwitch:
         """Execute what was planned, move what is to move, and observe."""
+        self.repairs.begin(*(step.what for step in steps))
         uplink = self.desired.migrating
         await self._remember_new(steps, before)
         await self._apply([step for step in steps if step.phase != Phase.PORTS])
