@@ -17,13 +17,13 @@ from support.waiting import eventually
 
 from vnetd.model.errors import HostError
 from vnetd.plan.kernel import AddAddress, DeleteAddress, SetLink, WriteSysctl
-from vnetd.plan.rules import Chain, Element, Fragment, Set
+from vnetd.plan.rules import Chain, Element, Family, Fragment, Set
 from vnetd.reconcile.backoff import FIRST_HOLD, LIMIT, WINDOW
 from vnetd.reconcile.rules import RulesKeeper
 from vnetd.ruleset.expressions import ACCEPT, DROP
 
 V4 = ip_interface("192.168.77.1/24")
-GUARDED = "element {} of set guarded is missing"
+GUARDED = "element {} of set inet vnetd guarded is missing"
 AT_ONCE = 0.1
 """Seconds of the hasty loop within which a repair is over that nobody holds back."""
 
@@ -200,15 +200,40 @@ async def test_what_is_left_alone_comes_back_all_the_same_if_something_else_need
     nft = MemoryNft()
     keeper = RulesKeeper(nft)
     await keeper.put({"port:1": Fragment((WEB,), (GUESTS,), frozenset({GUEST}))})
-    spare = frozenset({"chain web is missing"})
+    spare = frozenset({"chain bridge vnetd web is missing"})
     nft.delete_element(GUEST)
     del nft.tables["bridge"].chains["web"]
     keeper.suspect(("bridge", "chain", "web"))
     async with keeper.lock:
         assert await keeper.converge(spare=spare) == ()
         keeper.suspect(("bridge", "set", "from_guest"))
-        assert "chain web is missing" in await keeper.converge(spare=spare)
+        assert "chain bridge vnetd web is missing" in await keeper.converge(spare=spare)
     assert "web" in nft.tables["bridge"].chains and guest_of(nft) == {GUEST}
+    await keeper.close()
+
+
+async def test_what_is_left_alone_is_not_what_another_family_has_of_the_same_name() -> None:
+    nft = MemoryNft()
+    keeper = RulesKeeper(nft)
+    families: tuple[Family, ...] = ("bridge", "netdev")
+    chains = tuple(Chain(family, "web", ((DROP,),)) for family in families)
+    sets = tuple(replace(GUESTS, family=family) for family in families)
+    elements = {family: replace(GUEST, family=family) for family in families}
+    await keeper.put({"port:1": Fragment(chains, sets, frozenset(elements.values()))})
+
+    async def tampered(family: Family, spare: frozenset[str] = frozenset()) -> tuple[str, ...]:
+        nft.delete_rule(family, "web", 0)
+        nft.delete_element(elements[family])
+        keeper.suspect((family, "chain", "web"))
+        keeper.suspect((family, "set", "from_guest"))
+        async with keeper.lock:
+            return await keeper.converge(spare=spare)
+
+    held = frozenset(await tampered("bridge"))
+    assert len(held) == 2
+    assert await tampered("bridge", held) == ()
+    assert len(await tampered("netdev", held)) == 2
+    assert nft.tables["netdev"].chains["web"].rules == ((DROP,),) and nft.tables["netdev"].elements["from_guest"]
     await keeper.close()
 
 
@@ -223,10 +248,10 @@ async def test_what_somebody_made_of_a_chain_that_is_left_alone_is_not_learned_a
     nft.tables["bridge"].chains["web"] = replace(WEB, rules=((ACCEPT,),))
     keeper.suspect(("bridge", "chain", "web"))
     async with keeper.lock:
-        assert await keeper.converge(spare=frozenset({"chain web has changed rules"})) == ()
+        assert await keeper.converge(spare=frozenset({"chain bridge vnetd web has changed rules"})) == ()
     await keeper.close()
     async with keeper.lock:
-        assert await keeper.converge() == ("chain web has changed rules",)
+        assert await keeper.converge() == ("chain bridge vnetd web has changed rules",)
     assert nft.tables["bridge"].chains["web"].rules == ((DROP,),)
     await keeper.close()
 

@@ -120,9 +120,9 @@ async def test_of_a_deleted_table_and_an_element_of_another_only_these_are_looke
     keeper.suspect(("bridge", "set", "from_guest"))
     async with keeper.lock:
         repaired = await keeper.converge()
-    assert repaired == ("table inet vnetd is missing", "element vnet0 of set from_guest is missing")
+    assert repaired == ("table inet vnetd is missing", "element vnet0 of set bridge vnetd from_guest is missing")
     assert nft.tables["bridge"].chains["web"].rules == ()
-    assert await looked(keeper, ("bridge", "rules", "web")) == ("chain web has changed rules",)
+    assert await looked(keeper, ("bridge", "rules", "web")) == ("chain bridge vnetd web has changed rules",)
     await keeper.close()
 
 
@@ -173,7 +173,7 @@ async def test_deleted_rules_are_put_back_without_listing_the_chain_each_time(
     for place in (0, 1, 2):
         nft.listed.clear()
         nft.delete_rule("bridge", "web", place)
-        assert await looked(keeper, SPOT) == ("chain web has changed rules",)
+        assert await looked(keeper, SPOT) == ("chain bridge vnetd web has changed rules",)
         assert nft.listed == []
         assert nft.tables["bridge"].chains["web"].rules == RULES
         assert await looked(keeper, SPOT) == ()
@@ -186,7 +186,7 @@ async def test_a_changed_policy_is_found_though_a_rule_is_deleted_with_it(known:
     table.chains["web"] = replace(table.chains["web"], hook=Hook("filter", "input", 0, policy="drop"))
     nft.delete_rule("bridge", "web", 0)
     repaired = await looked(keeper, SPOT, ("bridge", "chain", "web"))
-    assert repaired == ("chain web has another hook or policy",)
+    assert repaired == ("chain bridge vnetd web has another hook or policy",)
     assert nft.tables["bridge"].chains["web"] == Chain("bridge", "web", RULES)
 
 
@@ -194,7 +194,7 @@ async def test_handles_say_nothing_of_a_table_that_was_made_anew(known: tuple[Li
     nft, keeper = known
     handles = nft.tables["bridge"].handles["web"]
     nft.tables["bridge"] = Table({"web": Chain("bridge", "web", ((DROP,),) * 3)}, handles={"web": handles}, last=9)
-    assert await looked(keeper, ("bridge", "table", "vnetd"), SPOT) == ("chain web has changed rules",)
+    assert await looked(keeper, ("bridge", "table", "vnetd"), SPOT) == ("chain bridge vnetd web has changed rules",)
     assert nft.tables["bridge"].chains["web"].rules == RULES
 
 
@@ -208,5 +208,5 @@ async def test_handles_listed_while_a_table_is_made_anew_are_not_learned(known: 
     assert await looked(keeper) == ()
     nft.listed.clear()
     nft.delete_rule("bridge", "web", 0)
-    assert await looked(keeper, SPOT) == ("chain web has changed rules",)
+    assert await looked(keeper, SPOT) == ("chain bridge vnetd web has changed rules",)
     assert nft.listed == ["web"]

@@ -142,7 +142,7 @@ async def test_elements_of_a_dynamic_set_are_not_shown(nft: Nft) -> None:
     assert await nft.set("inet", "seen") == frozenset()
     listed = await nft.table("inet")
     assert listed is not None
-    assert Ledger().drift_table("inet", listed).what[0].what == "set seen is foreign"
+    assert Ledger().drift_table("inet", listed).what[0].what == "set inet vnetd seen is foreign"
 
 
 async def test_a_chain_in_both_parts_is_filled_anew_while_others_refer_to_it(nft: Nft) -> None:

@@ -84,18 +84,18 @@ async def scene(admin: Administrator) -> AsyncIterator[Scene]:
 RULES = {
     "the whole ruleset flushed": (("flush", "ruleset"), "table inet vnetd is missing"),
     "the table deleted": (("delete", "table", "inet", "vnetd"), "table inet vnetd is missing"),
-    "a chain flushed": (("flush", "chain", "inet", "vnetd", "forward"), "chain forward has changed rules"),
+    "a chain flushed": (("flush", "chain", "inet", "vnetd", "forward"), "chain inet vnetd forward has changed rules"),
     "every guest's traffic dropped": (
         ("insert", "rule", "inet", "vnetd", "forward", "drop"),
-        "chain forward has changed rules",
+        "chain inet vnetd forward has changed rules",
     ),
     "an element deleted": (
         ("delete", "element", "inet", "vnetd", "guarded", "{ virbr0 }"),
-        "element virbr0 of set guarded is missing",
+        "element virbr0 of set inet vnetd guarded is missing",
     ),
     "a translation deleted": (
         ("delete", "element", "inet", "vnetd", "nat4", "{ virbr0 . 192.168.77.0/24 }"),
-        "element virbr0, 192.168.77.0/24 of set nat4 is missing",
+        "element virbr0, 192.168.77.0/24 of set inet vnetd nat4 is missing",
     ),
     "a foreign chain in our table": (("add", "chain", "inet", "vnetd", "theirs"), ""),
 }
@@ -112,7 +112,7 @@ async def test_a_deleted_rule_heals(scene: Scene) -> None:
     handle = scene.site.host.nft("chain", "inet", "vnetd", "to_guest")[-1]["rule"]["handle"]
     command = ("delete", "rule", "inet", "vnetd", "to_guest", "handle", str(handle))
     scene.site.host.run("nft", *command, check=not scene.site.owns_its_tables())
-    await rules_heal(scene, "chain to_guest has changed rules")
+    await rules_heal(scene, "chain inet vnetd to_guest has changed rules")
 
 
 async def rules_heal(scene: Scene, what: str) -> None:
@@ -296,7 +296,7 @@ async def test_while_a_rule_is_fought_over_another_networks_rule_is_back_at_once
     with deleting_rules_again_and_again(site, *MASQUERADE):
         await eventually(lambda: _is(admin, natted, "degraded"), "its network shows it", deadline=30)
         (problem,) = await admin.get(natted, NETWORK, "Problems")
-        assert "chain masquerade-1024-65535 has changed rules" in problem and "by nft" in problem
+        assert "chain inet vnetd masquerade-1024-65535 has changed rules" in problem and "by nft" in problem
         await eventually(lambda: not _rules(site, *MASQUERADE), "it is left alone")
         for _ in range(3):
             site.host.run("nft", "delete", "element", "inet", "vnetd", "guarded", f"{{ {bridge} }}")

@@ -170,9 +170,9 @@ def test_a_missing_table_is_one_drift_of_all_owners_that_brings_all() -> None:
 @pytest.mark.parametrize(
     ("found", "words", "owners"),
     [
-        ([], ["element virbr0 of set verdicts is missing"], {"a"}),
-        (["accept"], ["element virbr0 of set verdicts has another verdict"], {"a"}),
-        (["drop", "evil0"], ["element evil0 of set verdicts is foreign"], set()),
+        ([], ["element virbr0 of set inet vnetd verdicts is missing"], {"a"}),
+        (["accept"], ["element virbr0 of set inet vnetd verdicts has another verdict"], {"a"}),
+        (["drop", "evil0"], ["element evil0 of set inet vnetd verdicts is foreign"], set()),
     ],
 )
 def test_elements_that_are_missing_changed_or_foreign(found: list[str], words: list[str], owners: set[str]) -> None:
@@ -216,14 +216,14 @@ def test_what_packets_added_to_a_dynamic_set_is_no_drift() -> None:
 @pytest.mark.parametrize(
     ("have", "words"),
     [
-        (None, "chain forward is missing"),
-        (replace(FORWARD, rules=FORWARD.rules[:1]), "chain forward has changed rules"),
-        (replace(FORWARD, rules=(*FORWARD.rules, (ACCEPT,))), "chain forward has changed rules"),
+        (None, "chain inet vnetd forward is missing"),
+        (replace(FORWARD, rules=FORWARD.rules[:1]), "chain inet vnetd forward has changed rules"),
+        (replace(FORWARD, rules=(*FORWARD.rules, (ACCEPT,))), "chain inet vnetd forward has changed rules"),
         (
             replace(FORWARD, hook=Hook("filter", "forward", 0, policy="drop")),
-            "chain forward has another hook or policy",
+            "chain inet vnetd forward has another hook or policy",
         ),
-        (replace(FORWARD, hook=None), "chain forward has another hook or policy"),
+        (replace(FORWARD, hook=None), "chain inet vnetd forward has another hook or policy"),
     ],
 )
 def test_a_chain_that_is_missing_or_changed_comes_back(have: Chain | None, words: str) -> None:
@@ -242,7 +242,7 @@ def test_a_foreign_chain_goes() -> None:
     hook = Hook("filter", "input", -10)
     evil = Chain("inet", "evil", ((ACCEPT,),), hook)
     drift = Ledger().drift_chain("inet", "evil", TableContents("inet", {"evil": evil.rules}, {"evil": hook}))
-    assert drift.what == (Drifted("chain evil is foreign", frozenset()),)
+    assert drift.what == (Drifted("chain inet vnetd evil is foreign", frozenset()),)
     assert (drift.remove, drift.add) == (Fragment(chains=(evil,)), EMPTY)
 
 
@@ -297,7 +297,7 @@ def test_handles_tell_which_rules_are_missing() -> None:
     drift = ledger.drift_rules("inet", "long", (12, 14))
     assert drift is not None
     assert (drift.remove, drift.add) == (EMPTY, EMPTY)
-    assert drift.what == (Drifted("chain long has changed rules", frozenset({"a"})),)
+    assert drift.what == (Drifted("chain inet vnetd long has changed rules", frozenset({"a"})),)
     assert [(rule.place, rule.before) for rule in drift.rules] == [(0, 12), (2, 14), (4, 0)]
 
 
@@ -343,7 +343,7 @@ async def test_a_set_of_another_type_is_found_when_the_table_is_listed_and_repla
     old = replace(GUESTS, flags=("interval",))
     await nft.rewrite(replace(contents, sets=(old, SUBNETS, VERDICTS, SEEN)))
     drift = ledger.drift_table("inet", await nft.table("inet"))
-    assert [drifted.what for drifted in drift.what] == ["set guests has another type"]
+    assert [drifted.what for drifted in drift.what] == ["set inet vnetd guests has another type"]
     await nft.commit(drift.remove, drift.add, drift.rules)
     assert not ledger.drift_table("inet", await nft.table("inet"))
 

@@ -6,6 +6,7 @@ from functools import lru_cache
 from ipaddress import ip_address, ip_network, summarize_address_range
 from itertools import chain, repeat
 from operator import eq
+from typing import Literal
 
 from vnetd.plan.listing import same_rules
 from vnetd.plan.rules import EMPTY, Chain, Element, Family, Fragment, Json, MissingRule, Set, TableContents
@@ -79,6 +80,11 @@ def single(what: str, owners: Owners, remove: Fragment = EMPTY, add: Fragment = 
     return Drift((Drifted(what, owners, remove, add),))
 
 
+def spelled(kind: Literal["chain", "set"], family: Family, name: str) -> str:
+    """A chain or set as nft names it: another family may have one of the same name, and is another matter."""
+    return f"{kind} {family} vnetd {name}"
+
+
 def listed_chain(family: Family, name: str, listed: TableContents | None) -> Chain | None:
     """A chain as it was listed, ``None`` if it was not."""
     if listed is None or name not in listed.chains:
@@ -94,15 +100,15 @@ def compare_chain(
     Where rules are missing and nothing else, only these are written: the others keep what they have counted.
     """
     if have is None:
-        return single(f"chain {want.name} is missing", owners, add=Fragment(chains=(want,))) if want else Drift()
+        return single(f"{_chain(want)} is missing", owners, add=Fragment(chains=(want,))) if want else Drift()
     remove = Fragment(chains=(have,))
     if want is None:
-        return single(f"chain {have.name} is foreign", owners, remove=remove)
+        return single(f"{_chain(have)} is foreign", owners, remove=remove)
     if have == normal or (normal and have.hook == normal.hook and same_rules(have.rules, normal.rules)):
         return Drift()
     what = "rules" if have.hook == want.hook else "another hook or policy"
     verb = "has changed" if have.hook == want.hook else "has"
-    words = f"chain {want.name} {verb} {what}"
+    words = f"{_chain(want)} {verb} {what}"
     if normal and have.hook == want.hook and (lost := _missing_rules(normal.rules, have.rules, handles)):
         missing = tuple(MissingRule(want, place, before) for place, before in lost)
         return Drift((Drifted(words, owners, rules=missing),))
@@ -116,7 +122,7 @@ def compare_handles(want: Chain, known: Sequence[int], have: Sequence[int], owne
     if not (lost := _missing_rules(known, have, have, eq)):
         return None
     missing = tuple(MissingRule(want, place, before) for place, before in lost)
-    return Drift((Drifted(f"chain {want.name} has changed rules", owners, rules=missing),))
+    return Drift((Drifted(f"{_chain(want)} has changed rules", owners, rules=missing),))
 
 
 def _missing_rules(
@@ -166,7 +172,7 @@ def _only(element: Element | None) -> Fragment:
 def foreign_set(family: Family, name: str, definition: Set | None) -> Drift:
     """A set nobody wants."""
     remove = Fragment(sets=(definition or Set(family, name, ()),))
-    return single(f"set {name} is foreign", NOBODY, remove)
+    return single(f"{spelled('set', family, name)} is foreign", NOBODY, remove)
 
 
 IMPLIED = {"timeout", "dynamic"}
@@ -211,5 +217,9 @@ def _canonical(part: str) -> str:
     return _canonical(str(networks[0])) if len(networks) == 1 else part
 
 
+def _chain(one: Chain) -> str:
+    return spelled("chain", one.family, one.name)
+
+
 def _words(element: Element) -> str:
-    return f"element {', '.join(element.key)} of set {element.set}"
+    return f"element {', '.join(element.key)} of {spelled('set', element.family, element.set)}"

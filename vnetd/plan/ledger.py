@@ -44,6 +44,7 @@ from vnetd.plan.drift import (
     merge,
     same_definition,
     single,
+    spelled,
     union,
 )
 from vnetd.plan.holdings import Change, Holdings, Move, movements, same
@@ -238,7 +239,7 @@ class Ledger:
         if want is None:
             return Drift() if listed is None or self.spares_foreign else foreign_set(family, name, None)
         if listed is None:
-            return single(f"set {name} is missing", self.owners_of(want), add=self._whole(want))
+            return single(f"{spelled('set', family, name)} is missing", self.owners_of(want), add=self._whole(want))
         if want.dynamic:
             return Drift()
         whole = self._whole(want).elements
@@ -255,7 +256,7 @@ class Ledger:
         there = (listed_chain(family, chain.name, listed) for chain in users.chains)
         remove = Fragment(chains=tuple(chain for chain in there if chain), sets=(have,))
         add = union((users, self._whole(want)))
-        return single(f"set {name} has another type", self.owners_of(want), remove, add)
+        return single(f"{spelled('set', family, name)} has another type", self.owners_of(want), remove, add)
 
     def _whole(self, one: Set) -> Fragment:
         return Fragment(sets=(one,), elements=frozenset(self._by_set[one.family, one.name].values()))
