@@ -1,6 +1,7 @@
 """The guest's end of a port in its namespace: named, addressed, routed, and nothing left when that vanishes."""
 
 import asyncio
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +35,11 @@ async def nothing_is_left(admin: Administrator, network: str) -> None:
     """Return when no port is."""
     await eventually(lambda: admin.site.devices() == {"virbr0"}, "no device is left")
     await eventually(lambda: not list((admin.site.root / "run/vnetd/ports").glob("*")), "nor a record")
-    assert await admin.get(network, NETWORK, "Ports") == []
+    await eventually(partial(_no_port, admin, network), "nor is any listed")
+
+
+async def _no_port(admin: Administrator, network: str) -> bool:
+    return await admin.get(network, NETWORK, "Ports") == []
 
 
 async def test_a_guest_has_its_addresses_and_default_routes_from_the_start(admin: Administrator, network: str) -> None:
