@@ -8,7 +8,7 @@ from uuid import UUID
 
 import pytest
 from support.hasty_loop import hastily
-from support.memory_daemon import ROOT, Running, running, view
+from support.memory_daemon import ROOT, Running, defined, lab, raised, running, view
 from support.memory_healing import quiet, settled
 from support.memory_host import MemoryHost, difference, host_with_uplink
 from support.memory_nft import MemoryNft
@@ -21,6 +21,7 @@ from vnetd.plan.rules import Chain, Element, Family, Fragment, Set
 from vnetd.reconcile.backoff import FIRST_HOLD, LIMIT, WINDOW
 from vnetd.reconcile.rules import RulesKeeper
 from vnetd.ruleset.expressions import ACCEPT, DROP
+from vnetd.service.views import Changed
 
 V4 = ip_interface("192.168.77.1/24")
 GUARDED = "element {} of set inet vnetd guarded is missing"
@@ -130,6 +131,12 @@ async def test_a_network_can_start_while_somebody_fights_over_the_table_it_needs
         assert guarded(daemon.host, "virbr0") and guarded(daemon.host, "virbr1")
 
 
+def leading_to(host: MemoryHost, device: str) -> Element:
+    """The element that has a port's packets go through its filter."""
+    held = (element for members in host.rules.tables["bridge"].elements.values() for element in members.values())
+    return next(element for element in held if device in element.key and element.data.startswith("goto"))
+
+
 @hastily
 async def test_a_port_whose_filter_is_fought_over_shows_it_and_others_do_not() -> None:
     async with running(host_with_uplink()) as daemon:
@@ -137,14 +144,8 @@ async def test_a_port_whose_filter_is_fought_over_shows_it_and_others_do_not() -
         quiet_one = (await plug(daemon, "veth")).port
         port = (await plug(daemon, "tap")).port
         await quiet(daemon)
-        table = daemon.host.rules.tables["bridge"]
-        own = [
-            element
-            for members in table.elements.values()
-            for element in members.values()
-            if port.device in element.key and element.data.startswith("goto")
-        ]
-        await fight(daemon, lambda: daemon.host.rules.delete_element(own[0]))
+        own = leading_to(daemon.host, port.device)
+        await fight(daemon, lambda: daemon.host.rules.delete_element(own))
         ports = daemon.services.ports
         assert (ports.get(port.device).state, ports.get(quiet_one.device).state) == ("degraded", "active")
         assert port.device in ports.get(port.device).problems[0]
@@ -154,6 +155,71 @@ async def test_a_port_whose_filter_is_fought_over_shows_it_and_others_do_not() -
         await asyncio.sleep(2 * FIRST_HOLD + WINDOW)
         kinds = [type(notice).__name__ for notice in daemon.notices[told:] if getattr(notice, "kind", "") == "port"]
         assert kinds[-1] == "Removed", "what is gone shows nothing any more"
+
+
+MASQUERADE = "masquerade-1024-65535"
+"""A chain that all networks with translation share, and no others."""
+
+
+async def fight_over_masquerade(daemon: Running) -> None:
+    """Somebody fights over a rule of that chain."""
+    await fight(daemon, lambda: daemon.host.rules.delete_rule("inet", MASQUERADE, 0))
+
+
+@hastily
+async def test_a_network_that_comes_to_share_what_is_fought_over_shows_it_at_once_and_as_long_as_it_lasts() -> None:
+    async with running(host_with_uplink()) as daemon:
+        await settled(daemon)
+        await fight_over_masquerade(daemon)
+        repairs = view(daemon).healed_count
+        await raised(daemon, "other", 78)
+        await raised(daemon, "routed", 79, mode="route")
+        await asyncio.sleep(0)
+        assert (view(daemon, "other").state, view(daemon, "other").problems) == ("degraded", view(daemon).problems)
+        assert MASQUERADE in view(daemon).problems[0]
+        assert [one.view.state for one in daemon.told(Changed) if one.view.name == "other"][-1] == "degraded"
+        assert view(daemon, "routed").state == "active"
+        await asyncio.sleep(FIRST_HOLD + WINDOW)
+        assert (view(daemon, "other").state, view(daemon).state) == ("active", "active")
+        assert view(daemon).healed_count == repairs, "nothing had to be repaired for it to be shown"
+
+
+@hastily
+async def test_a_network_that_needs_what_is_fought_over_no_more_shows_it_no_more() -> None:
+    async with running(host_with_uplink()) as daemon:
+        await settled(daemon)
+        uuid = await settled(daemon, "other", 78)
+        await fight_over_masquerade(daemon)
+        assert view(daemon, "other").state == "degraded"
+        await defined(daemon, lab("other", 78, mode="route", uuid=uuid))
+        await asyncio.sleep(0)
+        assert (view(daemon, "other").state, view(daemon).state) == ("active", "degraded")
+
+
+@hastily
+async def test_a_port_that_comes_to_share_a_filter_that_is_fought_over_shows_it_at_once() -> None:
+    async with running(host_with_uplink()) as daemon:
+        await settled(daemon)
+        early = (await plug(daemon, "veth")).port
+        await quiet(daemon)
+        name = leading_to(daemon.host, early.device).data.removeprefix("goto ")
+        await fight(daemon, lambda: daemon.host.rules.delete_rule("bridge", name, 0))
+        late = (await plug(daemon, "tap")).port
+        await asyncio.sleep(0)
+        shown = daemon.services.ports.get(late.device)
+        assert shown.state == "degraded" and name in shown.problems[0]
+
+
+@hastily
+async def test_a_network_whose_uplinks_forwarding_is_fought_over_shows_it_from_its_start() -> None:
+    async with running(host_with_uplink()) as daemon:
+        await settled(daemon)
+        forwarding = ("net", "ipv4", "conf", "eth0", "forwarding")
+        await fight(daemon, lambda: daemon.host.perform(WriteSysctl(forwarding, "0")))
+        await raised(daemon, "other", 78)
+        await raised(daemon, "alone", 79, mode="isolated", routes=[])
+        await asyncio.sleep(0)
+        assert (view(daemon, "other").state, view(daemon, "alone").state) == ("degraded", "active")
 
 
 @hastily

@@ -28,6 +28,12 @@ class Drifted:
     add: Fragment = field(default=EMPTY, compare=False)
     rules: tuple[MissingRule, ...] = field(default=(), compare=False)
 
+    @property
+    def things(self) -> tuple[Chain | Set | Element, ...]:
+        """What it is about: what its repair puts there, of a set not its elements as well."""
+        chains = (*self.add.chains, *(rule.chain for rule in self.rules))
+        return (*chains, *self.add.sets) or tuple(self.add.elements)
+
 
 @dataclass(frozen=True, slots=True)
 class Drift:

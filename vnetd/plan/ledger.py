@@ -135,6 +135,10 @@ class Ledger:
             case Set():
                 return self._sets.owners((thing.family, thing.name))
 
+    def wanted(self, things: Iterable[Chain | Set | Element]) -> frozenset[str]:
+        """Who wants one of these."""
+        return frozenset[str]().union(*map(self.owners_of, things))
+
     def contents(self) -> Fragment:
         """Everything, as the kernel should have it."""
         return Fragment(tuple(self._chains.values()), tuple(self._sets.values()), frozenset(self._elements.values()))
@@ -267,7 +271,7 @@ class Ledger:
         sets = tuple(one for one in whole.sets if one.family == family)
         if not chains and not sets:
             return Drift()
-        owners = frozenset[str]().union(*map(self.owners_of, chains), *map(self.owners_of, sets))
+        owners = self.wanted((*chains, *sets))
         add = Fragment(chains, sets, frozenset(element for element in whole.elements if element.family == family))
         return single(f"table {family} vnetd is missing", owners, add=add)
 

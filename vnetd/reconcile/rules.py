@@ -15,7 +15,7 @@ from vnetd.host.protocols import Nft
 from vnetd.model.errors import HostError
 from vnetd.plan.ledger import Drift, Drifted, Ledger, Proposal, merge
 from vnetd.plan.lingering import Lingering, is_lingering
-from vnetd.plan.rules import EMPTY, FAMILIES, Chain, Family, Fragment, TableContents
+from vnetd.plan.rules import EMPTY, FAMILIES, Chain, Element, Family, Fragment, Set, TableContents
 from vnetd.reconcile.healer import NOTHING
 from vnetd.reconcile.repairs import Repairs
 
@@ -52,7 +52,7 @@ class RulesKeeper:
         self._farewell: asyncio.TimerHandle | None = None
         self._parting: asyncio.Task[None] | None = None
         self._suspects: set[Spot] = set()
-        self._wanted_by: dict[str, frozenset[str]] = {}
+        self._things: dict[str, tuple[Chain | Set | Element, ...]] = {}
         self._learning: asyncio.Task[None] | None = None
         self._upheavals = 0
 
@@ -69,8 +69,12 @@ class RulesKeeper:
         return sum(not is_lingering(owner) for owner in self._ledger.owners_of(Chain(family, chain, ())))
 
     def wanted_by(self, what: str) -> frozenset[str]:
-        """The owners that wanted this when it was last repaired, as long as one of them wants anything."""
-        return self._wanted_by.get(what, frozenset())
+        """The owners that want this now, which was repaired while one of them did."""
+        return self._ledger.wanted(self._things.get(what, ()))
+
+    def wants(self, owner: str, what: str) -> bool:
+        """Whether this is one of them."""
+        return any(owner in self._ledger.owners_of(thing) for thing in self._things.get(what, ()))
 
     async def put(self, changes: Mapping[str, Fragment | None]) -> None:
         """Make each owner's part the given fragment, all in one transaction; ``None`` removes it."""
@@ -190,9 +194,9 @@ class RulesKeeper:
         self._ledger.accept(proposal)
 
     def _abandon(self) -> None:
-        for what, owners in list(self._wanted_by.items()):
-            if all(self._ledger.fragment(owner) is None for owner in owners):
-                del self._wanted_by[what]
+        for what, things in list(self._things.items()):
+            if not any(_used(self._ledger.owners_of(thing)) for thing in things):
+                del self._things[what]
                 self.abandoned(what)
 
     async def _everything(self, refusal: HostError) -> Drift:
@@ -215,8 +219,8 @@ class RulesKeeper:
     def _note(self, repaired: Drifted) -> None:
         for owner in repaired.owners:
             self.repaired[owner] = (*self.repaired.get(owner, ()), repaired.what)
-        if owners := frozenset(owner for owner in repaired.owners if not is_lingering(owner)):
-            self._wanted_by[repaired.what] = owners
+        if _used(repaired.owners):
+            self._things[repaired.what] = repaired.things
 
     async def _audit(self, suspects: Collection[Spot], spare: frozenset[str] = NOTHING) -> Drift:
         """What has drifted among ``suspects``; what of it is spared is suspected again."""
@@ -272,6 +276,11 @@ class RulesKeeper:
             of == family and (kind == "table" or (kind in {"chain", "rules"} and name == chain))
             for of, kind, name in self._suspects
         )
+
+
+def _used(owners: Collection[str]) -> bool:
+    """Whether one of them does more than keep what others had."""
+    return any(not is_lingering(owner) for owner in owners)
 
 
 def _distinct(suspects: Collection[Spot]) -> list[Spot]:

@@ -1,7 +1,7 @@
 """All services joined, and the loop's reports turned into what callers see."""
 
 import logging
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from ipaddress import ip_address
 from uuid import UUID
@@ -23,7 +23,7 @@ from vnetd.service.notices import Notices, by_turns
 from vnetd.service.port_object import PortObject
 from vnetd.service.ports import PortService
 from vnetd.service.recovery import Recovery
-from vnetd.service.shared_problems import SharedProblems, Sharer
+from vnetd.service.shared_problems import SharedProblems
 from vnetd.service.switch_object import SwitchObject
 from vnetd.service.switches import SwitchService
 from vnetd.service.views import Added, Caller, Changed, Healed, Notice, ObjectKind, Removed
@@ -38,8 +38,8 @@ class ServiceRoot:
         self._notices = Notices()
         self._loop = Loop(host, self, self._leases_changed, self._resolvers_changed)
         self._errands = Errands()
-        self._shared = SharedProblems(self._notices, self._errands)
         self.networks = NetworkService(self._loop, self._notices, around)
+        self._shared = SharedProblems(self._loop, self._notices, self._errands, self.networks.objects, self._object)
         self.filters = FilterService(self._loop, self._notices)
         self.ports = PortService(
             self._loop, self._notices, self.networks.objects, self.filters, self.networks.leases_of
@@ -104,15 +104,15 @@ class ServiceRoot:
             self._errands.run(self._healed_many(self._loop.rules.repaired, cause))
         elif key == self._loop.forwarding.key:
             log.warning("healed %s%s", ", ".join(repaired), f" changed by {cause}" if cause else "")
-            served = (f"network:{network.uuid}" for network in self._sharers(key))
+            served = (f"network:{network.uuid}" for network in self._shared.sharers(key))
             self._errands.run(self._healed_many(dict.fromkeys(served, repaired), cause))
         else:
             self._healed_one(key, repaired, cause)
 
     def problems(self, key: str, failure: str, fought: Mapping[str, Quarrel]) -> None:
         """Show problems with the networks or the ports they concern; none take earlier ones back."""
-        if key in {self._loop.rules.key, self._loop.forwarding.key}:
-            self._shared.show(key, self._concerned(key, failure, fought))
+        if key in self._shared.keys:
+            self._shared.show(key, failure, fought)
             return
         text = "; ".join(text for text in (failure, *in_words(fought)) if text)
         if (one := self._object(key)) and one.problem != text:
@@ -120,29 +120,6 @@ class ServiceRoot:
             if returned and isinstance(one, NetworkObject):
                 self.ports.touch(one)  # they may have waited for what was away
             self._notices.tell(Changed(_kind_of(key), one.view()))
-
-    def _concerned(self, key: str, failure: str, fought: Mapping[str, Quarrel]) -> dict[Sharer, tuple[str, ...]]:
-        """What is wrong for whom with something many share."""
-        quarrels: dict[Sharer, dict[str, Quarrel]] = {}
-        for what, quarrel in fought.items():
-            for one in self._sharers(key, what):
-                quarrels.setdefault(one, {})[what] = quarrel
-        problems = {one: in_words(of_one) for one, of_one in quarrels.items()}
-        failing = self._sharers(key) if failure else ()
-        return problems | {one: (failure, *problems.get(one, ())) for one in failing}
-
-    def _sharers(self, key: str, what: str = "") -> Iterator[Sharer]:
-        """Whom something many share concerns, or one thing of it."""
-        if what and key == self._loop.rules.key:
-            owners = map(self._object, self._loop.rules.wanted_by(what))
-            yield from (one for one in owners if isinstance(one, NetworkObject | PortObject))
-            return
-        for network in self.networks.objects:
-            if network.active and (key != self._loop.forwarding.key or self._forwards(network)):
-                yield network
-
-    def _forwards(self, network: NetworkObject) -> bool:
-        return self._loop.forwarding.serves(f"network:{network.uuid}")
 
     async def _healed_many(self, repaired: Mapping[str, tuple[str, ...]], cause: str) -> None:
         """Count and announce what was repaired for each owner."""
