@@ -10,8 +10,9 @@ from support.fake_world import network_view
 
 from vnetd.bus.contracts import load_contracts
 from vnetd.bus.listing import Listing
-from vnetd.bus.marshalling import encode_entries, encode_values, join_array, join_dict
+from vnetd.bus.marshalling import Entries, encode_entries, encode_values, join_array, join_dict, join_entries
 from vnetd.bus.objects import INTERFACES, KINDS, Objects, object_path
+from vnetd.bus.values import encode_plain
 
 
 @given(st.lists(st.text(alphabet="abcü", max_size=20), max_size=9, unique=True))
@@ -36,6 +37,16 @@ async def services() -> FakeServices:
     for number in range(80):  # more than one slice
         made.world.add("network", network_view(f"net{number}"))
     return made
+
+
+@given(
+    st.dictionaries(st.text(max_size=9), st.one_of(st.text(max_size=9), st.booleans(), st.integers(-9, 9)), max_size=9)
+)
+def test_entries_that_are_encoded_already_stand_for_the_dictionary(values: dict[str, object]) -> None:
+    whole = encode_plain(values)
+    entries = Entries(join_entries(encode_entries("a{sv}", {name: value}) for name, value in whole.items()))
+    for signature, around in (("a{sv}", lambda it: [it]), ("oa{sa{sv}}", lambda it: ["/x", {"org.y": it}])):
+        assert encode_values(signature, around(entries)) == encode_values(signature, around(whole))
 
 
 async def test_list_shows_what_is_now_not_what_was_kept(services: FakeServices) -> None:

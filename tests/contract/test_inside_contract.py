@@ -3,7 +3,7 @@
 import errno
 import os
 from collections.abc import AsyncIterator, Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import pytest
 from support.memory_kernel import MemoryKernel
@@ -18,7 +18,7 @@ from vnetd.linux.kernel import LinuxKernel
 from vnetd.linux.netns import Namespaces
 from vnetd.linux.rtnl_events import RtnlEvents
 from vnetd.model.errors import HostError
-from vnetd.plan.kernel import CreateBridge, CreateMacvlan, DeleteLink
+from vnetd.plan.kernel import CreateBridge, CreateMacvlan, CreateVeth, DeleteLink, WriteSysctl
 
 LOWER = CreateBridge("lower0", "52:54:00:00:00:01", 1500, stp=False, forward_delay=0, alias="ours")
 INNER = CreateMacvlan("mvl0", "macvlan", "lower0", "bridge", "52:54:00:00:00:07", "mine")
@@ -100,6 +100,39 @@ async def test_a_link_that_was_renamed_inside_is_found_by_its_alias_and_deleted(
         assert link is not None and (link.mac, link.alias) == (INNER.mac, "mine")
     await host.namespaces.delete(number, "eth0", "mine")
     assert await host.namespaces.link(number, "lan7", "mine") is None
+
+
+async def test_a_pair_is_made_and_seen_in_one_hop(host: Host) -> None:
+    silent = WriteSysctl(("net", "ipv6", "conf", "vport", "disable_ipv6"), "1")
+    seen = await host.namespaces.make_pair(pair(host), then=[silent], look=("vport", "nothing"))
+    link = await host.kernel.link("vport")
+    assert seen == (link, None)
+    assert link is not None
+    assert (link.kind, link.mac, link.mtu, link.alias, link.up) == ("veth", PAIR[1], 1400, "mine", False)
+    assert await host.kernel.sysctls([silent.path]) == {silent.path: "1"}
+
+
+async def test_a_pair_whose_name_is_taken_is_not_made(host: Host) -> None:
+    await host.kernel.apply([LOWER])
+    with pytest.raises(HostError, match="create veth lower0: File exists"):
+        await host.namespaces.make_pair(replace(pair(host), name="lower0"))
+    link = await host.kernel.link("lower0")
+    assert link is not None and link.kind == "bridge"
+
+
+async def test_what_cannot_be_done_to_a_pair_names_it_and_the_pair_stays(host: Host) -> None:
+    missing = WriteSysctl(("net", "ipv6", "conf", "other", "disable_ipv6"), "1")
+    with pytest.raises(HostError, match="write sysctl net/ipv6/conf/other/disable_ipv6: No such file or directory"):
+        await host.namespaces.make_pair(pair(host), then=[missing])
+    assert await host.kernel.link("vport") is not None
+
+
+PAIR = ("vport", "52:54:00:00:00:08", "eth0", "52:54:00:00:00:09")
+
+
+def pair(host: Host) -> CreateVeth:
+    """A cable into the guest's namespace."""
+    return CreateVeth(*PAIR, host.guest, 1400, "mine")
 
 
 async def test_a_namespace_keeps_its_number(host: Host) -> None:

@@ -91,6 +91,14 @@ async def test_a_tap_is_made_with_all_it_is_to_have_or_not_at_all(host: Host) ->
     assert len(os.listdir("/proc/self/fd")) == before
 
 
+async def test_a_tap_is_made_and_seen_in_one_hop(host: Host) -> None:
+    fds, seen = await host.taps.open_seen("vnet0", 2, True, [SetLink("vnet0", mac=MAC, alias="ours")], ("vnet0", "no"))
+    link = await host.kernel.link("vnet0")
+    assert seen == (link, None) and len(fds) == 2
+    assert link is not None and (link.mac, link.alias, link.up) == (MAC, "ours", False)
+    await host.taps.close(fds)
+
+
 async def test_a_persistent_tap_stays_until_it_is_deleted(host: Host) -> None:
     fds = await host.taps.open("vnet0", 1, True, 1000)
     await host.kernel.apply([SetLink("vnet0", alias="ours")])

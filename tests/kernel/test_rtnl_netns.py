@@ -6,7 +6,7 @@ import socket
 import subprocess
 import threading
 from collections.abc import AsyncIterator
-from ipaddress import ip_interface
+from ipaddress import ip_address, ip_interface
 from pathlib import Path
 
 import pytest
@@ -93,6 +93,22 @@ async def test_a_peer_is_renamed_addressed_and_raised_inside(namespaces: Namespa
     assert shown is not None and "UP" in shown["flags"] and guest.link("tmp0") is None
     assert guest.addresses("eth0") == {"192.0.2.2/24", "2001:db8::2/64"}
     await kernel.close()
+
+
+async def test_a_pair_has_its_peer_configured_inside(namespaces: Namespaces, lab: Lab) -> None:
+    guest, before = lab.namespace("guest"), os.readlink("/proc/thread-self/ns/net")
+    fd = await namespaces.open(guest.name)
+    await namespaces.make_pair(
+        CreateVeth("vport", "52:54:00:00:00:01", "eth0", "52:54:00:00:00:02", fd, 1500, "x"),
+        addresses=[ip_interface("192.0.2.2/24"), ip_interface("2001:db8::2/64")],
+        gateways=[ip_address("192.0.2.1")],
+    )
+    os.close(fd)
+    shown = guest.link("eth0")
+    assert shown is not None and "UP" in shown["flags"]
+    assert guest.addresses("eth0") == {"192.0.2.2/24", "2001:db8::2/64"}
+    assert [route["gateway"] for route in guest.ip("route", "show", "default")] == ["192.0.2.1"]
+    assert os.readlink("/proc/thread-self/ns/net") == before
 
 
 async def test_a_peer_may_stay_down(namespaces: Namespaces, lab: Lab) -> None:

@@ -82,6 +82,7 @@ class MemoryHost:
         self.resolver: Any = Seam(self, "resolver", self.name_servers)
         self.capabilities = MemoryCapabilities()
         self.store: Any = Seam(self, "store", self.files)
+        self.tap_devices.step = self.guests.step = self._step
         self.events = self
 
     def subscribe(self, listener: Callable[[HostEvent], None]) -> None:
@@ -110,6 +111,11 @@ class MemoryHost:
         result = await act()
         await asyncio.sleep(0)
         return result
+
+    async def _step(self, call: Call) -> None:
+        """Part of a call that does several things in one hop: it can be refused by itself."""
+        self.calls.append(call)
+        await self.before(call)
 
     def perform(self, *operations: Operation) -> None:
         """What another process does to links."""

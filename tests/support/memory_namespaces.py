@@ -4,11 +4,13 @@ import errno
 import os
 from collections.abc import Callable, Sequence
 
+from support.memory_calls import Call, Hook, nothing
 from support.memory_kernel import MemoryKernel
 
 from vnetd.host.events import HostEvent, NamespaceEvent
 from vnetd.model.base import IPAddress, IPInterface
 from vnetd.model.errors import HostError, NotFound
+from vnetd.plan.kernel import CreateVeth, WriteSysctl
 from vnetd.plan.links import Link
 
 
@@ -18,6 +20,8 @@ class MemoryNamespaces:
     def __init__(self, kernel: MemoryKernel, announce: Callable[[HostEvent], None]) -> None:
         self._kernel = kernel
         self._announce = announce
+        self.step: Hook = nothing
+        """Awaited within a call, before each further thing it does."""
         self.names = {"guest"}
         self.owners: dict[str, int | None] = {os.devnull: 0}
         self.inside: dict[str, Link] = {}
@@ -38,6 +42,26 @@ class MemoryNamespaces:
         os.fstat(netns)  # an error for one that was closed
         self.raised.append(name)
         self.configured[name] = [str(one) for one in (*addresses, *gateways)]
+
+    async def make_pair(
+        self,
+        pair: CreateVeth,
+        *,
+        then: Sequence[WriteSysctl] = (),
+        look: Sequence[str] = (),
+        addresses: Sequence[IPInterface] = (),
+        gateways: Sequence[IPAddress] = (),
+    ) -> tuple[Link | None, ...]:
+        """Make a pair of which one end is in the kernel in memory."""
+        await self._kernel.apply([pair])
+        for write in then:
+            await self.step(Call("kernel.WriteSysctl", (write,)))
+            await self._kernel.apply([write])
+        await self.step(Call("kernel.links_named", tuple(look)))
+        seen = await self._kernel.links_named(look)
+        await self.step(Call("namespaces.configure_peer", (pair.peer_netns, pair.peer_name)))
+        await self.configure_peer(pair.peer_netns, pair.peer_name, addresses=addresses, gateways=gateways)
+        return seen
 
     async def owner(self, netns: int) -> int | None:
         """Whoever a test says: by name of the namespace."""

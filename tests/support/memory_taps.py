@@ -4,11 +4,12 @@ import errno
 import os
 from collections.abc import Sequence
 
+from support.memory_calls import Call, Hook, nothing
 from support.memory_kernel import MemoryKernel
 
 from vnetd.model.errors import HostError
 from vnetd.plan.kernel import SetLink, WriteSysctl
-from vnetd.plan.links import TunState
+from vnetd.plan.links import Link, TunState
 
 LARGEST_ID = (1 << 32) - 2
 
@@ -18,6 +19,8 @@ class MemoryTaps:
 
     def __init__(self, kernel: MemoryKernel) -> None:
         self._kernel = kernel
+        self.step: Hook = nothing
+        """Awaited within a call, before each further thing it does."""
         self._queues: dict[int, int] = {}
         self._lent: dict[int, int] = {}
 
@@ -35,11 +38,25 @@ class MemoryTaps:
         fds = [os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC) for _ in range(queues)]
         self._queues |= dict.fromkeys(fds, index)
         try:
-            await self._kernel.apply(then)
-        except HostError:
+            for operation in then:
+                await self.step(Call(f"kernel.{type(operation).__name__}", (operation,)))
+                await self._kernel.apply([operation])
+        except BaseException:
             await self.close(fds)
             raise
         return fds
+
+    async def open_seen(
+        self, name: str, queues: int, vnet_hdr: bool, then: Sequence[SetLink | WriteSysctl], look: Sequence[str]
+    ) -> tuple[list[int], tuple[Link | None, ...]]:
+        """Make a tap and look at links."""
+        fds = await self.open(name, queues, vnet_hdr, then=then)
+        try:
+            await self.step(Call("kernel.links_named", tuple(look)))
+            return fds, await self._kernel.links_named(look)
+        except BaseException:
+            await self.close(fds)
+            raise
 
     async def keep(self, name: str, fds: Sequence[int], group: int) -> None:
         """Have a tap stay."""

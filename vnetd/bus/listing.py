@@ -7,7 +7,6 @@ encoded a few at a time, so that the loop is never held up.
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import asynccontextmanager
-from typing import Any
 from uuid import UUID
 
 from vnetd.bus.marshalling import encode_entries, join_array, join_dict
@@ -78,5 +77,5 @@ class Listing:
         return encode_entries("a{sv}", self._objects.row(kind, view))
 
     def _encode_managed(self, kind: ObjectKind, view: View) -> bytes:
-        interfaces: dict[str, Any] = {INTERFACES[kind]: self._objects.properties(kind, view)}
+        interfaces = {INTERFACES[kind]: self._objects.entries(kind, view)}
         return encode_entries("a{oa{sa{sv}}}", {object_path(kind, view.uuid): interfaces})

@@ -6,6 +6,7 @@ message that quotes a document. They are therefore replaced here, at the last pl
 
 import struct
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from dbus_next._private.marshaller import Marshaller
@@ -18,6 +19,13 @@ LARGEST_ARRAY = 64 << 20  # bytes; D-Bus specification, "Marshaling", arrays
 _NO_FLAGS, _PROTOCOL = 0, 1
 _FIXED = struct.Struct("<BBBBIII")  # the header up to its fields, the last number their length
 _U32 = struct.Struct("<I")
+
+
+@dataclass(frozen=True, slots=True)
+class Entries:
+    """A dictionary whose entries are encoded already, as ``encode_entries`` does; it stands for it among values."""
+
+    encoded: bytes
 
 
 class Encoder(Marshaller):
@@ -42,6 +50,16 @@ class Encoder(Marshaller):
         written: int = self.write_uint32(len(raw))  # type: ignore[no-untyped-call]
         self.buffer += raw + b"\0"
         return written + len(raw) + 1
+
+    def write_array(self, array: Any, kind: Any) -> int:
+        if not isinstance(array, Entries):
+            return super().write_array(array, kind)  # type: ignore[no-any-return, no-untyped-call]
+        before = len(self.buffer)
+        self.align(4)  # type: ignore[no-untyped-call]
+        self.write_uint32(len(array.encoded))  # type: ignore[no-untyped-call]
+        self.align(8)  # type: ignore[no-untyped-call]
+        self.buffer += array.encoded
+        return len(self.buffer) - before
 
 
 _encoder = Encoder()
@@ -74,11 +92,17 @@ def join_array(chunks: Iterable[bytes]) -> bytes:
 
 def join_dict(chunks: Iterable[bytes]) -> bytes:
     """The body ``a{…}`` from its entries encoded one by one, or in groups, with ``encode_entries``."""
-    out = bytearray(8)
+    out = bytearray(8) + join_entries(chunks)
+    return _with_length(out, len(out) - 8)
+
+
+def join_entries(chunks: Iterable[bytes]) -> bytes:
+    """Entries encoded one by one, or in groups, with ``encode_entries``, as it encodes them together."""
+    out = bytearray()
     for chunk in chunks:
         out += bytes(-len(out) % 8)
         out += chunk
-    return _with_length(out, len(out) - 8)
+    return bytes(out)
 
 
 def encode_entries(signature: str, entries: dict[Any, Any]) -> bytes:

@@ -11,6 +11,7 @@ from dbus_next.signature import Variant
 
 from vnetd.bus.contracts import BINDING, FILTER, NETWORK, PORT, SWITCH, Contract
 from vnetd.bus.errors import ProtocolError
+from vnetd.bus.marshalling import Entries, encode_entries, join_entries
 from vnetd.bus.values import encode_plain
 from vnetd.model.errors import NotFound
 from vnetd.service.api import Services
@@ -95,6 +96,13 @@ SEEN: Mapping[str, Callable[[Any], Any]] = {"Ports": lambda v: v.ports}
 """What tells whether a property changed where its value, of a thousand paths, is dear to make."""
 
 
+def _encoded(name: str, signature: str, value: Any) -> bytes:
+    return encode_entries("a{sv}", {name: Variant(signature, value)})
+
+
+_kept = lru_cache(maxsize=1024)(_encoded)
+
+
 @dataclass(frozen=True, slots=True)
 class Address:
     """Where an object path leads: ``kind`` is that of an object, ``manager``, or ``branch`` for a path above some."""
@@ -164,6 +172,12 @@ class Objects:
     def properties(self, kind: ObjectKind, view: View) -> dict[str, Variant]:
         """All properties."""
         return {name: self.property(kind, view, name) for name in PROPERTIES[kind]}
+
+    def entries(self, kind: ObjectKind, view: View) -> Entries:
+        """All properties, encoded: most of a port's are those of other ports."""
+        described = self._contracts[INTERFACES[kind]].properties
+        values = ((name, described[name].signature, value(view)) for name, value in PROPERTIES[kind].items())
+        return Entries(join_entries(_kept(*one) if isinstance(one[2], str | int) else _encoded(*one) for one in values))
 
     def changes(self, kind: ObjectKind, before: View, after: View) -> tuple[dict[str, Variant], list[str]]:
         """The properties that differ, and the names of those whose values are not announced."""

@@ -74,7 +74,7 @@ class Signals:
 
     def _added(self, kind: ObjectKind, view: View) -> None:
         self._announced[kind, view.uuid] = view
-        interfaces = {INTERFACES[kind]: self._objects.properties(kind, view)}
+        interfaces = {INTERFACES[kind]: self._objects.entries(kind, view)}
         self._signal(ROOT, OBJECT_MANAGER, "InterfacesAdded", [object_path(kind, view.uuid), interfaces])
 
     def _changed(self, kind: ObjectKind, view: View) -> None:

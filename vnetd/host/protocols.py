@@ -16,7 +16,7 @@ from vnetd.model.functions import VfState
 from vnetd.packets.sightings import Packet
 from vnetd.plan.dnsmasq import DnsmasqState, Instance
 from vnetd.plan.features import BridgeFeatures
-from vnetd.plan.kernel import Operation, SetLink, WriteSysctl
+from vnetd.plan.kernel import CreateVeth, Operation, SetLink, WriteSysctl
 from vnetd.plan.links import HostRoute, Link, LinkView, Neighbour, PortVlan
 from vnetd.plan.possessions import Possessions
 from vnetd.plan.rules import Count, Element, Family, Fragment, MissingRule, Stranger, TableContents
@@ -180,6 +180,12 @@ class Taps(Protocol):
         """
         ...
 
+    async def open_seen(
+        self, name: str, queues: int, vnet_hdr: bool, then: Sequence[SetLink | WriteSysctl], look: Sequence[str]
+    ) -> tuple[list[int], tuple[Link | None, ...]]:
+        """``open`` for root, and how the links ``look`` are once that is done."""
+        ...
+
     async def keep(self, name: str, fds: Sequence[int], group: int) -> None:
         """Have a tap stay, -1 for no group, and close its queues; if that fails they are still open."""
         ...
@@ -208,6 +214,21 @@ class Namespaces(Protocol):
         self, netns: int, name: str, *, addresses: Sequence[IPInterface] = (), gateways: Sequence[IPAddress] = ()
     ) -> None:
         """Address and raise the link ``name`` inside the namespace open at fd ``netns``, then add default routes."""
+        ...
+
+    async def make_pair(
+        self,
+        pair: CreateVeth,
+        *,
+        then: Sequence[WriteSysctl] = (),
+        look: Sequence[str] = (),
+        addresses: Sequence[IPInterface] = (),
+        gateways: Sequence[IPAddress] = (),
+    ) -> tuple[Link | None, ...]:
+        """Make a veth pair and do ``then``; how the links ``look`` are after that. The other end is configured last.
+
+        If that fails the pair stays.
+        """
         ...
 
     async def owner(self, netns: int) -> int | None:

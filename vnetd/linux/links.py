@@ -3,10 +3,12 @@
 import errno
 import socket
 import sys
+from collections.abc import Sequence
 from contextlib import suppress
 
 from vnetd.linux import netlink
 from vnetd.linux.netlink import Attributes, ReadSocket, attribute, attributes, encode, nested
+from vnetd.linux.operations import reporting
 from vnetd.plan.links import BridgeState, Link, TunState
 
 IFLA_ADDRESS, IFLA_IFNAME, IFLA_MTU, IFLA_LINK, IFLA_MASTER = 1, 3, 4, 5, 10
@@ -33,6 +35,12 @@ def read_link(sock: ReadSocket, name: str) -> Link | None:
         if error.errno == errno.ENODEV:
             return None
         raise
+
+
+def look_at(sock: ReadSocket, names: Sequence[str]) -> tuple[Link | None, ...]:
+    """The links of these names, in this order. Raises ``HostError``."""
+    with reporting("read", f"links {', '.join(names)}"):
+        return tuple(read_link(sock, name) for name in names)
 
 
 def read_link_at(sock: ReadSocket, index: int) -> Link | None:

@@ -8,18 +8,25 @@ import os
 import re
 import stat
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
+from typing import TypeVar, TypeVarTuple
 
 from vnetd.host.events import HostEvent
-from vnetd.linux.direct import add_address, add_default_route, raise_link, rename_link
+from vnetd.linux.direct import add_address, add_default_route, create_veth, raise_link, rename_link
+from vnetd.linux.links import look_at
 from vnetd.linux.netlink import U32, ReadSocket
 from vnetd.linux.netns_events import InnerEvents
 from vnetd.linux.netns_links import delete_inside, link_inside, move_link, number_of
 from vnetd.linux.operations import reporting
+from vnetd.linux.sysctl import write_sysctl
 from vnetd.linux.threads import Worker
 from vnetd.model.base import IPAddress, IPInterface
 from vnetd.model.errors import Invalid, NotFound
+from vnetd.plan.kernel import CreateVeth, WriteSysctl
 from vnetd.plan.links import Link
+
+T = TypeVar("T")
+Args = TypeVarTuple("Args")
 
 NAMED = "/run/netns"
 VISITOR = "vnetd-visit"
@@ -67,12 +74,22 @@ class Namespaces:
         Raises ``HostError``. Runs on a thread of its own that ends afterwards: one that has entered another
         namespace must never do work for this one. To start one takes longer than what it does, so the next waits.
         """
-        visitor, self._next_visitor = self._next_visitor or Worker(VISITOR), None
-        try:
-            await visitor.run(_configure, netns, name, rename, up, tuple(addresses), tuple(gateways))
-        finally:
-            visitor.leave()
-            self._opener.submit(self._start_visitor)
+        await self._visit(_configure, netns, name, rename, up, tuple(addresses), tuple(gateways))
+
+    async def make_pair(
+        self,
+        pair: CreateVeth,
+        *,
+        then: Sequence[WriteSysctl] = (),
+        look: Sequence[str] = (),
+        addresses: Sequence[IPInterface] = (),
+        gateways: Sequence[IPAddress] = (),
+    ) -> tuple[Link | None, ...]:
+        """Make a veth pair, do ``then``, look at links of ours, and configure the other end, all in one hop.
+
+        If the other end cannot be configured the pair stays. Raises ``HostError``.
+        """
+        return await self._visit(_make_pair, pair, then, look, tuple(addresses), tuple(gateways))
 
     async def owner(self, netns: int) -> int | None:
         """The uid whose user namespace owns the one open at fd ``netns``; ``None`` if that is ours. ``HostError``.
@@ -106,6 +123,14 @@ class Namespaces:
         await self._opener.close(self._close_socket)
         if self._next_visitor:
             self._next_visitor.leave()
+
+    async def _visit(self, function: Callable[[*Args], T], *args: *Args) -> T:
+        visitor, self._next_visitor = self._next_visitor or Worker(VISITOR), None
+        try:
+            return await visitor.run(function, *args)
+        finally:
+            visitor.leave()
+            self._opener.submit(self._start_visitor)
 
     def _start_visitor(self) -> None:
         """On the opener's thread: who starts a thread waits until that runs."""
@@ -201,6 +226,22 @@ def _owner(netns: int) -> int | None:
     return uid
 
 
+def _make_pair(
+    pair: CreateVeth,
+    then: Sequence[WriteSysctl],
+    look: Sequence[str],
+    addresses: Sequence[IPInterface],
+    gateways: Sequence[IPAddress],
+) -> tuple[Link | None, ...]:
+    with closing(ReadSocket()) as sock:
+        create_veth(sock, pair)
+        for write in then:
+            write_sysctl(write.path, write.value, optional=write.optional)
+        seen = look_at(sock, look)
+    _configure(pair.peer_netns, pair.peer_name, "", True, addresses, gateways)
+    return seen
+
+
 def _configure(
     netns: int,
     name: str,
@@ -211,8 +252,7 @@ def _configure(
 ) -> None:
     with reporting("enter namespace of", name):
         _enter(netns)
-    sock = ReadSocket()
-    try:
+    with closing(ReadSocket()) as sock:
         if rename and rename != name:
             rename_link(sock, name, rename)
             name = rename
@@ -222,8 +262,6 @@ def _configure(
             raise_link(sock, name)
         for gateway in gateways:
             add_default_route(sock, name, gateway)
-    finally:
-        sock.close()
 
 
 def _enter(netns: int) -> None:

@@ -8,11 +8,13 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 
 from vnetd.linux.direct import set_link
+from vnetd.linux.links import look_at
 from vnetd.linux.netlink import ReadSocket
 from vnetd.linux.sysctl import write_sysctl
 from vnetd.linux.threads import Worker
 from vnetd.model.errors import HostError
 from vnetd.plan.kernel import SetLink, WriteSysctl
+from vnetd.plan.links import Link
 
 DEVICE = "/dev/net/tun"
 TUNSETIFF, TUNSETPERSIST, TUNSETOWNER, TUNSETGROUP = 0x400454CA, 0x400454CB, 0x400454CC, 0x400454CE
@@ -42,6 +44,14 @@ class LinuxTaps:
         ``HostError`` (EBUSY if a link has the name, E2BIG for too many queues).
         """
         return await self._opener.run(self._open, name, queues, vnet_hdr, owner, then, discard=_close)
+
+    async def open_seen(
+        self, name: str, queues: int, vnet_hdr: bool, then: Sequence[SetLink | WriteSysctl], look: Sequence[str]
+    ) -> tuple[list[int], tuple[Link | None, ...]]:
+        """``open``, and how the links ``look`` are after it, in the same hop."""
+        return await self._opener.run(
+            self._open_seen, name, queues, vnet_hdr, then, look, discard=lambda made: _close(made[0])
+        )
 
     async def keep(self, name: str, fds: Sequence[int], group: int) -> None:
         """Have the tap ``name`` stay, -1 for no group, and close its queues; if that fails they are still open.
@@ -75,12 +85,26 @@ class LinuxTaps:
             raise
         return fds
 
+    def _open_seen(
+        self, name: str, queues: int, vnet_hdr: bool, then: Sequence[SetLink | WriteSysctl], look: Sequence[str]
+    ) -> tuple[list[int], tuple[Link | None, ...]]:
+        fds = self._open(name, queues, vnet_hdr, ROOT, then)
+        try:
+            return fds, look_at(self._sock(), look)
+        except BaseException:
+            _close(fds)
+            raise
+
+    def _sock(self) -> ReadSocket:
+        """Made on the thread that uses it, once somebody needs it."""
+        if self._socket is None:
+            self._socket = ReadSocket()
+        return self._socket
+
     def _execute(self, operation: SetLink | WriteSysctl) -> None:
         match operation:
             case SetLink():
-                if self._socket is None:  # made on the thread that uses it, once somebody needs it
-                    self._socket = ReadSocket()
-                set_link(self._socket, operation)
+                set_link(self._sock(), operation)
             case WriteSysctl(path, value, optional):
                 write_sysctl(path, value, optional=optional)
 

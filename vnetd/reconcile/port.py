@@ -107,11 +107,14 @@ def plan_port(
     if want.mtu is not None and have.mtu != want.mtu:
         steps.append((f"MTU of port {want.device}", SetLink(want.device, mtu=want.mtu)))
     moves = have.master != bridge.index
-    closed = moves and (want.isolated or want.vlans is not None) and have.up
+    restricted = want.isolated or want.vlans is not None
+    closed = moves and restricted and have.up
+    raised = want.up and (closed or not have.up)
     if moves:
         if closed:  # it joins the bridge as any other port, and is isolated only then
             steps.append((f"port {want.device}", SetLink(want.device, up=False)))
-        steps.append((f"port {want.device}", SetLink(want.device, master=want.bridge)))
+        joined = SetLink(want.device, master=want.bridge, up=True if raised and not restricted else None)
+        steps.append((f"port {want.device}", joined))
     if want.isolated if moves else have.isolated != want.isolated:
         steps.append((f"isolation of port {want.device}", SetLink(want.device, isolated=want.isolated)))
     if want.vlans is not None:
@@ -119,7 +122,7 @@ def plan_port(
         present = default_membership(given or 0) if moves else vlans
         changes = plan_vlans(want.device, want.vlans, present)
         steps += [(f"VLANs of port {want.device}", operation) for operation in changes]
-    if want.up and (closed or not have.up):
+    if raised and (restricted or not moves):
         steps.append((f"port {want.device}", SetLink(want.device, up=True)))
     return steps
 

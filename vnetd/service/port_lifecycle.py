@@ -171,7 +171,7 @@ class PortLifecycle:
         await reservations.hold(port.network, port.record)
         made = await self.devices.of(port.record.kind).make(making)
         try:
-            return made, await port.target.observe()
+            return made, made.seen or await port.target.observe()
         except BaseException:
             await self._loop.host.taps.close(made.fds)
             raise

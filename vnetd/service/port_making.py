@@ -7,7 +7,7 @@ from typing import Protocol
 from vnetd.model.errors import Invalid
 from vnetd.model.network import Network
 from vnetd.model.port import PortRecord, PortSpec
-from vnetd.reconcile.port import DesiredPort
+from vnetd.reconcile.port import DesiredPort, Seen
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,10 +26,14 @@ class Making:
 
 @dataclass(frozen=True, slots=True)
 class Made:
-    """What the caller gets besides device, MAC and network: open descriptors, and facts for the result."""
+    """What the caller gets besides device, MAC and network: open descriptors, and facts for the result.
+
+    ``seen`` is the device and its bridge as they are now, from whoever could look on his way.
+    """
 
     fds: tuple[int, ...] = ()
     result: Mapping[str, str | int | bool] = field(default_factory=dict)
+    seen: Seen | None = None
 
 
 class Maker(Protocol):

@@ -23,7 +23,9 @@ class OpenedTap:
         """Open the queues; the kernel removes the tap when the last is closed."""
         spec, device = making.spec, making.record.device
         first = (making.desired.properties, silent(device))
-        return Made(tuple(await self._host.taps.open(device, spec.queues, spec.vnet_hdr, then=first)))
+        look = (device, making.desired.bridge)
+        fds, (seen, bridge) = await self._host.taps.open_seen(device, spec.queues, spec.vnet_hdr, first, look)
+        return Made(tuple(fds), seen=(seen, bridge))
 
     async def finish(self, making: Making) -> None:
         """Nothing is left to do."""

@@ -35,11 +35,14 @@ class VethPair:
             mtu=record.mtu or DEFAULT_MTU,
             alias=making.desired.alias,
         )
-        await self._host.kernel.apply([pair, silent(record.device)])
-        await self._host.namespaces.configure_peer(
-            making.netns, spec.guest_device, addresses=spec.addresses, gateways=spec.gateways
+        device, bridge = await self._host.namespaces.make_pair(
+            pair,
+            then=[silent(record.device)],
+            look=(record.device, making.desired.bridge),
+            addresses=spec.addresses,
+            gateways=spec.gateways,
         )
-        return Made()
+        return Made(seen=(device, bridge))
 
     async def finish(self, making: Making) -> None:
         """Nothing is left to do."""
