@@ -10,10 +10,9 @@ import secrets
 from collections import deque
 from concurrent.futures import Future
 
-from vnetd.linux.links import read_group, read_link
-from vnetd.linux.netlink import DumpInterrupted, ReadSocket
+from vnetd.linux.links import IFLA_GROUP, read_group, read_link
+from vnetd.linux.netlink import LINK, RTM_DELLINK, RTM_NEWLINK, U32, DumpInterrupted, ReadSocket, encode
 from vnetd.linux.operations import reporting
-from vnetd.linux.pyroute2_lean import IPRoute, NetlinkError
 from vnetd.model.errors import HostError
 from vnetd.plan.kernel import DeleteLink
 from vnetd.plan.links import Link
@@ -38,14 +37,14 @@ class Deletions:
         self._waiting.append((operation, future))
         return future
 
-    def work(self, route: IPRoute, sock: ReadSocket) -> None:
+    def work(self, sock: ReadSocket) -> None:
         """Do everything that waits by now, a group at a time."""
         while self._waiting:
             batch = [self._waiting.popleft() for _ in range(min(len(self._waiting), LARGEST_GROUP))]
-            _delete(route, sock, [waiting for waiting in batch if waiting[1].set_running_or_notify_cancel()])
+            _delete(sock, [waiting for waiting in batch if waiting[1].set_running_or_notify_cancel()])
 
 
-def _delete(route: IPRoute, sock: ReadSocket, batch: list[Waiting]) -> None:
+def _delete(sock: ReadSocket, batch: list[Waiting]) -> None:
     links: dict[Link, list[Future[None]]] = {}
     for operation, future in batch:
         try:
@@ -59,9 +58,9 @@ def _delete(route: IPRoute, sock: ReadSocket, batch: list[Waiting]) -> None:
                 links.setdefault(link, []).append(future)
     # What has no kind is hardware: it cannot be deleted, and would only spoil the deletion of the others.
     deletable = frozenset(link.index for link in links if link.kind)
-    deleted = deletable if len(deletable) > 1 and _delete_group(route, sock, deletable) else frozenset()
+    deleted = deletable if len(deletable) > 1 and _delete_group(sock, deletable) else frozenset()
     for link, futures in links.items():
-        _answer(futures, None if link.index in deleted else _delete_single(route, link))
+        _answer(futures, None if link.index in deleted else _delete_single(sock, link))
 
 
 def _answer(futures: list[Future[None]], failure: Exception | None) -> None:
@@ -81,10 +80,10 @@ def _ours(sock: ReadSocket, operation: DeleteLink) -> Link | None:
     return link
 
 
-def _delete_single(route: IPRoute, link: Link) -> Exception | None:
+def _delete_single(sock: ReadSocket, link: Link) -> Exception | None:
     try:
         with reporting("delete link", link.name, {errno.ENODEV}):
-            route.link("del", index=link.index)
+            sock.change(RTM_DELLINK, 0, _about(link.index))
     except HostError as error:
         return error
     except Exception as error:
@@ -93,21 +92,27 @@ def _delete_single(route: IPRoute, link: Link) -> Exception | None:
     return None
 
 
-def _delete_group(route: IPRoute, sock: ReadSocket, indexes: frozenset[int]) -> bool:
+def _delete_group(sock: ReadSocket, indexes: frozenset[int]) -> bool:
     """Delete these links by one request; ``False`` if they had better be deleted singly.
 
     A group whose number nobody can guess is filled with them, and must hold exactly them right before the
     deletion: a link that somebody else had put there would go with ours.
     """
     group = secrets.randbelow((1 << 31) - 2) + 2
+    members = encode(IFLA_GROUP, U32.pack(group))
     try:
         for index in sorted(indexes):
-            route.link("set", index=index, group=group)
+            sock.change(RTM_NEWLINK, 0, _about(index) + members)
         if read_group(sock, group) != indexes:
             log.warning("somebody else put links into group %d: deleting %d one by one", group, len(indexes))
             return False
-        route.link("del", group=group)
-    except (NetlinkError, OSError, DumpInterrupted) as error:
+        sock.change(RTM_DELLINK, 0, _about(0) + members)
+    except (OSError, DumpInterrupted) as error:
         log.info("deleting %d links one by one instead: %s", len(indexes), error)
         return False
     return True
+
+
+def _about(index: int) -> bytes:
+    header: bytes = LINK.pack(0, 0, index, 0, 0)
+    return header

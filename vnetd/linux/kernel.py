@@ -55,11 +55,11 @@ class Sockets:
 class LinuxKernel:
     """``host.protocols.Kernel`` on the real kernel. Make it with ``start``."""
 
-    def __init__(self, worker: Worker, sockets: Sockets, deleter: Worker, deleting: Sockets) -> None:
+    def __init__(self, worker: Worker, sockets: Sockets, deleter: Worker, deleting: ReadSocket) -> None:
         self._worker, self._sockets = worker, sockets
         self._deleter, self._deleting = deleter, deleting
         self._deletions = Deletions()
-        self._ports = sockets.ports | deleting.ports
+        self._ports = sockets.ports | {deleting.port}
 
     @classmethod
     async def start(cls) -> "LinuxKernel":
@@ -67,7 +67,7 @@ class LinuxKernel:
         worker, deleter = Worker("vnetd-rtnl"), Worker("vnetd-delete")
         try:
             sockets = await worker.run(Sockets)
-            return cls(worker, sockets, deleter, await deleter.run(Sockets))
+            return cls(worker, sockets, deleter, await deleter.run(ReadSocket))
         except BaseException:
             await worker.close()
             await deleter.close()
@@ -170,7 +170,7 @@ class LinuxKernel:
 
     async def _delete(self, operations: Sequence[DeleteLink]) -> None:
         futures = [self._deletions.add(operation) for operation in operations]
-        self._deleter.submit(self._deletions.work, self._deleting.write, self._deleting.read)
+        self._deleter.submit(self._deletions.work, self._deleting)
         await ended(futures)
         errors = [error for future in futures if (error := future.exception())]
         for error in errors[1:]:
