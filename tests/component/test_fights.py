@@ -21,7 +21,7 @@ from vnetd.plan.rules import Chain, Element, Family, Fragment, Set
 from vnetd.reconcile.backoff import FIRST_HOLD, LIMIT, WINDOW
 from vnetd.reconcile.rules import RulesKeeper
 from vnetd.ruleset.expressions import ACCEPT, DROP
-from vnetd.service.views import Changed
+from vnetd.service.views import Changed, Healed
 
 V4 = ip_interface("192.168.77.1/24")
 GUARDED = "element {} of set inet vnetd guarded is missing"
@@ -127,8 +127,14 @@ async def test_a_network_can_start_while_somebody_fights_over_the_table_it_needs
         await settled(daemon)
         await fight(daemon, daemon.host.rules.flush_ruleset)
         daemon.host.rules.flush_ruleset()
+        repairs = view(daemon).healed_count
         await settled(daemon, "other", 78)
         assert guarded(daemon.host, "virbr0") and guarded(daemon.host, "virbr1")
+        assert view(daemon).healed_count == repairs + 1, "what was put back for it is a repair"
+        assert [one.what for one in daemon.told(Healed)][repairs:] == ["table inet vnetd is missing"]
+        assert view(daemon, "other").healed_count == 0
+        hold = next(text for text in view(daemon).problems if "table inet vnetd is missing" in text)
+        assert f"{2 * FIRST_HOLD:.0f} s" in hold, "and one more in the fight"
 
 
 def leading_to(host: MemoryHost, device: str) -> Element:

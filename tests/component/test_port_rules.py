@@ -133,13 +133,13 @@ async def test_a_port_that_ends_while_it_is_changed_is_gone_and_leaves_nothing()
 
 @hastily
 async def test_a_change_the_host_refuses_is_no_change() -> None:
-    for step in ("store.save", "nft.commit", "kernel.links_named"):
+    for step, times in (("store.save", 1), ("nft.commit", 1), ("kernel.links_named", 2)):  # once before, for drift
         async with running(host_with_uplink()) as daemon:
             await raised(daemon)
             port = (await tap(daemon)).port
             await daemon.looked()  # a look that is under way would be refused in place of the change
             before = daemon.host.state()
-            daemon.host.before = refusal = Refusal(verb(step))
+            daemon.host.before = refusal = Refusal(verb(step), times)
             with pytest.raises(HostError):
                 await daemon.services.ports.set_filter(ROOT, port.uuid, "no-mac-spoofing", {})
             assert refusal.refused

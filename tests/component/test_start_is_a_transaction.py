@@ -257,6 +257,7 @@ async def calls_of_a_change() -> list[Call]:
 
 
 async def test_whatever_call_of_a_change_fails_the_network_goes_on_as_it_was() -> None:
+    harmless = set()
     for number in range(len(await calls_of_a_change())):
         host = host_with_uplink()
         async with running(host) as daemon:
@@ -267,11 +268,19 @@ async def test_whatever_call_of_a_change_fails_the_network_goes_on_as_it_was() -
             document = daemon.services.networks.describe(network.uuid, "json", {})
             kept = daemon.services.networks.describe(network.uuid, "json", {"inactive": True})
             host.before = refusal = Refusal(nth(number))
-            with pytest.raises(VnetError):
+            try:
                 await defined(daemon, json.dumps({**changed(), "uuid": str(network.uuid)}))
+            except VnetError:
+                pass
+            else:
+                harmless |= {call.verb for call in refusal.refused}
+                continue
             assert not difference(before, host.state()), f"changed though {refusal.refused[0]} failed"
             assert daemon.services.networks.describe(network.uuid, "json", {}) == document
             assert daemon.services.networks.describe(network.uuid, "json", {"inactive": True}) == kept
             assert view(daemon).state == "active"
             await defined(daemon, json.dumps({**changed(), "uuid": str(network.uuid)}))
             assert host.link("virbr0").mtu == 1400  # type: ignore[union-attr]
+    assert harmless == {"kernel.view_with", "dnsmasq.observe"}, (
+        "the look for drift before it: that has looks of its own"
+    )

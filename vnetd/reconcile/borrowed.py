@@ -83,6 +83,7 @@ class BorrowedTarget:
         self.mtu = DEFAULT_MTU
         """Of the bridge, as last seen: what its ports get, for a bridge takes the smallest MTU of its ports."""
         self._devices = loop.devices
+        self._healer = loop.healer
         self._host = loop.host
         self.repairs = Repairs()
 
@@ -102,6 +103,7 @@ class BorrowedTarget:
 
     async def change(self, desired: DesiredBorrowed) -> None:
         """Become ``desired``; if that fails, what it was, and raise."""
+        await self._healer.mend(self.key)
         before, self.desired = self.desired, desired
         try:
             await self._drop_others(before)

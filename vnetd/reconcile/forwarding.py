@@ -6,7 +6,7 @@ got their default route from one are told to listen all the same (``accept_ra`` 
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from vnetd.host.protocols import Kernel, Store
@@ -36,6 +36,8 @@ class ForwardingKeeper:
 
     def __init__(self, kernel: Kernel, store: Store, routes: HostRoutes) -> None:
         self.lock = asyncio.Lock()
+        self.mended: Callable[[tuple[str, ...]], None] = lambda what: None
+        """Told of what was put right when somebody's needs changed."""
         self._kernel = kernel
         self._store = store
         self._routes = routes
@@ -53,13 +55,13 @@ class ForwardingKeeper:
         """Note what ``owner`` needs and switch it on."""
         async with self.lock:
             self._needs[owner] = need
-            await self.converge()
+            self.mended(await self.converge())
 
     async def release(self, owner: str) -> None:
         """``owner`` needs nothing any more: put back what nobody needs."""
         async with self.lock:
             if self._needs.pop(owner, None) is not None:
-                await self.converge()
+                self.mended(await self.converge())
 
     def expect(self, owner: str, need: Need) -> None:
         """Note a need without acting on it (networks found active when the daemon starts)."""

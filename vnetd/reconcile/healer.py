@@ -95,6 +95,19 @@ class Healer:
         if key in self._targets and self._fights[key].forget(what):
             self.touch(key)
 
+    async def mend(self, key: str) -> None:
+        """Repair what has drifted now; for who holds the target's lock and is about to make it another.
+
+        It is told and counted as drift then, and passes for no part of the change.
+        """
+        if target := self._targets.get(key):
+            await self._repair(target, NOTHING)
+
+    def mended(self, key: str, repaired: tuple[str, ...]) -> None:
+        """Note what was repaired without a look, for somebody needed it: it is told and counted all the same."""
+        if repaired and key in self._targets:
+            self._settled(key, repaired, self._causes.get(key, ""), "")
+
     def known(self) -> tuple[str, ...]:
         """Keys of all targets, sorted."""
         return tuple(sorted(self._targets))
@@ -148,11 +161,14 @@ class Healer:
         key, cause = target.key, self._causes.pop(target.key, "")
         self._retries.pop(key, None)
         repaired, failure = await self._attempt(target, held)
+        if key in self._unfinished and cause:
+            self._causes.setdefault(key, cause)
+        self._settled(key, repaired, cause, failure)
+
+    def _settled(self, key: str, repaired: tuple[str, ...], cause: str, failure: str) -> None:
         if repaired:
             self._reporter.healed(key, repaired, cause)
         if key in self._targets:
-            if key in self._unfinished and cause:
-                self._causes.setdefault(key, cause)
             self._judge(key, repaired, cause, failure)
 
     async def _attempt(self, target: Target, held: frozenset[str]) -> tuple[tuple[str, ...], str]:

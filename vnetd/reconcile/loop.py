@@ -54,6 +54,8 @@ class Loop:
         self.healer.add(self.rules, settle=0.0)
         self.rules.abandoned = partial(self.healer.forgive, self.rules.key)
         self.healer.add(self.forwarding)
+        self.rules.mended = partial(self.healer.mended, self.rules.key)
+        self.forwarding.mended = partial(self.healer.mended, self.forwarding.key)
 
     def listen(self) -> None:
         """Take events from now on."""

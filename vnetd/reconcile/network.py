@@ -46,6 +46,7 @@ class NetworkTarget:
         """Whether a failed start, this or an earlier one, left something that could not be taken away."""
         self._host = loop.host
         self._rules = loop.rules
+        self._healer = loop.healer
         self._devices = loop.devices
         self._previous: DesiredNetwork | None = None
         self._bridge = OwnBridge(loop.host.kernel, self.repairs)
@@ -62,6 +63,7 @@ class NetworkTarget:
 
     async def change(self, desired: DesiredNetwork) -> None:
         """Turn the running network into ``desired``; if that fails, back into what it was, and raise."""
+        await self._healer.mend(self.key)
         before = self.desired
         self._previous, self.desired = before, desired
         try:
@@ -75,6 +77,12 @@ class NetworkTarget:
             raise
         finally:
             self._previous = None
+
+    async def limit(self, shaping: Shaping) -> None:
+        """Give the running bridge these limits."""
+        await self._healer.mend(self.key)
+        self.reshape(shaping)
+        await self.converge()
 
     def reshape(self, shaping: Shaping) -> None:
         """The bridge's limits are to be these."""

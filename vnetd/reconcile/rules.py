@@ -44,6 +44,8 @@ class RulesKeeper:
         self.repairs = Repairs()  # none are left half-way: they are one transaction
         self.repaired: dict[str, tuple[str, ...]] = {}
         """What the last look repaired, by owner."""
+        self.mended: Callable[[tuple[str, ...]], None] = lambda what: None
+        """Told of what was repaired because somebody's change needed it."""
         self.abandoned: Callable[[str], None] = lambda what: None
         """Told of what was repaired once when nobody wants it any more."""
         self._nft = nft
@@ -85,7 +87,7 @@ class RulesKeeper:
                 # It may need, or remove, what somebody has changed: what is left alone now, or was not looked at yet.
                 if not (drift := await self._everything(refusal)):
                     raise
-                log.warning("healed %s first, for what was asked for", ", ".join(await self._repair(drift)))
+                self.mended(await self._repair(drift))
                 await self._change(changes)
 
     async def adopt(self, fragments: Mapping[str, Fragment], *, all_known: bool = True) -> None:

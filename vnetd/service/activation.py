@@ -180,6 +180,7 @@ class Activation:
         desired = desired_network(known.live, self.around, known.floors.values())
         if desired == target.desired:
             return
+        await self._loop.healer.mend(target.key)
         target.desired = desired
         try:
             await target.converge()

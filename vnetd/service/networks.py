@@ -221,6 +221,7 @@ class NetworkService(DefinitionService[NetworkObject]):
             except BaseException as failure:
                 if config:
                     await self._take_back(known, before, failure)
+                self._changed(known)  # what was repaired on the way was told with the form it was to have
                 raise
             await self.follow_ports(known)
         self._changed(known)

@@ -67,6 +67,7 @@ class PortChanges:
     ) -> bool:
         async with port.target.lock, self._filters.changing:
             self._ports.refuse_gone(port)
+            await self._healer.mend(port.target.key)
             record = with_class(validated(PortRecord, {**dict(port.record), **fields}), port.network)
             if record == port.record:
                 return False
@@ -74,6 +75,11 @@ class PortChanges:
             await self._realise(port, record, port.network)
         self._notices.tell(Changed("port", port.view()))
         return True
+
+    async def mend(self, port: PortObject) -> None:
+        """Have repaired what has drifted, before it gets another place: as drift, and no part of that."""
+        async with port.target.lock:
+            await self._healer.mend(port.target.key)
 
     async def place(self, port: PortObject, record: PortRecord, network: NetworkObject) -> None:
         """Make the record that of the port, in ``network``, which may be another than its own; both are locked."""
@@ -89,6 +95,7 @@ class PortChanges:
                     desired = self._wishes.desired(port.record, network)
                     if desired == port.target.desired or self._ports.kept.by_uuid(port.uuid) is not port:
                         continue
+                    await self._healer.mend(port.target.key)
                     port.target.desired = desired
                     await port.target.converge()
             except VnetError as error:

@@ -42,6 +42,7 @@ class PortMoves:
                 return
             refuse_without_bridge(before, network)
             self._ports.refuse_duplicate(network, port.record.mac)
+            await self._changes.mend(port)
             record = _placed(port.record, before, network, None)
             refuse_foreign_place(caller, record, network)
             refuse_excess(caller, record)
@@ -52,6 +53,7 @@ class PortMoves:
         """Give a port the settings of another port group of its network; empty: of the default one, if any."""
         refuse_stranger(caller, port)
         async with self._held(port, port.network) as network:
+            await self._changes.mend(port)
             record = _placed(port.record, network, network, group or None)
             refuse_excess(caller, record)
             if record != port.record:

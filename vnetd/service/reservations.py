@@ -5,7 +5,7 @@ from uuid import UUID
 from vnetd.model.errors import InUse, Invalid, Unsupported, VnetError
 from vnetd.model.network import Network
 from vnetd.model.port import PortRecord
-from vnetd.plan.shaping import Floor, floors_beyond, free_minor, shaping_of
+from vnetd.plan.shaping import Floor, Shaping, floors_beyond, free_minor, shaping_of
 from vnetd.reconcile.network import NetworkTarget
 from vnetd.service.network_object import NetworkObject
 
@@ -58,7 +58,8 @@ def restore(network: NetworkObject, record: PortRecord) -> None:
     """Take over a floor of an earlier run of the daemon; the next look at the network realises it."""
     if record.floor and record.floor_class:
         network.floors[record.uuid] = Floor(record.mac, record.floor, record.floor_class)
-        _reshape(network)
+        if isinstance(target := network.target, NetworkTarget) and network.live:
+            target.reshape(_shaping(network, network.live))
 
 
 async def release(network: NetworkObject, uuid: UUID) -> None:
@@ -81,13 +82,10 @@ def _set(network: NetworkObject, uuid: UUID, floor: Floor | None) -> None:
 
 
 async def _realise(network: NetworkObject) -> None:
-    if isinstance(target := network.target, NetworkTarget):
+    if isinstance(target := network.target, NetworkTarget) and network.live:
         async with target.lock:
-            _reshape(network)
-            await target.converge()
+            await target.limit(_shaping(network, network.live))
 
 
-def _reshape(network: NetworkObject) -> None:
-    target, live = network.target, network.live
-    if isinstance(target, NetworkTarget) and live:
-        target.reshape(shaping_of(str(network.uuid), live.bandwidth, tuple(network.floors.values())))
+def _shaping(network: NetworkObject, live: Network) -> Shaping:
+    return shaping_of(str(network.uuid), live.bandwidth, tuple(network.floors.values()))

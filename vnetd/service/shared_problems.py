@@ -81,7 +81,7 @@ class SharedProblems:
         return any(self._loop.rules.wants(owner, what) for owner in _owners(one))
 
     def _served(self, key: str, one: Sharer) -> bool:
-        if not isinstance(one, NetworkObject) or not one.active:
+        if not isinstance(one, NetworkObject) or not (one.active and one.target):  # none as long as it starts
             return False
         return key != self._loop.forwarding.key or self._loop.forwarding.serves(f"network:{one.uuid}")
 

@@ -64,6 +64,12 @@ class SwitchActivation:
         self._watch(target)
         self._loop.healer.add(target)
 
+    async def mend(self, known: SwitchObject) -> None:
+        """Have repaired what has drifted of it, before somebody changes it: as drift, and no part of the change."""
+        if target := known.target:
+            async with target.lock:
+                await self._loop.healer.mend(target.key)
+
     async def change(self, known: SwitchObject, switch: Switch) -> None:
         """Turn the running switch into this form; raises and stays as it was if that fails."""
         target, before = known.target, known.live
@@ -104,6 +110,7 @@ class SwitchActivation:
             desired = self._desired(known.live)
             if known.target is not target or known.state != "active" or desired == target.desired:
                 return
+            await self._loop.healer.mend(target.key)
             target.desired = desired
             try:
                 await target.converge()

@@ -239,6 +239,7 @@ class SwitchService(DefinitionService[SwitchObject]):
             self._changed(known)
             return
         _refuse_another_bridge(known, switch)
+        await self.activation.mend(known)
         before, kept = known.live, known.definition
         if seconds:
             known.pending = await self.confirmations.pending(seconds, before, switch)
