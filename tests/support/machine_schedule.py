@@ -14,8 +14,9 @@ from support.stock_kernel import NEWER_SYSTEM, STOCK_KERNEL
 from xdist.scheduler import LoadScopeScheduling
 
 MACHINES = "machines"
-ORDER = (MACHINES, NEWER_SYSTEM.name, "package", "kernel", "contract", "bus", "component", "unit")
-"""Scopes, and folders below tests/ whose modules are scopes, by how long one takes."""
+FUZZ = "test_network_fuzz.py"
+ORDER = (MACHINES, NEWER_SYSTEM.name, "package", "kernel", "contract", "bus", "component", FUZZ, "unit")
+"""Scopes, folders below tests/ whose modules are scopes, and a module unlike its folder's, by how long one takes."""
 
 
 def next_scope(scopes: Iterable[str]) -> str:
