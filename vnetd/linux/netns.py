@@ -40,7 +40,7 @@ _libc = ctypes.CDLL(None, use_errno=True)
 
 
 class Namespaces:
-    """Opens network namespaces and configures links inside, each on threads, as file systems may take their time."""
+    """Opens network namespaces and configures links inside, on threads where that may take its time."""
 
     def __init__(self, emit: Callable[[HostEvent], None]) -> None:
         """``emit`` is called for namespaces whose links were asked for, when one of these goes."""
@@ -55,9 +55,12 @@ class Namespaces:
         """An fd of the network namespace ``reference``: a name (``ip netns``), an absolute path or a process id.
 
         The caller owns the fd. Raises ``Invalid`` for what cannot be one of these, ``NotFound`` for everything
-        else in one and the same way, so that nobody learns from it what files there are.
+        else in one and the same way, so that nobody learns from it what files there are. Only a path can lead to a file
+        system that takes its time: everything else the kernel knows by itself, so no thread is asked.
         """
-        return await self._opener.run(open_netns, reference, discard=os.close)
+        if isinstance(reference, str) and reference.startswith("/"):
+            return await self._opener.run(open_netns, reference, discard=os.close)
+        return open_netns(reference)
 
     async def configure_peer(
         self,
