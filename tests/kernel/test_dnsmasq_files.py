@@ -2,7 +2,6 @@
 
 import asyncio
 import stat
-from functools import partial
 from pathlib import Path
 
 import pytest
@@ -35,13 +34,12 @@ async def test_dnsmasq_may_read_its_files_and_nobody_else_may(served: Served) ->
 async def test_changes_of_files_are_reported_and_a_reload_undoes_them(served: Served) -> None:
     instance = served.instance()
     await served.host.start(instance)
-    await eventually(lambda: FileEvent(UUID, "leases") in served.events)  # dnsmasq's own first write
-    served.events.clear()
+    own = {FileEvent(UUID, name) for name in ("hosts", "servers", "dnsmasq.conf")}
+    assert not own.intersection(served.events), "it was written before anybody watched"
     served.data("hosts").write_text("52:54:00:00:00:01,192.168.77.66\n")
     served.data("servers").unlink()
     served.run("conf").write_text("port=0\n")
-    for name in ("hosts", "servers", "dnsmasq.conf"):
-        await eventually(partial(served.events.__contains__, FileEvent(UUID, name)), name)
+    await eventually(lambda: own <= set(served.events), "all three are reported")
     drifted = await served.host.observe(UUID)
     assert drifted.files != instance.files
     assert drifted.started_with == instance.files["dnsmasq.conf"]
