@@ -110,11 +110,12 @@ class Nft(Protocol):
         ...
 
     async def commit(self, remove: Fragment, add: Fragment, rules: Sequence[MissingRule] = ()) -> None:
-        """One transaction: ``remove``, then ``add``, then ``rules``. Tables are made as needed.
+        """``remove``, then ``add``, then ``rules``, all or nothing. Tables are made as needed.
 
-        Order inside: elements, then chains, then sets go; then sets, chains, elements come. A chain in both
-        parts is flushed and filled again, never deleted, so no packet passes unfiltered. Of several ``rules`` that
-        come before the same one, the first comes first; their chains are in neither part.
+        It is one transaction unless something takes another's place, which takes up to three (``plan.stages``): no
+        packet passes that both old and new forbid. Order inside: elements, then chains, then sets go; then sets,
+        chains, elements come. A chain in both parts is flushed and filled again, never deleted. Of several ``rules``
+        that come before the same one, the first comes first; their chains are in neither part.
         """
         ...
 

@@ -8,6 +8,7 @@ before 1.1 drops the flags without a word, therefore they are read back.
 
 import errno
 import json
+import logging
 import os
 import socket
 import stat
@@ -49,6 +50,9 @@ from vnetd.plan.rules import (
     Stranger,
     TableContents,
 )
+from vnetd.plan.stages import Stage, stages
+
+log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
@@ -221,6 +225,26 @@ class LinuxNft:
         return [family for family in FAMILIES if self._can_own and family not in self._plain]
 
     def _commit(self, remove: Fragment, add: Fragment, rules: Sequence[MissingRule] = ()) -> None:
+        if rules:  # they are put back where all else is as it was
+            self._transact(remove, add, rules)
+            return
+        done: list[Stage] = []
+        try:
+            for stage in stages(remove, add, self._kinds):
+                self._transact(*stage)
+                done.append(stage)
+        except HostError:
+            self._undo(done)
+            raise
+
+    def _undo(self, done: Sequence[Stage]) -> None:
+        try:
+            for gone, come in reversed(done):
+                self._transact(come, gone)
+        except HostError as error:  # what is left leads nowhere, and whoever was refused looks for it
+            log.warning("cannot take back half a change of rules: %s", error)
+
+    def _transact(self, remove: Fragment, add: Fragment, rules: Sequence[MissingRule] = ()) -> None:
         if not rules and self._commit_elements(remove, add):
             return
         if not (commands := transaction(remove, add, rules, self._kinds, self._owned_families())):
