@@ -158,7 +158,7 @@ async def test_each_visit_has_a_thread_of_its_own_that_was_started_before(lab: L
     waiting: set[threading.Thread] = set()
     for _ in range(3):
         await namespaces.configure_peer(fd, "lo")
-        os.close(await namespaces.open(guest.name))  # it comes after the next visitor's start: no visit overtakes that
+        os.close(await namespaces.open(guest.path))  # after the next visitor's start, on its thread
         await eventually(lambda: len(visitors() - before) == 1 and not visitors() & waiting, "another waits")  # noqa: B023
         waiting = visitors() - before
     await asyncio.gather(*(namespaces.configure_peer(fd, "lo") for _ in range(3)))

@@ -29,7 +29,7 @@ class MacvtapTarget(PortTarget):
     async def _converge(self, seen: Seen | None) -> tuple[str, ...]:
         """The device with its rules, up on its lower device, with MAC and MTU."""
         stack = self._stack
-        there, lower = await self._host.kernel.links_named((self.desired.device, stack.lower))
+        there, lower = seen or await self._host.kernel.links_named((self.desired.device, stack.lower))
         device = await self._recover(there)
         if device is None or lower is None:  # the kernel deletes it with its lower device
             self._gone()

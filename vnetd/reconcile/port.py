@@ -29,7 +29,7 @@ from vnetd.reconcile.tap import make_tap
 log = logging.getLogger(__name__)
 
 Seen = tuple[Link | None, Link | None]
-"""A port's device and its bridge."""
+"""A port's device, and its bridge or the device it is on."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -26,10 +26,9 @@ class PersistentMacvtap:
 
     async def make(self, making: Making) -> Made:
         """Make the device and give its node away."""
-        link = await create(self._host, making)
-        spec = making.spec
+        (link, lower), spec = await create(self._host, making), making.spec
         node = await self._host.macvtaps.grant(link.name, link.index, spec.owner, spec.group)
-        return Made(result={"node": node, "lower": _stack(making).lower})
+        return Made((), {"node": node, "lower": lower.name}, (link, lower))
 
     async def finish(self, making: Making) -> None:
         """Nothing is left to do."""
@@ -49,16 +48,19 @@ class OpenedMacvtap:
 
     async def make(self, making: Making) -> Made:
         """Make the device and open its queues."""
-        link, spec = await create(self._host, making), making.spec
+        (link, lower), spec = await create(self._host, making), making.spec
         fds = await self._host.macvtaps.open(link.name, link.index, link.mac, spec.queues, spec.vnet_hdr)
-        return Made(tuple(fds), {"lower": _stack(making).lower})
+        return Made(tuple(fds), {"lower": lower.name}, (link, lower))
 
     async def finish(self, making: Making) -> None:
         """Nothing is left to do."""
 
 
-async def create(host: Host, making: Making) -> Link:
-    """Make the macvtap on the lower device its record names, down. What fails half-way is undone by its target."""
+async def create(host: Host, making: Making) -> tuple[Link, Link]:
+    """Make the macvtap on the lower device its record names, down; returns both.
+
+    What fails half-way is undone by its target.
+    """
     record, stack = making.record, _stack(making)
     device = CreateMacvlan(
         name=record.device,
@@ -70,10 +72,10 @@ async def create(host: Host, making: Making) -> Link:
     )
     first: list[Operation] = [SetLink(stack.lower, mac=record.mac)] if stack.former_mac else []
     await host.kernel.apply([*first, device, silent(record.device)])
-    link = await host.kernel.link(record.device)
-    if link is None:
+    link, lower = await host.kernel.links_named((record.device, stack.lower))
+    if link is None or lower is None:
         raise HostError("create macvtap", record.device, "it went as soon as it was made")
-    return link
+    return link, lower
 
 
 def _stack(making: Making) -> Stacked:
