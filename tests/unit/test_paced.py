@@ -2,35 +2,12 @@
 
 import asyncio
 import os
-import selectors
 from collections.abc import Awaitable, Callable
 
 import pytest
+from support.hasty_loop import ExactLoop
 
 from vnetd.linux.paced import LONGEST, SHORTEST, PacedReader
-
-
-class _NeverWaits(selectors.DefaultSelector):
-    """Looks at real descriptors, and lets ``passed`` grow by the seconds it should have waited."""
-
-    passed = 0.0
-
-    def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
-        ready: list[tuple[selectors.SelectorKey, int]] = super().select(0)
-        if not ready and timeout:
-            self.passed += timeout
-        return ready
-
-
-class _Loop(asyncio.SelectorEventLoop):
-    """A loop in which time passes only while it waits, so that a busy machine changes no figure."""
-
-    def __init__(self) -> None:
-        self._clock = _NeverWaits()
-        super().__init__(self._clock)
-
-    def time(self) -> float:
-        return self._clock.passed
 
 
 class Source:
@@ -65,7 +42,7 @@ def play(scene: Scene) -> list[float]:
             source.close()
         return source.looks
 
-    with asyncio.Runner(loop_factory=_Loop) as runner:
+    with asyncio.Runner(loop_factory=ExactLoop) as runner:
         return runner.run(played())
 
 

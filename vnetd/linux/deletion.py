@@ -10,8 +10,8 @@ import secrets
 from collections import deque
 from concurrent.futures import Future
 
-from vnetd.linux.links import IFLA_GROUP, read_group, read_link
-from vnetd.linux.netlink import LINK, RTM_DELLINK, RTM_NEWLINK, U32, DumpInterrupted, ReadSocket, encode
+from vnetd.linux.links import IFLA_GROUP, about, read_group, read_link
+from vnetd.linux.netlink import RTM_DELLINK, RTM_NEWLINK, U32, DumpInterrupted, ReadSocket, encode
 from vnetd.linux.operations import reporting
 from vnetd.model.errors import HostError
 from vnetd.plan.kernel import DeleteLink
@@ -83,7 +83,7 @@ def _ours(sock: ReadSocket, operation: DeleteLink) -> Link | None:
 def _delete_single(sock: ReadSocket, link: Link) -> Exception | None:
     try:
         with reporting("delete link", link.name, {errno.ENODEV}):
-            sock.change(RTM_DELLINK, 0, _about(link.index))
+            sock.change(RTM_DELLINK, 0, about(link.index))
     except HostError as error:
         return error
     except Exception as error:
@@ -102,17 +102,12 @@ def _delete_group(sock: ReadSocket, indexes: frozenset[int]) -> bool:
     members = encode(IFLA_GROUP, U32.pack(group))
     try:
         for index in sorted(indexes):
-            sock.change(RTM_NEWLINK, 0, _about(index) + members)
+            sock.change(RTM_NEWLINK, 0, about(index) + members)
         if read_group(sock, group) != indexes:
             log.warning("somebody else put links into group %d: deleting %d one by one", group, len(indexes))
             return False
-        sock.change(RTM_DELLINK, 0, _about(0) + members)
+        sock.change(RTM_DELLINK, 0, about(0) + members)
     except (OSError, DumpInterrupted) as error:
         log.info("deleting %d links one by one instead: %s", len(indexes), error)
         return False
     return True
-
-
-def _about(index: int) -> bytes:
-    header: bytes = LINK.pack(0, 0, index, 0, 0)
-    return header

@@ -23,7 +23,15 @@ RTEXT_FILTER_SKIP_STATS = 1 << 3
 IFF_UP = 1
 
 _NO_STATISTICS = encode(IFLA_EXT_MASK, netlink.U32.pack(RTEXT_FILTER_SKIP_STATS))
-_ANY = netlink.LINK.pack(0, 0, 0, 0, 0)
+
+
+def about(index: int) -> bytes:
+    """How a request begins that is about the link with this index, or with 0 about those its attributes name."""
+    header: bytes = netlink.LINK.pack(0, 0, index, 0, 0)
+    return header
+
+
+_ANY = about(0)
 
 
 def read_link(sock: ReadSocket, name: str) -> Link | None:
@@ -46,7 +54,7 @@ def look_at(sock: ReadSocket, names: Sequence[str]) -> tuple[Link | None, ...]:
 def read_link_at(sock: ReadSocket, index: int) -> Link | None:
     """The link with this index, ``None`` if there is none. Raises ``OSError``."""
     try:
-        return sock.get(netlink.RTM_GETLINK, netlink.LINK.pack(0, 0, index, 0, 0) + _NO_STATISTICS, parse_link)
+        return sock.get(netlink.RTM_GETLINK, about(index) + _NO_STATISTICS, parse_link)
     except OSError as error:
         if error.errno == errno.ENODEV:
             return None

@@ -9,6 +9,7 @@ from vnetd.linux.links import (
     IFLA_IFNAME,
     IFLA_NET_NS_FD,
     RTEXT_FILTER_SKIP_STATS,
+    about,
     parse_link,
 )
 from vnetd.linux.netlink import S32, U32, ReadSocket, attributes, encode
@@ -47,7 +48,7 @@ def parse_number(data: bytes, start: int, end: int) -> int:
 def move_link(sock: ReadSocket, netns: int, device: str, name: str) -> None:
     """Move a link into a namespace under another name. Raises ``HostError``."""
     with reporting("move link", f"{device} into its namespace as {name}"):
-        body = netlink.LINK.pack(0, 0, index_of(device), 0, 0) + encode(IFLA_NET_NS_FD, U32.pack(netns))
+        body = about(index_of(device)) + encode(IFLA_NET_NS_FD, U32.pack(netns))
         sock.change(netlink.RTM_NEWLINK, 0, body + encode(IFLA_IFNAME, name.encode() + b"\0"))
 
 
@@ -83,8 +84,7 @@ def _link_called(sock: ReadSocket, number: int, name: str) -> Link | None:
 
 
 def _inside(number: int, index: int = 0) -> bytes:
-    link: bytes = netlink.LINK.pack(0, 0, index, 0, 0)
-    return link + encode(IFLA_TARGET_NETNSID, S32.pack(number))
+    return about(index) + encode(IFLA_TARGET_NETNSID, S32.pack(number))
 
 
 def _number(data: bytes, start: int, end: int) -> int:
