@@ -129,7 +129,7 @@ class Ledger:
         """Who wants this object (found by its name or key), nobody for a foreign one."""
         match thing:
             case Element():
-                return self._elements.owners(_identity(thing))
+                return self._elements.owners(thing.identity)
             case Chain():
                 return self._chains.owners((thing.family, thing.name))
             case Set():
@@ -308,7 +308,7 @@ class Ledger:
                 if _uses(chain, *where):
                     found.chains.setdefault((chain.family, chain.name), Change(chain, chain))
             for element in self._by_set.get(where, {}).values():
-                found.elements.setdefault(_identity(element), Change(element, element))
+                found.elements.setdefault(element.identity, Change(element, element))
 
 
 def _named(things: Iterable[T]) -> dict[Key, T]:
@@ -316,11 +316,7 @@ def _named(things: Iterable[T]) -> dict[Key, T]:
 
 
 def _identified(elements: Iterable[Element]) -> dict[ElementKey, Element]:
-    return _unique((_identity(element), element) for element in elements)
-
-
-def _identity(element: Element) -> ElementKey:
-    return element.family, element.set, element.key
+    return _unique((element.identity, element) for element in elements)
 
 
 K = TypeVar("K")

@@ -122,6 +122,11 @@ class Element:
     key: tuple[str, ...]
     data: str = ""
 
+    @property
+    def identity(self) -> tuple[Family, str, tuple[str, ...]]:
+        """What no other element of the ruleset has: family, set and key."""
+        return self.family, self.set, self.key
+
 
 @dataclass(frozen=True, slots=True)
 class Fragment:

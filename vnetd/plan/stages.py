@@ -9,7 +9,7 @@ nothing leads to any more goes last.
 
 from collections.abc import Mapping
 
-from vnetd.plan.rules import EMPTY, Chain, Element, Family, Fragment, Set
+from vnetd.plan.rules import EMPTY, Chain, Family, Fragment, Set
 
 Stage = tuple[Fragment, Fragment]
 """What goes and what comes in one transaction."""
@@ -33,8 +33,8 @@ def _replaces(remove: Fragment, add: Fragment) -> bool:
     """Whether something takes another's place. A set that becomes another type can only do so with all that uses it."""
     if _keys(remove.sets) & _keys(add.sets):
         return False
-    places = {_place(element) for element in remove.elements}
-    return bool(_keys(remove.chains) & _keys(add.chains)) or any(_place(one) in places for one in add.elements)
+    places = {element.identity for element in remove.elements}
+    return bool(_keys(remove.chains) & _keys(add.chains)) or any(one.identity in places for one in add.elements)
 
 
 def _new(remove: Fragment, add: Fragment) -> Fragment:
@@ -50,13 +50,13 @@ def _new(remove: Fragment, add: Fragment) -> Fragment:
 def _needless(remove: Fragment, add: Fragment, kinds: Mapping[Key, Set]) -> Fragment:
     """What can go after all else."""
     stay, filled = _keys(add.chains), {(one.family, one.set) for one in add.elements}
-    places = {_place(one) for one in add.elements}
+    places = {one.identity for one in add.elements}
     # Ranges must not overlap, so those that go make room for those that come.
     narrow = {key for key in filled if key in kinds and "interval" in kinds[key].flags}
     return Fragment(
         tuple(one for one in remove.chains if one.hook is None and (one.family, one.name) not in stay),
         remove.sets,
-        frozenset(one for one in remove.elements if _place(one) not in places and (one.family, one.set) not in narrow),
+        frozenset(one for one in remove.elements if one.identity not in places and (one.family, one.set) not in narrow),
     )
 
 
@@ -71,7 +71,3 @@ def _without(whole: Fragment, part: Fragment) -> Fragment:
 
 def _keys(things: tuple[Chain, ...] | tuple[Set, ...]) -> set[Key]:
     return {(thing.family, thing.name) for thing in things}
-
-
-def _place(element: Element) -> tuple[Family, str, tuple[str, ...]]:
-    return element.family, element.set, element.key
