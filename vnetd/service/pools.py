@@ -4,6 +4,10 @@ from collections.abc import Collection, Mapping, Sequence
 
 from vnetd.model.errors import InUse
 from vnetd.model.network import MacvtapMode, Network
+from vnetd.service.registry import Named
+
+Users = Mapping[str, Collection[Named]]
+"""The ports on each device, of all networks."""
 
 
 def needs_device_alone(network: Network) -> bool:
@@ -12,13 +16,10 @@ def needs_device_alone(network: Network) -> bool:
     return network.macvtap_mode is MacvtapMode.PASSTHROUGH or (network.macvtap_mode is MacvtapMode.PRIVATE and qbh)
 
 
-def pick_lower(
-    network: Network, pool: Sequence[str], users: Mapping[str, Sequence[str]], taken: Collection[str] = ()
-) -> str:
+def pick_lower(network: Network, pool: Sequence[str], users: Users, taken: Collection[str] = ()) -> str:
     """The least used device of ``pool``, the first of equals; in exclusive modes one that nobody uses.
 
-    ``users`` are the ports on each device, of all networks; ``taken`` those somebody has to himself. Raises ``InUse``
-    naming the pool, and who has its devices.
+    ``taken`` are those somebody has to himself. Raises ``InUse`` naming the pool, and who has its devices.
     """
     if not pool:
         raise InUse(f"network {network.name} has no network device to make ports on: its pool is empty")
@@ -30,7 +31,7 @@ def pick_lower(
     return min(free, key=lambda name: len(users.get(name, ())))
 
 
-def pick_function(network: Network, pool: Sequence[str], users: Mapping[str, Sequence[str]]) -> str:
+def pick_function(network: Network, pool: Sequence[str], users: Users) -> str:
     """The first PCI function of ``pool`` that nobody has. Raises ``InUse`` naming the pool and who has its devices."""
     for address in pool:
         if not users.get(address):
@@ -43,5 +44,6 @@ def pick_function(network: Network, pool: Sequence[str], users: Mapping[str, Seq
     )
 
 
-def _who(pool: Sequence[str], users: Mapping[str, Sequence[str]]) -> str:
-    return "; ".join(f"{name} ({', '.join(users.get(name, ())) or 'in use'})" for name in pool)
+def _who(pool: Sequence[str], users: Users) -> str:
+    ports = {name: ", ".join(f"port {one.name}" for one in users.get(name, ())) for name in pool}
+    return "; ".join(f"{name} ({ports[name] or 'in use'})" for name in pool)

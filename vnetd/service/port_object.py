@@ -1,11 +1,12 @@
 """One port with everything the daemon knows of it, and all of them together."""
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
 from itertools import chain
 from uuid import UUID
 
 from vnetd.model.errors import Denied, Exists
+from vnetd.model.networkport import DirectPlug, HostdevPlug
 from vnetd.model.port import PortRecord
 from vnetd.reconcile.port import PortTarget
 from vnetd.service.bandwidth import flat
@@ -70,6 +71,7 @@ class PortTable:
         self.kept: Registry[PortObject] = Registry("port")
         self._attaching: set[PortObject] = set()
         self._by_mac: dict[str, set[PortObject]] = {}  # also under addresses they had before
+        self._by_device: dict[str, dict[PortObject, None]] = {}  # of a pool, in the order they came
 
     def __iter__(self) -> Iterator[PortObject]:
         yield from self.kept.unordered()
@@ -91,6 +93,10 @@ class PortTable:
         """All ports of this network whose guests have this MAC address."""
         known = self._by_mac.get(mac, ())
         return [port for port in known if port.record.mac == mac and port.network is network]
+
+    def using(self, device: str) -> Collection[PortObject]:
+        """Ports of all networks that have this device of a pool (``devices_of``)."""
+        return tuple(self._by_device.get(device, ()))
 
     def refuse_duplicate(self, network: NetworkObject, mac: str) -> None:
         """Raise ``Exists`` naming the port of this network that has this MAC address already."""
@@ -114,6 +120,7 @@ class PortTable:
         """It is being made."""
         self._attaching.add(port)
         self.note_mac(port)
+        self._note_devices(port)
 
     def note_mac(self, port: PortObject) -> None:
         """It is found by the MAC address of its record from now on."""
@@ -124,6 +131,7 @@ class PortTable:
         self._attaching.discard(port)
         self.kept.add(port)
         self.note_mac(port)
+        self._note_devices(port)
         port.network.members[port.uuid] = None
 
     def move(self, port: PortObject, network: NetworkObject) -> None:
@@ -143,3 +151,23 @@ class PortTable:
             known.discard(port)
             if not known:
                 self._by_mac.pop(mac, None)
+        for device in devices_of(port.record):
+            users = self._by_device.get(device, {})
+            users.pop(port, None)
+            if not users:
+                self._by_device.pop(device, None)
+
+    def _note_devices(self, port: PortObject) -> None:
+        """What a port is plugged into is picked before it is made, and stays for as long as there is the port."""
+        for device in devices_of(port.record):
+            self._by_device.setdefault(device, {})[port] = None
+
+
+def devices_of(record: PortRecord) -> Iterator[str]:
+    """Devices of a pool a port has: a card's name, or the PCI address of a function."""
+    if isinstance(record.plug, DirectPlug):
+        yield record.plug.dev
+    elif isinstance(record.plug, HostdevPlug):
+        yield record.plug.address.text
+    elif record.lower:
+        yield record.lower

@@ -91,9 +91,9 @@ class PortPlugs:
         names = tuple(functions) or network.devices.interfaces
         links = await self._host.kernel.links_named(names)
         pool = {name: link for name, link in zip(names, links, strict=True) if link}
-        users = self._users()
-        handed_out = {name for name, pci in functions.items() if pci in users}
-        lower = pick_lower(network, tuple(pool), users, self._exclusive() | handed_out)
+        users = {name: self._ports.using(name) for name in pool}
+        handed_out = {name for name, pci in functions.items() if self._ports.using(pci)}
+        lower = pick_lower(network, tuple(pool), users, handed_out | set(filter(self._kept_alone, pool)))
         return {
             "plug": DirectPlug(type="direct", dev=lower, mode=mode),
             "mtu": spec.mtu or pool[lower].mtu,
@@ -106,8 +106,8 @@ class PortPlugs:
 
     async def _function(self, network: Network, spec: PortSpec, mac: str, vlan: Vlan | None) -> Plugged:
         pool = {function.pci: function for function in await self._functions(network)}
-        users = self._users()
-        taken = {pci: [*users.get(pci, ()), *users.get(one.netdev, ())] for pci, one in pool.items()}
+        using = self._ports.using
+        taken = {pci: (*using(pci), *using(one.netdev)) for pci, one in pool.items()}
         chosen = pool[pick_function(network, tuple(pool), taken)]
         former = (await self._host.kernel.functions(chosen.pf)).get(chosen.vf)
         if former is None:
@@ -155,18 +155,10 @@ class PortPlugs:
             "mtu": spec.mtu,
         }
 
-    def _users(self) -> Mapping[str, list[str]]:
-        """Ports by the device or function they have, of all networks."""
-        found: dict[str, list[str]] = {}
-        for port in self._ports:
-            for device in devices_of(port.record):
-                found.setdefault(device, []).append(f"port {port.name}")
-        return found
-
-    def _exclusive(self) -> frozenset[str]:
-        """Devices some port has to itself."""
-        alone = (port for port in self._ports if port.network.live and needs_device_alone(port.network.live))
-        return frozenset(device for port in alone for device in devices_of(port.record))
+    def _kept_alone(self, device: str) -> bool:
+        """Whether some port has the device to itself."""
+        networks = {port.network for port in self._ports.using(device)}
+        return any(network.live and needs_device_alone(network.live) for network in networks)
 
 
 def plug_of(record: PortRecord, network: Network | None) -> Stacked | FunctionUse | PasstInstance | Inside | None:
@@ -190,16 +182,6 @@ def pci_address(text: str) -> PciAddress:
     slot, function = rest.split(".")
     numbers = {"domain": domain, "bus": bus, "slot": slot, "function": function}
     return PciAddress(**{name: int(digits, 16) for name, digits in numbers.items()})
-
-
-def devices_of(record: PortRecord) -> Iterator[str]:
-    """Devices of a pool a port has: a card's name, or the PCI address of a function."""
-    if isinstance(record.plug, DirectPlug):
-        yield record.plug.dev
-    elif isinstance(record.plug, HostdevPlug):
-        yield record.plug.address.text
-    elif record.lower:
-        yield record.lower
 
 
 def _wishes(spec: PortSpec, vlan: Vlan | None, card: str, present: VfState) -> dict[str, object]:

@@ -24,8 +24,8 @@ from vnetd.service.port_document import describe_port
 from vnetd.service.port_introductions import Introductions
 from vnetd.service.port_lifecycle import PortLifecycle
 from vnetd.service.port_moves import PortMoves
-from vnetd.service.port_object import PortObject, PortTable
-from vnetd.service.port_plugs import devices_of, kind_for
+from vnetd.service.port_object import PortObject, PortTable, devices_of
+from vnetd.service.port_plugs import kind_for
 from vnetd.service.port_records import PortRecords, refuse_unisolated
 from vnetd.service.port_spec import refuse_no_filter, spec_of
 from vnetd.service.port_wishes import PortWishes
