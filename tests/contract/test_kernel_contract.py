@@ -51,6 +51,16 @@ async def test_a_name_is_taken_as_long_as_there_is_a_link_of_it(kernel: Kernel) 
         assert not kernel.is_taken(name)
 
 
+async def test_the_mtu_of_a_link_is_known_at_once(kernel: Kernel) -> None:
+    assert kernel.mtu("virbr0") is None
+    await kernel.apply([BRIDGE, SetLink(BRIDGE.name, mtu=1280)])
+    assert kernel.mtu(BRIDGE.name) == 1280
+    await kernel.apply([SetLink(BRIDGE.name, mtu=9000)])
+    assert kernel.mtu(BRIDGE.name) == 9000
+    await kernel.apply([DeleteLink(BRIDGE.name, BRIDGE.alias)])
+    assert kernel.mtu(BRIDGE.name) is None
+
+
 async def test_a_link_that_does_not_exist_is_seen_as_none(kernel: Kernel) -> None:
     assert await kernel.link("virbr0") is None
     assert await kernel.view("virbr0") is None

@@ -320,11 +320,12 @@ async def test_the_members_of_a_group_are_found_by_index(here: Namespace) -> Non
     sock.close()
 
 
-async def test_an_alternative_name_is_taken_too() -> None:
+async def test_an_alternative_name_is_taken_too_and_tells_the_links_mtu() -> None:
     kernel = await LinuxKernel.start()
-    run("ip", "link", "add", "dummy7", "type", "bridge")
+    run("ip", "link", "add", "dummy7", "mtu", "1400", "type", "bridge")
     run("ip", "link", "property", "add", "dev", "dummy7", "altname", "other7")
     assert kernel.is_taken("dummy7")
     assert kernel.is_taken("other7")
+    assert kernel.mtu("other7") == 1400
     assert not kernel.is_taken("dummy")  # nor is a prefix
     await kernel.close()

@@ -103,6 +103,11 @@ class MemoryKernel:
         """Whether there is such a link."""
         return self.find(name) is not None
 
+    def mtu(self, name: str) -> int | None:
+        """A link's MTU."""
+        entry = self.find(name)
+        return entry.link.mtu if entry else None
+
     async def links_named(self, names: Sequence[str]) -> tuple[Link | None, ...]:
         """Several links."""
         return tuple([await self.link(name) for name in names])

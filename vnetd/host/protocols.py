@@ -44,6 +44,10 @@ class Kernel(Protocol):
         """Whether a link is called so now; answered at once, without the lock readers of links may have to wait for."""
         ...
 
+    def mtu(self, name: str) -> int | None:
+        """The MTU of the link ``name``, ``None`` if there is none; answered at once, as ``is_taken`` is."""
+        ...
+
     async def links_named(self, names: Sequence[str]) -> tuple[Link | None, ...]:
         """The links of these names, in this order, in one go."""
         ...

@@ -11,7 +11,7 @@ from vnetd.linux.bridges import execute_on_bridge, read_port_vlans
 from vnetd.linux.deletion import Deletions
 from vnetd.linux.direct import execute_directly
 from vnetd.linux.functions import read_functions
-from vnetd.linux.links import is_name_taken, read_link, read_link_at, read_links
+from vnetd.linux.links import is_name_taken, mtu_of, read_link, read_link_at, read_links
 from vnetd.linux.neighbours import execute_neighbour, read_neighbours
 from vnetd.linux.netlink import DumpInterrupted, ReadSocket
 from vnetd.linux.operations import execute, reporting
@@ -106,6 +106,11 @@ class LinuxKernel:
         """Whether a link is called so now, an alternative name included. Raises ``HostError``."""
         with reporting("look for", f"link {name}"):
             return is_name_taken(name)
+
+    def mtu(self, name: str) -> int | None:
+        """The MTU of the link ``name``, ``None`` if there is none. Raises ``HostError``."""
+        with reporting("read MTU of", name):
+            return mtu_of(name)
 
     async def links_named(self, names: Sequence[str]) -> tuple[Link | None, ...]:
         """The links of these names, in this order."""

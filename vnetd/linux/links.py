@@ -1,7 +1,9 @@
 """Links as rtnetlink reports them."""
 
 import errno
+import fcntl
 import socket
+import struct
 import sys
 from collections.abc import Sequence
 from contextlib import suppress
@@ -19,9 +21,11 @@ IFLA_BR_PRIORITY, IFLA_BR_VLAN_FILTERING, IFLA_BR_MCAST_SNOOPING, IFLA_BR_VLAN_D
 IFLA_BRPORT_ISOLATED = 33
 IFLA_TUN_OWNER, IFLA_TUN_GROUP, IFLA_TUN_PERSIST = 1, 2, 6
 IFLA_TUN_NUM_QUEUES, IFLA_TUN_NUM_DISABLED_QUEUES = 8, 9
+SIOCGIFMTU = 0x8921
 RTEXT_FILTER_SKIP_STATS = 1 << 3
 IFF_UP = 1
 
+_IFREQ = struct.Struct("=16si20x")
 _NO_STATISTICS = encode(IFLA_EXT_MASK, netlink.U32.pack(RTEXT_FILTER_SKIP_STATS))
 
 
@@ -166,11 +170,37 @@ def is_name_taken(name: str) -> bool:
     To bind a socket is the one way to ask: SIOCGIFINDEX has the kernel load a module called after a link that is not
     there, and requests wait for whoever changes links.
     """
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as sock:
+    with _asking() as sock:
+        return _binds(sock, name)
+
+
+def mtu_of(name: str) -> int | None:
+    """The MTU of the link ``name`` (an alternative one counts too), ``None`` if there is none, without locks either.
+
+    The ioctl has a module loaded for a link that is not there, so it is asked for what is. Raises ``OSError``.
+    """
+    with _asking() as sock:
+        if not _binds(sock, name):
+            return None
         try:
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, name.encode())
+            answer = fcntl.ioctl(sock, SIOCGIFMTU, _IFREQ.pack(name.encode(), 0))
         except OSError as error:
-            if error.errno == errno.ENODEV:
-                return False
+            if error.errno == errno.ENODEV:  # went meanwhile
+                return None
             raise
+    mtu: int = _IFREQ.unpack(answer)[1]
+    return mtu
+
+
+def _asking() -> socket.socket:
+    return socket.socket(socket.AF_INET, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC)
+
+
+def _binds(sock: socket.socket, name: str) -> bool:
+    try:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, name.encode())
+    except OSError as error:
+        if error.errno == errno.ENODEV:
+            return False
+        raise
     return True

@@ -89,16 +89,21 @@ class PortPlugs:
         assert mode is not None
         functions = await self._with_devices(network.devices.pf) if network.devices.pf else {}
         names = tuple(functions) or network.devices.interfaces
-        links = await self._host.kernel.links_named(names)
-        pool = {name: link for name, link in zip(names, links, strict=True) if link}
+        macs = await self._macs(names) if mode is MacvtapMode.PASSTHROUGH else dict.fromkeys(names)
+        pool = {name: mtu for name in macs if (mtu := self._host.kernel.mtu(name)) is not None}
         users = {name: self._ports.using(name) for name in pool}
         handed_out = {name for name, pci in functions.items() if self._ports.using(pci)}
         lower = pick_lower(network, tuple(pool), users, handed_out | set(filter(self._kept_alone, pool)))
         return {
             "plug": DirectPlug(type="direct", dev=lower, mode=mode),
-            "mtu": spec.mtu or pool[lower].mtu,
-            "former_mac": pool[lower].mac if mode is MacvtapMode.PASSTHROUGH else None,
+            "mtu": spec.mtu or pool[lower],
+            "former_mac": macs[lower],
         }
+
+    async def _macs(self, names: Sequence[IfName]) -> Mapping[IfName, str | None]:
+        """MAC addresses of devices that are there: unlike MTUs they are not told while somebody gives one another."""
+        links = await self._host.kernel.links_named(names)
+        return {name: link.mac for name, link in zip(names, links, strict=True) if link}
 
     async def _with_devices(self, pf: IfName) -> Mapping[IfName, str]:
         """PCI addresses of a card's functions that have a device on this host, by its name."""
