@@ -50,11 +50,7 @@ def describe(step: Step) -> dict[str, object]:
     described: dict[str, object] = {"phase": step.phase.name.lower(), "what": step.what}
     if isinstance(step, KernelStep):
         described["operation"] = type(step.operation).__name__
-        described["arguments"] = {
-            field.name: _plain(getattr(step.operation, field.name))
-            for field in fields(step.operation)
-            if getattr(step.operation, field.name) is not None
-        }
+        described["arguments"] = _plain(step.operation)
     else:
         described["operation"] = type(step).__name__
     return described
@@ -71,12 +67,15 @@ def _plain(value: object) -> object:
     if isinstance(value, bytes):
         return value.hex()
     if is_dataclass(value) and not isinstance(value, type):
-        return {field.name: _plain(getattr(value, field.name)) for field in fields(value)}
+        given = {field.name: getattr(value, field.name) for field in fields(value)}
+        return {name: _plain(one) for name, one in given.items() if one is not None}  # None leaves things as they are
     return value if isinstance(value, (str, int, bool)) or value is None else str(value)
 
 
 def _disturbs(step: Step) -> bool:
-    """Guests notice a bridge that is made anew or loses an address; not rules, files or a new address."""
+    """Guests notice a bridge that is made anew or loses an address; not rules, files, a new address, or whether
+    multicast is snooped.
+    """
     return isinstance(step, KernelStep) and type(step.operation).__name__ in {
         "CreateBridge",
         "DeleteAddress",
