@@ -133,6 +133,7 @@ COMMANDS = {
     "ip link set virbr0 mtu 1300": "bridge virbr0",
     "ip link set virbr0 type bridge stp_state 1": "bridge virbr0",
     "ip link set virbr0 type bridge forward_delay 1500": "bridge virbr0",
+    "ip link set virbr0 type bridge mcast_snooping 1": "bridge virbr0",
     "ip link set veth0 mtu 1300": "MTU of port veth0",
     "ip address flush dev virbr0": r"address 192\.168\.77\.1/24",
     "ip -6 address flush dev virbr0": "address fd77::1/64",

@@ -81,6 +81,22 @@ async def test_what_broke_while_the_daemon_was_away_is_repaired_when_it_comes_ba
     assert guest.ping(site.outside.ipv4)
 
 
+async def test_a_network_an_earlier_version_left_snooping_multicast_snoops_no_more(admin: Administrator) -> None:
+    site = admin.site
+    network = await admin.raise_network(LAB)
+    guest = await admin.add_guest("lab", "192.168.77.10/24", gateway=("192.168.77.1",))
+    before, serving = site.realised("virbr0"), site.dnsmasq(network)
+    with Pinging(guest, site.outside.ipv4) as ping:
+        await ping.goes_on()
+        site.daemon.stop()
+        site.host.run("ip", "link", "set", "virbr0", "type", "bridge", "mcast_snooping", "1")
+        site.daemon.start()
+        await ping.goes_on()
+        assert ping.lost() <= 1  # the one under way when it ended
+    assert (site.realised("virbr0"), site.dnsmasq(network)) == (before, serving)
+    assert (await admin.state(network), await admin.healed(network)) == ("active", 1)
+
+
 async def test_a_guest_that_went_while_the_daemon_was_away_is_forgotten(admin: Administrator) -> None:
     network = await admin.raise_network(LAB)
     guest = await admin.add_guest("lab")

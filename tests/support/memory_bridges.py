@@ -1,4 +1,4 @@
-"""Bridges in memory beyond what every network's has: further options, VLANs of ports, parts of a device by tag."""
+"""Bridges in memory beyond what is said of a link: further options, VLANs of ports, parts of a device by tag."""
 
 import errno
 from dataclasses import asdict, replace

@@ -162,6 +162,7 @@ def virtual_networks(draw: st.DrawFn) -> Fields:
                 stp=FLAG,
                 delay=st.integers(0, 30),
                 mac_table=st.sampled_from(["kernel", "vnetd"]),
+                multicast_snooping=FLAG,
             ),
             mtu=st.integers(1280, 9000),
             mac=st.just("52:54:00:aa:bb:cc"),

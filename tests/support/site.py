@@ -155,7 +155,7 @@ def _stable(value: Any, unordered: bool = False) -> Any:
 def _link(link: Mapping[str, Any]) -> tuple[object, ...]:
     wanted = "ifname", "address", "mtu", "master", "ifalias"
     bridge = link.get("linkinfo", {}).get("info_data", {})
-    options = tuple(str(bridge.get(key, "")) for key in ("stp_state", "forward_delay"))
+    options = tuple(str(bridge.get(key, "")) for key in ("stp_state", "forward_delay", "mcast_snooping"))
     return (*(str(link.get(key, "")) for key in wanted), *options, "UP" in link["flags"])
 
 

@@ -1,6 +1,6 @@
 """What the planner promises: its steps lead from any state to the desired one, in an order the kernel accepts."""
 
-from dataclasses import replace
+from dataclasses import asdict, replace
 from ipaddress import ip_address, ip_interface, ip_network
 
 import pytest
@@ -16,10 +16,11 @@ from vnetd.plan.kernel import (
     DeleteAddress,
     DeleteRoute,
     DisableTxChecksum,
+    SetBridge,
     SetLink,
     WriteSysctl,
 )
-from vnetd.plan.links import BridgeState, KernelRoute, Link, LinkView
+from vnetd.plan.links import BridgeOptions, BridgeState, KernelRoute, Link, LinkView
 from vnetd.plan.network import (
     DesiredNetwork,
     ForeignLink,
@@ -55,6 +56,7 @@ bridges = st.builds(
     stp=st.booleans(),
     forward_delay=st.sampled_from([0, 200, 1500]),
     alias=st.just(ALIAS),
+    options=st.builds(BridgeOptions, multicast_snooping=st.none() | st.booleans()),
 )
 instances = st.builds(
     Instance,
@@ -82,7 +84,12 @@ links = st.builds(
     mtu=st.sampled_from([1500, 9000]),
     up=st.booleans(),
     alias=st.just(ALIAS),
-    bridge=st.builds(BridgeState, stp=st.booleans(), forward_delay=st.sampled_from([0, 200, 1500])),
+    bridge=st.builds(
+        BridgeState,
+        stp=st.booleans(),
+        forward_delay=st.sampled_from([0, 200, 1500]),
+        multicast_snooping=st.booleans(),
+    ),
 )
 views = st.builds(
     LinkView,
@@ -117,6 +124,8 @@ def executed(state: ObservedNetwork, step: Step) -> ObservedNetwork:
             return replace(state, dnsmasq=DnsmasqState(1, started, dict(step.instance.files)))
         case StopDnsmasq():
             return replace(state, dnsmasq=DnsmasqState(0, None, {}))
+        case KernelStep(operation=SetBridge() as change):
+            return options_changed(state, change)
         case KernelStep():
             return kernel_executed(state, step.operation)
 
@@ -126,7 +135,7 @@ def kernel_executed(state: ObservedNetwork, operation: object) -> ObservedNetwor
     if isinstance(operation, CreateBridge):
         assert view is None, "File exists"
         made = operation
-        bridge = BridgeState(made.stp, made.forward_delay)
+        bridge = with_options(BridgeState(made.stp, made.forward_delay), made.options)
         link = Link(7, made.name, "bridge", made.mac, made.mtu, False, made.alias, bridge=bridge)
         return replace(state, view=LinkView(link, frozenset(), frozenset()))
     assert view is not None, "No such device"
@@ -157,6 +166,12 @@ def kernel_executed(state: ObservedNetwork, operation: object) -> ObservedNetwor
     raise AssertionError(f"unexpected {operation}")
 
 
+def options_changed(state: ObservedNetwork, change: SetBridge) -> ObservedNetwork:
+    assert state.view is not None and state.view.link.bridge is not None, "No such device"
+    link = replace(state.view.link, bridge=with_options(state.view.link.bridge, change.options))
+    return replace(state, view=replace(state.view, link=link))
+
+
 def link_changed(link: Link, change: SetLink) -> Link:
     assert link.bridge is not None
     for name in ("mac", "mtu", "up"):
@@ -164,7 +179,11 @@ def link_changed(link: Link, change: SetLink) -> Link:
             link = replace(link, **{name: value})
     stp = link.bridge.stp if change.stp is None else change.stp
     delay = link.bridge.forward_delay if change.forward_delay is None else change.forward_delay
-    return replace(link, bridge=BridgeState(stp, delay))
+    return replace(link, bridge=replace(link.bridge, stp=stp, forward_delay=delay))
+
+
+def with_options(bridge: BridgeState, options: BridgeOptions) -> BridgeState:
+    return replace(bridge, **{name: value for name, value in asdict(options).items() if value is not None})
 
 
 @given(desired_networks, observed_networks)

@@ -1,4 +1,4 @@
-"""Bridges beyond what every network's has: further options, VLANs of ports, parts of a device by VLAN tag."""
+"""Bridges beyond what is said of a link: further options, VLANs of ports, parts of a device by VLAN tag."""
 
 import errno
 import socket

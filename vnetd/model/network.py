@@ -77,13 +77,18 @@ def _bridge_name(name: str) -> str:
 
 
 class Bridge(Value):
-    """The bridge of a network; ``name`` may hold one ``%d`` (lowest free number). ``delay`` in seconds."""
+    """The bridge of a network; ``name`` may hold one ``%d`` (lowest free number). ``delay`` in seconds.
+
+    ``multicast_snooping``: the kernel heeds guests' IGMP and MLD, and takes multicast only to who asked for it once
+    somebody queries (``adr/0022``).
+    """
 
     name: Annotated[Word, AfterValidator(_bridge_name)] | None = None
     zone: Word | None = None
     stp: bool = False
     delay: Annotated[int, Field(ge=0, le=2**32 - 1)] = 0
     mac_table: Literal["kernel", "vnetd"] | None = None
+    multicast_snooping: bool = False
 
 
 class Network(Value):

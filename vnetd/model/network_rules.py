@@ -26,6 +26,7 @@ _VIRTUAL_ONLY: Final = (
     ("bridge", "zone"),
     ("bridge", "stp"),
     ("bridge", "delay"),
+    ("bridge", "multicast_snooping"),
 )
 """What only networks with a bridge of their own have."""
 

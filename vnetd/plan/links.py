@@ -25,7 +25,7 @@ class BridgeState:
 
 @dataclass(frozen=True, slots=True)
 class BridgeOptions:
-    """Options of a bridge beyond those every network's has; ``None`` leaves one as it is. Times in 1/100 s."""
+    """Options of a bridge beyond those a link is given; ``None`` leaves one as it is. Times in 1/100 s."""
 
     priority: int | None = None
     hello_time: int | None = None

@@ -13,7 +13,7 @@ from vnetd.dnsmasq.render import needs_dnsmasq, render
 from vnetd.model.errors import Unsupported
 from vnetd.model.network import Mode, Network
 from vnetd.plan.kernel import CreateBridge
-from vnetd.plan.links import KernelRoute
+from vnetd.plan.links import BridgeOptions, KernelRoute
 from vnetd.plan.network import DesiredNetwork, Sysctl, link_local
 from vnetd.plan.shaping import Floor, shaping_of
 from vnetd.ruleset.network import network_fragment
@@ -116,6 +116,7 @@ def _bridge(network: Network, name: str, mac: str) -> CreateBridge:
         stp=network.bridge.stp,
         forward_delay=max(delay, MIN_STP_DELAY) if network.bridge.stp else delay,
         alias=alias_of("network", str(network.uuid)),
+        options=BridgeOptions(multicast_snooping=network.bridge.multicast_snooping),
     )
 
 

@@ -21,6 +21,7 @@ class NativePart(Value):
     """The fields XML has no words for; DHCP options stand in the order of the addresses they belong to."""
 
     host_access: bool | None = None
+    multicast_snooping: bool = False
     forwards: tuple[PortForward, ...] = ()
     access: Access | None = None
     dhcp_options: tuple[tuple[DhcpOption, ...], ...] = ()
@@ -31,6 +32,7 @@ def native_element(network: Network) -> Node | None:
     options = [address.dhcp.options if address.dhcp else () for address in network.addresses]
     part = NativePart(
         host_access=network.host_access,
+        multicast_snooping=network.bridge.multicast_snooping,
         forwards=network.forwards,
         access=network.access,
         dhcp_options=tuple(options) if any(options) else (),
@@ -51,6 +53,9 @@ def read_native(metadata: Element | None, fields: dict[str, Any]) -> None:
             raise node.invalid(str(error)) from None
         node.reading.warnings.extend(f"{node.place()}: {one}" for one in dropped)
         fields |= {"host_access": part.host_access, "forwards": part.forwards, "access": part.access}
+        if part.multicast_snooping:  # of a bridge, even where none is mentioned: the model refuses it by its mode
+            fields["bridge"] = fields["bridge"] or Fields(node, {})
+            fields["bridge"]["multicast_snooping"] = True
         addresses: list[Fields] = fields["addresses"]
         if len(part.dhcp_options) > len(addresses):
             raise node.invalid(f"dhcp_options: there are {len(addresses)} addresses only")
