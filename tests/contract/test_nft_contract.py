@@ -14,6 +14,7 @@ from vnetd.linux.nft import LinuxNft
 from vnetd.model.errors import HostError
 from vnetd.plan.ledger import Ledger
 from vnetd.plan.rules import EMPTY, Chain, Count, Element, Fragment, Hook, MissingRule, Set
+from vnetd.ruleset.unbridged import entrance
 
 ACCEPT: Any = {"accept": None}
 DROP: Any = {"drop": None}
@@ -304,6 +305,22 @@ async def test_a_chain_that_went_with_its_device_can_be_removed_still(nft: Nft) 
         assert await nft.chain("netdev", "at_lo") is None
     with pytest.raises(HostError):  # as a chain without hook it would do nothing
         await nft.commit(Fragment((chain,)), Fragment((chain,)))
+
+
+async def test_what_leads_to_filters_at_one_more_device_comes_and_goes_beside_the_others(nft: Nft) -> None:
+    ledger = Ledger()
+    shared = Fragment((Chain("netdev", "shared", ()),), entrance("lo").sets)
+    leading = frozenset({Element("netdev", "from_guest", ("lo",), "goto shared")})
+    at_device = Fragment(entrance("lo").chains, entrance("lo").sets, leading)
+    for changes in ({"others": shared}, {"port": at_device}, {"port": None}, {"port": at_device}):
+        proposal = ledger.propose(changes)
+        await nft.commit(proposal.remove, proposal.add)
+        ledger.accept(proposal)
+        listed = await nft.table("netdev")
+        assert listed is not None
+        assert not ledger.drift_table("netdev", listed)
+        ledger.learn(listed)
+        assert not ledger.unlearned()
 
 
 async def test_clearing_leaves_no_table_and_may_be_repeated(nft: Nft) -> None:

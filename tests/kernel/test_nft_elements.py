@@ -9,7 +9,8 @@ import pytest
 
 from vnetd.linux.netlink import NETLINK_NETFILTER
 from vnetd.linux.nft import LinuxNft
-from vnetd.linux.nft_elements import MOST, ElementWriter, Unsuited
+from vnetd.linux.nft_batch import MOST, BatchWriter
+from vnetd.linux.nft_messages import Unsuited
 from vnetd.model.errors import HostError
 from vnetd.plan.rules import EMPTY, Chain, Element, Fragment, Set
 
@@ -51,10 +52,10 @@ async def nft() -> AsyncIterator[LinuxNft]:
 
 
 @pytest.fixture
-def writer() -> Iterator[ElementWriter]:
+def writer() -> Iterator[BatchWriter]:
     sock = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, NETLINK_NETFILTER)
     sock.bind((0, 0))
-    made = ElementWriter(sock)
+    made = BatchWriter(sock)
     yield made
     made.close()
 
@@ -65,7 +66,7 @@ async def held(nft: LinuxNft) -> frozenset[Element]:
     return frozenset().union(*listed.sets.values())
 
 
-async def test_elements_are_those_that_libnftables_would_have_made(nft: LinuxNft, writer: ElementWriter) -> None:
+async def test_elements_are_those_that_libnftables_would_have_made(nft: LinuxNft, writer: BatchWriter) -> None:
     writer.commit(EMPTY, GUEST, KINDS)
     assert await held(nft) == GUEST.elements
     # The library finds each of them by its own bytes, or would refuse to delete it.
@@ -77,18 +78,14 @@ async def test_elements_are_those_that_libnftables_would_have_made(nft: LinuxNft
     assert not await held(nft)
 
 
-async def test_what_goes_makes_room_for_what_comes_in_the_same_transaction(
-    nft: LinuxNft, writer: ElementWriter
-) -> None:
+async def test_what_goes_makes_room_for_what_comes_in_the_same_transaction(nft: LinuxNft, writer: BatchWriter) -> None:
     before, after = elements((CHAINS, ("vnet0",), "goto inner")), elements((CHAINS, ("vnet0",), "drop"))
     writer.commit(EMPTY, before, KINDS)
     writer.commit(before, after, KINDS)
     assert await held(nft) == after.elements
 
 
-async def test_a_refused_transaction_changes_nothing_and_the_next_is_taken(
-    nft: LinuxNft, writer: ElementWriter
-) -> None:
+async def test_a_refused_transaction_changes_nothing_and_the_next_is_taken(nft: LinuxNft, writer: BatchWriter) -> None:
     missing = elements((PORTS, ("vnet8",), ""), (CARDS, ("52:54:00:00:00:08",), ""))
     for _ in range(2):
         with pytest.raises(OSError, match="No such file or directory") as refusal:
@@ -122,7 +119,7 @@ async def test_a_refused_transaction_changes_nothing_and_the_next_is_taken(
     ],
 )
 async def test_what_only_libnftables_can_say_is_left_to_it(
-    nft: LinuxNft, writer: ElementWriter, unsuited: Fragment
+    nft: LinuxNft, writer: BatchWriter, unsuited: Fragment
 ) -> None:
     for remove, add in ((EMPTY, unsuited), (unsuited, EMPTY)):
         with pytest.raises(Unsuited):
@@ -133,12 +130,12 @@ async def test_what_only_libnftables_can_say_is_left_to_it(
 async def test_the_host_takes_the_short_way_whenever_it_can(nft: LinuxNft, monkeypatch: pytest.MonkeyPatch) -> None:
     taken = []
 
-    def commit(self: ElementWriter, remove: Fragment, add: Fragment, kinds: object) -> None:
+    def commit(self: BatchWriter, remove: Fragment, add: Fragment, kinds: object) -> None:
         whole(self, remove, add, kinds)  # type: ignore[arg-type]
         taken.append(add)
 
-    whole = ElementWriter.commit
-    monkeypatch.setattr(ElementWriter, "commit", commit)
+    whole = BatchWriter.commit
+    monkeypatch.setattr(BatchWriter, "commit", commit)
     subnet = elements((SUBNETS, ("vnet0", "192.168.77.0/24"), ""))
     await nft.commit(EMPTY, GUEST)
     await nft.commit(EMPTY, subnet)

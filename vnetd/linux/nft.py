@@ -21,7 +21,7 @@ from nftables import Nftables
 
 from vnetd.linux.capabilities_nft import bridge_features
 from vnetd.linux.netlink import NETLINK_NETFILTER, DumpInterrupted
-from vnetd.linux.nft_elements import ElementWriter, Unsuited
+from vnetd.linux.nft_batch import BatchWriter
 from vnetd.linux.nft_handles import HandleSocket
 from vnetd.linux.nft_json import (
     OWNED,
@@ -34,6 +34,7 @@ from vnetd.linux.nft_json import (
     table,
     transaction,
 )
+from vnetd.linux.nft_messages import Unsuited
 from vnetd.linux.nft_strangers import strangers
 from vnetd.linux.threads import Worker
 from vnetd.model.errors import HostError
@@ -77,7 +78,7 @@ class LinuxNft:
         self._features = PLAIN
         self._plain: set[Family] = set()
         self._kinds: dict[tuple[Family, str], Set] = {}
-        self._elements: ElementWriter | None = None
+        self._batches: BatchWriter | None = None
 
     @property
     def owned(self) -> bool:
@@ -184,7 +185,7 @@ class LinuxNft:
             os.set_inheritable(fd, False)
         self._ports = frozenset(opened.values())
         if len(opened) == 1:
-            self._elements = ElementWriter(socket.socket(fileno=os.dup(*opened)))
+            self._batches = BatchWriter(socket.socket(fileno=os.dup(*opened)))
         self._handles = HandleSocket()
         self._library.set_terse_output(True)
         for family in FAMILIES:
@@ -198,8 +199,8 @@ class LinuxNft:
 
     def _close(self) -> None:
         self._library = None
-        if self._elements:  # the last descriptor of the socket: only now are tables orphans
-            self._elements.close()
+        if self._batches:  # the last descriptor of the socket: only now are tables orphans
+            self._batches.close()
         if self._handles:
             self._handles.close()
 
@@ -245,7 +246,7 @@ class LinuxNft:
             log.warning("cannot take back half a change of rules: %s", error)
 
     def _transact(self, remove: Fragment, add: Fragment, rules: Sequence[MissingRule] = ()) -> None:
-        if not rules and self._commit_elements(remove, add):
+        if not rules and self._commit_directly(remove, add):
             return
         if not (commands := transaction(remove, add, rules, self._kinds, self._owned_families())):
             return
@@ -254,12 +255,12 @@ class LinuxNft:
             self._kinds.pop((one.family, one.name), None)
         self._kinds |= {(one.family, one.name): one for one in add.sets}
 
-    def _commit_elements(self, remove: Fragment, add: Fragment) -> bool:
+    def _commit_directly(self, remove: Fragment, add: Fragment) -> bool:
         """The short way, if it is one for this transaction."""
-        if self._elements is None:
+        if self._batches is None:
             return False
         try:
-            self._elements.commit(remove, add, self._kinds)
+            self._batches.commit(remove, add, self._kinds)
         except Unsuited:
             return False
         except OSError as error:

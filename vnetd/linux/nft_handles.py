@@ -6,8 +6,8 @@ only after it has read every element of every set of the table: 13 ms with 1,000
 
 import struct
 
-from vnetd.linux.netlink import NETLINK_NETFILTER, ReadSocket, attribute, encode
-from vnetd.linux.nft_elements import FAMILY, GENERIC, SUBSYSTEM
+from vnetd.linux.netlink import NETLINK_NETFILTER, ReadSocket, attribute
+from vnetd.linux.nft_messages import FAMILY, GENERIC, SUBSYSTEM, text
 from vnetd.plan.rules import Family
 
 GET_RULE = SUBSYSTEM << 8 | 7
@@ -24,7 +24,7 @@ class HandleSocket:
     def read(self, family: Family, table: str, chain: str) -> tuple[int, ...]:
         """Handles of a chain's rules in their order, none if there is no such chain. Raises ``OSError``."""
         generic = GENERIC.pack(FAMILY[family], 0, 0)
-        names = encode(TABLE_NAME, table.encode() + b"\0") + encode(CHAIN_NAME, chain.encode() + b"\0")
+        names = text(TABLE_NAME, table) + text(CHAIN_NAME, chain)
         return tuple(self._socket.dump(GET_RULE, generic + names, _handle))
 
     def close(self) -> None:
