@@ -20,7 +20,7 @@ from vnetd.linux.kernel import LinuxKernel
 from vnetd.linux.macvtap import MacvtapHost
 from vnetd.linux.taps import LinuxTaps
 from vnetd.model.errors import HostError, Unsupported
-from vnetd.plan.kernel import CreateMacvlan, DeleteLink
+from vnetd.plan.kernel import CreateMacvlan, DeleteLink, SetLink, WriteSysctl
 from vnetd.plan.links import Link
 
 MAC = "52:54:00:00:77:01"
@@ -33,12 +33,17 @@ class Host:
     macvtaps: Macvtaps
     events: list[HostEvent]
 
-    async def macvtap(self, name: str = "macvtap0", mode: str = "bridge", mac: str = MAC) -> Link:
+    async def macvtap(self, name: str = "macvtap0", mode: str = "bridge") -> Link:
         """A macvtap on eth1."""
-        await self.kernel.apply([CreateMacvlan(name, "macvtap", "eth1", mode, mac, "vnetd:port:x")])
+        await self.kernel.apply([device(name, mode)])
         link = await self.kernel.link(name)
         assert link is not None
         return link
+
+
+def device(name: str = "macvtap0", mode: str = "bridge", lower: str = "eth1") -> CreateMacvlan:
+    """One on eth1 that is to be made."""
+    return CreateMacvlan(name, "macvtap", lower, mode, MAC, "vnetd:port:x")
 
 
 @pytest.fixture(params=["memory", pytest.param("linux", marks=pytest.mark.kernel)])
@@ -82,7 +87,7 @@ async def test_it_goes_with_its_lower_device(host: Host) -> None:
 async def test_it_is_held_until_its_last_descriptor_is_closed_which_an_event_tells(host: Host, queues: int) -> None:
     link = await host.macvtap()
     assert not await host.macvtaps.held(link.name, link.index)
-    fds = await host.macvtaps.open(link.name, link.index, MAC, queues, True)
+    fds, _ = await host.macvtaps.open(link.name, "eth1", MAC, queues, True)
     assert len(set(fds)) == queues
     assert await host.macvtaps.held(link.name, link.index)
     await host.taps.close(fds[1:])
@@ -96,10 +101,46 @@ async def test_it_is_held_until_its_last_descriptor_is_closed_which_an_event_tel
 
 async def test_what_is_not_the_device_meant_is_not_opened(host: Host) -> None:
     link = await host.macvtap()
-    for name, index, mac in (("macvtap1", link.index, MAC), (link.name, link.index, "52:54:00:00:77:99")):
-        with pytest.raises(HostError):
-            await host.macvtaps.open(name, index, mac, 1, True)
+    for name, lower, mac in (
+        ("macvtap1", "eth1", MAC),
+        (link.name, "eth2", MAC),
+        (link.name, "eth1", "52:54:00:00:77:99"),
+    ):
+        with pytest.raises(HostError, match=f"open macvtap {name}: No such device"):
+            await host.macvtaps.open(name, lower, mac, 1, True)
     assert not await host.macvtaps.held(link.name, link.index)
+
+
+@pytest.mark.parametrize("mode", ["bridge", "passthrough"])
+async def test_one_is_made_seen_and_opened_at_once(host: Host, mode: str) -> None:
+    silent = WriteSysctl(("net", "ipv6", "conf", "macvtap0", "disable_ipv6"), "1", optional=True)
+    alone = [SetLink("eth1", mac=MAC)] if mode == "passthrough" else []
+    making = [*alone, device(mode=mode), silent]
+    fds, seen = await host.macvtaps.open("macvtap0", "eth1", MAC, 2, True, making)
+    assert seen == await host.kernel.links_named(("macvtap0", "eth1"))
+    link, lower = seen
+    assert (link.kind, link.mac, link.alias, link.up) == ("macvtap", MAC, "vnetd:port:x", False)
+    assert (lower.mac == MAC) is (mode == "passthrough")
+    assert (await host.kernel.sysctls([silent.path]))[silent.path] == "1"
+    assert len(set(fds)) == 2 and await host.macvtaps.held(link.name, link.index)
+    host.events.clear()
+    await host.taps.close(fds)
+    await eventually(lambda: any(getattr(event, "name", "") == "macvtap0" for event in host.events))
+
+
+async def test_what_cannot_be_made_is_refused_as_by_the_kernel_and_what_is_there_is_not_opened(host: Host) -> None:
+    link = await host.macvtap()
+    with pytest.raises(HostError, match="create macvtap macvtap0 on eth1: File exists"):
+        await host.macvtaps.open("macvtap0", "eth1", MAC, 1, True, [device()])
+    with pytest.raises(HostError, match="create macvtap macvtap1 on eth1: Invalid argument"):
+        await host.macvtaps.open("macvtap1", "eth1", MAC, 1, True, [device("macvtap1", "passthrough")])
+    with pytest.raises(HostError, match="create macvtap macvtap1 on eth2: No such device"):
+        await host.macvtaps.open("macvtap1", "eth2", MAC, 1, True, [device("macvtap1", lower="eth2")])
+    missing = WriteSysctl(("net", "ipv6", "conf", "macvtap1", "nothing"), "1")
+    with pytest.raises(HostError, match="write sysctl net/ipv6/conf/macvtap1/nothing: No such file"):
+        await host.macvtaps.open("macvtap1", "eth1", MAC, 1, True, [device("macvtap1"), missing])
+    assert not await host.macvtaps.held(link.name, link.index)
+    assert await host.kernel.link("macvtap1") is not None, "whose it is may take it away"
 
 
 @pytest.mark.kernel
@@ -108,7 +149,7 @@ async def test_a_second_daemon_sees_who_holds_what_the_first_opened() -> None:
     kernel, first = await LinuxKernel.start(), MacvtapHost(lambda _: None)
     made = Host(kernel, LinuxTaps(), first, [])
     link = await made.macvtap()
-    (fd,) = await first.open(link.name, link.index, MAC, 1, True)
+    (fd,), _ = await first.open(link.name, "eth1", MAC, 1, True)
     await first.close()
     events: list[Any] = []
     second = MacvtapHost(events.append)
@@ -145,7 +186,7 @@ async def test_the_node_of_another_namespaces_device_is_never_given_away(tmp_pat
             kernel = await LinuxKernel.start()
         link = await kernel.link("mv0")
         assert link is not None
-        fds = await second.open("mv0", int(index), link.mac, 1, True)
+        fds, _ = await second.open("mv0", "eth1", link.mac, 1, True)
         os.close(fds[0])
         assert os.stat(f"/dev/tap{index}").st_uid == 65534
         await second.close()

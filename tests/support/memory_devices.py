@@ -1,8 +1,9 @@
 """``host.Macvtaps``, ``host.Functions`` and ``host.Passt`` in memory."""
 
 import errno
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
+from support.memory_calls import Call, Hook, nothing
 from support.memory_kernel import MemoryKernel
 from support.memory_taps import MemoryTaps
 
@@ -10,6 +11,8 @@ from vnetd.host.events import HostEvent, PasstEvent
 from vnetd.model.capability import refusal
 from vnetd.model.errors import HostError, NotFound, Unsupported
 from vnetd.plan.functions import Function
+from vnetd.plan.kernel import CreateMacvlan, SetLink, WriteSysctl
+from vnetd.plan.links import Link
 from vnetd.plan.passt import PasstInstance
 
 
@@ -19,15 +22,30 @@ class MemoryMacvtaps:
     def __init__(self, kernel: MemoryKernel, taps: MemoryTaps) -> None:
         self._kernel = kernel
         self._taps = taps
+        self.step: Hook = nothing
+        """Awaited within a call, before each further thing it does."""
         self.nodes = True
         self.owners: dict[str, tuple[int, int]] = {}
 
-    async def open(self, name: str, index: int, mac: str, queues: int, vnet_hdr: bool) -> list[int]:
+    async def open(
+        self,
+        name: str,
+        lower: str,
+        mac: str,
+        queues: int,
+        vnet_hdr: bool,
+        first: Sequence[SetLink | CreateMacvlan | WriteSysctl] = (),
+    ) -> tuple[list[int], tuple[Link, Link]]:
         """Descriptors, one a queue."""
-        entry = self._kernel.entries.get(index)
-        if entry is None or (entry.link.name, entry.link.mac, entry.link.kind) != (name, mac, "macvtap"):
+        for operation in first:
+            await self.step(Call(f"kernel.{type(operation).__name__}", (operation,)))
+            await self._kernel.apply([operation])
+        await self.step(Call("kernel.links_named", (name, lower)))
+        link, below = await self._kernel.links_named((name, lower))
+        await self.step(Call("macvtaps.queues", (name,)))
+        if link is None or below is None or (link.mac, link.kind) != (mac, "macvtap"):
             raise HostError("open macvtap", name, errno.ENODEV)
-        return [self._taps.lend(index) for _ in range(queues)]
+        return [self._taps.lend(link.index) for _ in range(queues)], (link, below)
 
     async def grant(self, name: str, index: int, owner: int, group: int) -> str:
         """Note who owns the node."""

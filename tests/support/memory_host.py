@@ -82,7 +82,7 @@ class MemoryHost:
         self.resolver: Any = Seam(self, "resolver", self.name_servers)
         self.capabilities = MemoryCapabilities()
         self.store: Any = Seam(self, "store", self.files)
-        self.tap_devices.step = self.guests.step = self._step
+        self.tap_devices.step = self.guests.step = self.macvtap_nodes.step = self._step
         self.events = self
 
     def subscribe(self, listener: Callable[[HostEvent], None]) -> None:

@@ -1,16 +1,30 @@
 """Narrow protocols of what stands beside bridges: macvtap devices, virtual functions, passt processes."""
 
+from collections.abc import Sequence
 from typing import Protocol
 
 from vnetd.plan.functions import Function
+from vnetd.plan.kernel import CreateMacvlan, SetLink, WriteSysctl
+from vnetd.plan.links import Link
 from vnetd.plan.passt import PasstInstance
 
 
 class Macvtaps(Protocol):
     """The character devices of macvtap links."""
 
-    async def open(self, name: str, index: int, mac: str, queues: int, vnet_hdr: bool) -> list[int]:
-        """Open fds, one a queue, of the macvtap with this name, index and MAC; the caller owns them."""
+    async def open(
+        self,
+        name: str,
+        lower: str,
+        mac: str,
+        queues: int,
+        vnet_hdr: bool,
+        first: Sequence[SetLink | CreateMacvlan | WriteSysctl] = (),
+    ) -> tuple[list[int], tuple[Link, Link]]:
+        """Do ``first``, which makes it, and open the macvtap with this name and MAC; and how it and ``lower`` are then.
+
+        There is one fd a queue, and the caller owns them. If it fails, what was done of ``first`` stays.
+        """
         ...
 
     async def grant(self, name: str, index: int, owner: int, group: int) -> str:

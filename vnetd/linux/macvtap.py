@@ -18,10 +18,16 @@ from contextlib import ExitStack
 from inotify_simple import INotify, flags
 
 from vnetd.host.events import HostEvent, LinkEvent
+from vnetd.linux.direct import execute_directly
+from vnetd.linux.links import look_at
+from vnetd.linux.netlink import ReadSocket
 from vnetd.linux.private_mounts import detached_mount, path_below
+from vnetd.linux.sysctl import write_sysctl
 from vnetd.linux.taps import IFF_MULTI_QUEUE, IFF_NO_PI, IFF_TAP, IFF_VNET_HDR, TUNSETIFF
 from vnetd.linux.threads import Worker
 from vnetd.model.errors import HostError, Unsupported
+from vnetd.plan.kernel import CreateMacvlan, SetLink, WriteSysctl
+from vnetd.plan.links import Link
 
 TUNGETIFF, SIOCGIFHWADDR = 0x800454D2, 0x8927
 _IFREQ = struct.Struct("=16sH22x")
@@ -36,6 +42,7 @@ class MacvtapHost:
         self._emit = emit
         self._worker = Worker("vnetd-macvtap")
         self._mounts: dict[str, int] = {}
+        self._socket: ReadSocket | None = None
         self._inotify = INotify(nonblocking=True)
         self._watched: dict[int, LinkEvent] = {}
         self._certain: set[LinkEvent] = set()
@@ -43,12 +50,22 @@ class MacvtapHost:
         self._loop = asyncio.get_running_loop()
         self._loop.add_reader(self._inotify.fileno(), self._closed)
 
-    async def open(self, name: str, index: int, mac: str, queues: int, vnet_hdr: bool) -> list[int]:
-        """Open fds, one a queue, of the macvtap link with this name, index and MAC; the caller owns them.
+    async def open(
+        self,
+        name: str,
+        lower: str,
+        mac: str,
+        queues: int,
+        vnet_hdr: bool,
+        first: Sequence[SetLink | CreateMacvlan | WriteSysctl] = (),
+    ) -> tuple[list[int], tuple[Link, Link]]:
+        """Do ``first``, look at the macvtap and the device it is on, and open its queues, all in one hop.
 
-        From now on a ``LinkEvent`` says when one was closed. Raises ``HostError``.
+        From now on a ``LinkEvent`` says when one was closed. Raises ``HostError``; ENODEV if it has another MAC.
         """
-        return await self._worker.run(self._open, name, index, mac, queues, vnet_hdr, discard=_close)
+        return await self._worker.run(
+            self._make_and_open, name, lower, mac, queues, vnet_hdr, first, discard=lambda opened: _close(opened[0])
+        )
 
     async def grant(self, name: str, index: int, owner: int, group: int) -> str:
         """Give the link's /dev/tapN to a user and a group (-1: nobody); its path.
@@ -76,7 +93,7 @@ class MacvtapHost:
         """Stop watching."""
         self._loop.remove_reader(self._inotify.fileno())
         self._inotify.close()
-        await self._worker.close(self._unmount)
+        await self._worker.close(self._let_go)
 
     def _closed(self) -> None:
         for event in self._inotify.read(timeout=0):
@@ -88,6 +105,35 @@ class MacvtapHost:
                 self._emit(link)
 
     # On the worker thread
+
+    def _make_and_open(
+        self,
+        name: str,
+        lower: str,
+        mac: str,
+        queues: int,
+        vnet_hdr: bool,
+        first: Sequence[SetLink | CreateMacvlan | WriteSysctl],
+    ) -> tuple[list[int], tuple[Link, Link]]:
+        for operation in first:
+            self._execute(operation)
+        link, below = look_at(self._sock(), (name, lower))
+        if link is None or below is None:
+            raise HostError("open macvtap", name, errno.ENODEV)
+        return self._open(name, link.index, mac, queues, vnet_hdr), (link, below)
+
+    def _execute(self, operation: SetLink | CreateMacvlan | WriteSysctl) -> None:
+        match operation:
+            case WriteSysctl(path, value, optional):
+                write_sysctl(path, value, optional=optional)
+            case _:
+                execute_directly(self._sock(), operation)
+
+    def _sock(self) -> ReadSocket:
+        """Made on the thread that uses it, once somebody needs it."""
+        if self._socket is None:
+            self._socket = ReadSocket()
+        return self._socket
 
     def _open(self, name: str, index: int, mac: str, queues: int, vnet_hdr: bool) -> list[int]:
         wanted = IFF_TAP | IFF_NO_PI | (IFF_VNET_HDR if vnet_hdr else 0) | (IFF_MULTI_QUEUE if queues > 1 else 0)
@@ -169,9 +215,11 @@ class MacvtapHost:
             self._mounts[kind] = detached_mount(kind)
         return self._mounts[kind]
 
-    def _unmount(self) -> None:
+    def _let_go(self) -> None:
         for mount in self._mounts.values():
             os.close(mount)
+        if self._socket is not None:
+            self._socket.close()
 
 
 def _refuse_other(fd: int, name: str, mac: str) -> None:

@@ -4,7 +4,7 @@ from vnetd.host.protocols import Host
 from vnetd.model.errors import HostError
 from vnetd.model.network import Network
 from vnetd.model.port import PortSpec
-from vnetd.plan.kernel import CreateMacvlan, Operation, SetLink
+from vnetd.plan.kernel import CreateMacvlan, SetLink, WriteSysctl
 from vnetd.plan.links import Link
 from vnetd.plan.macvtap import Stacked
 from vnetd.reconcile.tap import silent
@@ -26,12 +26,20 @@ class PersistentMacvtap:
 
     async def make(self, making: Making) -> Made:
         """Make the device and give its node away."""
-        (link, lower), spec = await create(self._host, making), making.spec
+        (link, lower), spec = await self._create(making), making.spec
         node = await self._host.macvtaps.grant(link.name, link.index, spec.owner, spec.group)
         return Made((), {"node": node, "lower": lower.name}, (link, lower))
 
     async def finish(self, making: Making) -> None:
         """Nothing is left to do."""
+
+    async def _create(self, making: Making) -> tuple[Link, Link]:
+        kernel, device = self._host.kernel, making.record.device
+        await kernel.apply(_steps(making))
+        link, lower = await kernel.links_named((device, _stack(making).lower))
+        if link is None or lower is None:
+            raise HostError("create macvtap", device, "it went as soon as it was made")
+        return link, lower
 
 
 class OpenedMacvtap:
@@ -48,19 +56,18 @@ class OpenedMacvtap:
 
     async def make(self, making: Making) -> Made:
         """Make the device and open its queues."""
-        (link, lower), spec = await create(self._host, making), making.spec
-        fds = await self._host.macvtaps.open(link.name, link.index, link.mac, spec.queues, spec.vnet_hdr)
+        record, spec = making.record, making.spec
+        fds, (link, lower) = await self._host.macvtaps.open(
+            record.device, _stack(making).lower, record.mac, spec.queues, spec.vnet_hdr, _steps(making)
+        )
         return Made(tuple(fds), {"lower": lower.name}, (link, lower))
 
     async def finish(self, making: Making) -> None:
         """Nothing is left to do."""
 
 
-async def create(host: Host, making: Making) -> tuple[Link, Link]:
-    """Make the macvtap on the lower device its record names, down; returns both.
-
-    What fails half-way is undone by its target.
-    """
+def _steps(making: Making) -> list[SetLink | CreateMacvlan | WriteSysctl]:
+    """What makes the macvtap, down, on the device its record names. What fails half-way is undone by its target."""
     record, stack = making.record, _stack(making)
     device = CreateMacvlan(
         name=record.device,
@@ -70,12 +77,8 @@ async def create(host: Host, making: Making) -> tuple[Link, Link]:
         mac=record.mac,
         alias=making.desired.alias,
     )
-    first: list[Operation] = [SetLink(stack.lower, mac=record.mac)] if stack.former_mac else []
-    await host.kernel.apply([*first, device, silent(record.device)])
-    link, lower = await host.kernel.links_named((record.device, stack.lower))
-    if link is None or lower is None:
-        raise HostError("create macvtap", record.device, "it went as soon as it was made")
-    return link, lower
+    first = [SetLink(stack.lower, mac=record.mac)] if stack.former_mac else []
+    return [*first, device, silent(record.device)]
 
 
 def _stack(making: Making) -> Stacked:
