@@ -36,6 +36,18 @@ def test_rules_ask_for_the_device_under_the_other_name() -> None:
     assert {one.family for one in (*turned.chains, *turned.sets, *turned.elements)} == {"netdev"}
 
 
+def test_what_ports_share_is_one_thing_for_them_here_too() -> None:
+    one, other = (
+        compile_binding(ALL, "clean-traffic", device, MAC, {"IP": ["10.0.0.1"]}).fragment
+        for device in ("macvtap0", "macvtap1")
+    )
+    shared = [here is there for here, there in zip(one.chains, other.chains, strict=True) if not here.hook]
+    turned = zip(unbridged(one).chains, unbridged(other).chains, strict=True)
+    assert any(shared) and [here is there for here, there in turned] == shared
+    entrances = zip(entrance("macvtap0").chains, entrance("macvtap1").chains, strict=True)
+    assert all(here.rules is there.rules for here, there in entrances)
+
+
 def test_each_rule_still_knows_what_it_was_made_of() -> None:
     for towards_guest in (False, True):
         told = met(unbridged(COMPILED), "macvtap0", towards_guest)

@@ -17,6 +17,11 @@ _NAMES = {"iifname": "oifname", "oifname": "iifname"}
 _BASES = (*filter_chains.BASE.chains, *learning.BASE.chains, learning.NEIGHBOURS)
 _MAPS = (*filter_chains.BASE.sets, *learning.BASE.sets, learning.ADVERTISING)
 
+CHAINS = 1024
+"""Chains that are kept turned."""
+
+_turned_chains: dict[int, tuple[Chain, Chain]] = {}
+
 
 def unbridged(fragment: Fragment) -> Fragment:
     """Rules for the port of a bridge as they are for a device in none; packets come to them by its ``entrance``."""
@@ -39,7 +44,17 @@ def entrance(device: str) -> Fragment:
 
 
 def _chain(chain: Chain) -> Chain:
-    return replace(chain, family="netdev", rules=tuple(_rules(chain.rules)))
+    """The same for whoever has the chain: ports of one filter share theirs, and what is one thing is quickly compared.
+
+    With its turned form is kept the chain whose identity finds it.
+    """
+    found = _turned_chains.get(id(chain))
+    if found is None:
+        while len(_turned_chains) >= CHAINS:
+            del _turned_chains[next(iter(_turned_chains))]
+        found = chain, replace(chain, family="netdev", rules=tuple(_rules(chain.rules)))
+        _turned_chains[id(chain)] = found
+    return found[1]
 
 
 def _rules(rules: Iterable[tuple[Json, ...]]) -> Iterable[tuple[Json, ...]]:
