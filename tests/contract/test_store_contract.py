@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -21,17 +22,18 @@ JSON = st.recursive(
 Spoil = Callable[[str, str], None]
 
 
-@pytest.fixture(params=["memory", "files"])
+@pytest.fixture(params=["memory", "files", "files on tmpfs"])
 async def both(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[tuple[Store, Spoil]]:
     """A store, and a way to put text that is no JSON in the place of a document."""
     if request.param == "memory":
         memory = MemoryStore()
         yield memory, lambda kind, name: memory.files.setdefault(kind, {}).update({name: '{"name": '})
         return
-    files = FileStore(tmp_path)
-    directories = {"etc/networks": tmp_path / "etc/vnetd/networks"}
-    yield files, lambda kind, name: _spoil(directories[kind] / f"{name}.json")
-    await files.close()
+    with TemporaryDirectory(dir="/dev/shm" if request.param == "files on tmpfs" else tmp_path) as root:
+        files = FileStore(Path(root))
+        directories = {"etc/networks": Path(root) / "etc/vnetd/networks"}
+        yield files, lambda kind, name: _spoil(directories[kind] / f"{name}.json")
+        await files.close()
 
 
 def _spoil(path: Path) -> None:

@@ -5,13 +5,15 @@ import logging
 import os
 import resource
 import stat
+import subprocess
 from collections.abc import AsyncIterator, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 
-from vnetd.linux.store import FileStore
+from vnetd.linux.store import FileStore, is_in_memory
 from vnetd.model.errors import HostError
 
 
@@ -136,3 +138,26 @@ async def test_the_administrators_file_stands_before_the_installed_one(tmp_path:
     (tmp_path / "etc/vnetd/example.xml").symlink_to("/dev/null")
     assert await store.installed("example.xml") == ""
     await store.close()
+
+
+@pytest.mark.parametrize("path", ["/dev/shm", "/proc", "/sys", "/", "/dev/shm/not/there"])
+def test_what_is_kept_in_memory_is_told_from_what_is_not(path: str) -> None:
+    there = next(one for one in (Path(path), *Path(path).parents) if one.exists())
+    kind = subprocess.run(["stat", "--file-system", "--format=%T", there], capture_output=True, text=True, check=True)
+    assert is_in_memory(Path(path)) is (kind.stdout.strip() in {"tmpfs", "ramfs"})
+
+
+@pytest.mark.parametrize(("where", "done"), [("/dev/shm", True), (None, False)])
+async def test_what_is_kept_in_memory_is_written_at_once(where: str | None, done: bool, tmp_path: Path) -> None:
+    if where is None and is_in_memory(tmp_path):
+        pytest.skip("temporary files of this host are kept in memory, so none is on a disk")
+    with TemporaryDirectory(dir=where or tmp_path) as root:
+        store = FileStore(Path(root))
+        saving = store.save("run/ports", "one", {})
+        with suppress(StopIteration):
+            waiting = saving.send(None)
+            assert not done, f"it waits for {waiting}"
+        assert Path(root, "run/vnetd/ports/one.json").exists() is done
+        if not done:
+            saving.close()
+        await store.close()

@@ -7,9 +7,10 @@ import logging
 import os
 import re
 import stat
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import TypeVar, TypeVarTuple
 
 from vnetd.linux.threads import Worker
 from vnetd.model.errors import HostError, Invalid
@@ -21,12 +22,19 @@ BROKEN = ".broken"
 TEMPORARY = ".tmp"
 LONGEST_NAME = 200
 """Bytes; leaves room for the suffixes within the kernel's 255."""
+IN_MEMORY = {"tmpfs", "ramfs"}
+
+T = TypeVar("T")
+Args = TypeVarTuple("Args")
 
 log = logging.getLogger(__name__)
 
 
 class FileStore:
-    """``host.protocols.Store`` below a root directory, on a thread of its own.
+    """``host.protocols.Store`` below a root directory: on a thread of its own, or at once what is kept in memory.
+
+    /run is in memory on every booted host. To write there takes a tenth of what handing it to a thread does, and
+    nothing of it outlasts the host, so that there is nothing to sync.
 
     Kind ``etc/networks`` is ROOT/etc/vnetd/networks, ``run/ports`` ROOT/run/vnetd/ports, ``var/ids``
     ROOT/var/lib/vnetd/ids; each is made when first written to. All verbs raise ``Invalid`` for a kind or name
@@ -36,6 +44,7 @@ class FileStore:
     def __init__(self, root: Path) -> None:
         self._root = root
         self._worker = Worker("vnetd-store")
+        self._memory: dict[str, bool] = {}
 
     async def load(self, kind: str) -> Mapping[str, object]:
         """Every document of a kind by name.
@@ -43,15 +52,15 @@ class FileStore:
         A file that does not parse is renamed to NAME.json.broken and logged as an error. What an interrupted
         write left is removed. Symbolic links and other special files are logged and ignored.
         """
-        return await self._worker.run(self._load, kind)
+        return await self._do(kind, self._load, kind)
 
     async def save(self, kind: str, name: str, document: object) -> None:
         """Write a JSON value atomically; it must not be changed before this returns."""
-        await self._worker.run(self._save, kind, name, document)
+        await self._do(kind, self._save, kind, name, document)
 
     async def delete(self, kind: str, name: str) -> None:
         """Remove a document; one that is gone already is no error."""
-        await self._worker.run(self._delete, kind, name)
+        await self._do(kind, self._delete, kind, name)
 
     async def close(self) -> None:
         """Finish what is under way and end the thread."""
@@ -59,11 +68,27 @@ class FileStore:
 
     async def broken(self, kind: str) -> frozenset[str]:
         """Names of documents that were set aside and not written anew: what they described is unknown."""
-        return await self._worker.run(self._broken, kind)
+        return await self._do(kind, self._broken, kind)
 
     async def installed(self, name: str) -> str:
         """Text of ROOT/etc/vnetd/NAME, else of ROOT/usr/share/vnetd/NAME, else "". Raises ``HostError``."""
         return await self._worker.run(self._installed, name)
+
+    async def _do(self, kind: str, function: Callable[[*Args], T], *args: *Args) -> T:
+        """All verbs of a kind go the same way, so that they are done in the order of their calls."""
+        if self._in_memory(kind):
+            return function(*args)
+        return await self._worker.run(function, *args)
+
+    def _in_memory(self, kind: str) -> bool:
+        place = kind.partition("/")[0]
+        if place not in self._memory:
+            self._memory[place] = place in ROOTS and is_in_memory(self._root / ROOTS[place])
+        return self._memory[place]
+
+    def _sync(self, kind: str, fd: int) -> None:
+        if not self._in_memory(kind):
+            os.fsync(fd)
 
     def _installed(self, name: str) -> str:
         for place in INSTALLED:
@@ -89,18 +114,26 @@ class FileStore:
         data = json.dumps(document, ensure_ascii=False, allow_nan=False, indent=2 if kind.startswith("etc/") else None)
         with _reporting("save", f"{kind}/{name}"), self._made(kind) as directory:
             try:
-                _write(directory, temporary, data.encode() + b"\n")
+                self._write(kind, directory, temporary, data.encode() + b"\n")
                 os.rename(temporary, target, src_dir_fd=directory, dst_dir_fd=directory)
             except BaseException:
                 _unlink(directory, temporary)
                 raise
-            os.fsync(directory)
+            self._sync(kind, directory)
+
+    def _write(self, kind: str, directory: int, name: str, data: bytes) -> None:
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+        with open(os.open(name, flags, 0o600, dir_fd=directory), "wb", buffering=0) as file:
+            rest = memoryview(data)
+            while rest:
+                rest = rest[file.write(rest) :]
+            self._sync(kind, file.fileno())
 
     def _delete(self, kind: str, name: str) -> None:
         target = _file(name)
         with _reporting("delete", f"{kind}/{name}"), self._existing(kind) as directory:
             if _unlink(directory, target):
-                os.fsync(directory)
+                self._sync(kind, directory)
 
     def _broken(self, kind: str) -> frozenset[str]:
         with _reporting("load", kind), self._existing(kind) as directory:
@@ -125,12 +158,15 @@ class FileStore:
     @contextmanager
     def _made(self, kind: str) -> Iterator[int]:
         """The directory of a kind, made durably if there is none."""
+        with self._existing(kind) as directory:
+            if directory != -1:
+                yield directory
+                return
         path = self._path(kind)
-        if not path.is_dir():
-            above = path.parents[: path.parents.index(self._root) + 1]
-            for directory in reversed(above):
-                _make_directory(directory, 0o755)
-            _make_directory(path, 0o700)
+        above = path.parents[: path.parents.index(self._root) + 1]
+        for one in reversed(above):
+            _make_directory(one, 0o755)
+        _make_directory(path, 0o700)
         with self._existing(kind) as made:
             yield made
 
@@ -139,6 +175,17 @@ class FileStore:
         if place not in ROOTS or not re.fullmatch(r"[a-z][a-z0-9-]*", rest):
             raise Invalid(f"{kind!r} is no kind of document")
         return self._root / ROOTS[place] / rest
+
+
+def is_in_memory(path: Path) -> bool:
+    """Whether a path is, or would be made, in a file system that is kept in memory (proc_pid_mountinfo(5))."""
+    there = next(one for one in (path, *path.parents) if one.exists())
+    device = there.stat().st_dev
+    for line in Path("/proc/self/mountinfo").read_text().splitlines():
+        about, _, rest = line.partition(" - ")
+        if about.split()[2] == f"{os.major(device)}:{os.minor(device)}":
+            return rest.split()[0] in IN_MEMORY
+    return False
 
 
 class _Unusable(Exception):
@@ -194,14 +241,6 @@ def _set_aside(directory: int, entry: str) -> str:
     os.rename(entry, aside, src_dir_fd=directory, dst_dir_fd=directory)
     os.fsync(directory)
     return aside
-
-
-def _write(directory: int, name: str, data: bytes) -> None:
-    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-    with open(os.open(name, flags, 0o600, dir_fd=directory), "wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
 
 
 def _unlink(directory: int, name: str) -> bool:
