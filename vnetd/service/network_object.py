@@ -13,6 +13,7 @@ from vnetd.reconcile.borrowed import BorrowedTarget
 from vnetd.reconcile.desired import DEFAULT_MTU, Compiled
 from vnetd.reconcile.network import NetworkTarget
 from vnetd.service.definitions import DefinedObject
+from vnetd.service.roster import Members
 from vnetd.service.views import NetworkView
 
 DEFINITIONS, RUNNING = "etc/networks", "run/networks"
@@ -31,8 +32,8 @@ class NetworkObject(DefinedObject[Network]):
     compiled: Compiled | None = None
     """What one of its forms means for the host, as last worked out: a start need not do it again."""
     target: NetworkTarget | BorrowedTarget | None = None
-    members: dict[UUID, None] = field(default_factory=dict)
-    """Its ports, in the order they came; a dictionary, for thousands come and go."""
+    members: Members = field(default_factory=Members)
+    """Its ports."""
     floors: dict[UUID, Floor] = field(default_factory=dict)
 
     _spans: tuple[Network | None, tuple[Span, ...]] = (None, ())
@@ -77,7 +78,7 @@ class NetworkObject(DefinedObject[Network]):
             autostart=self.autostart,
             bridge=network.bridge.name or "",
             addresses=tuple(str(address.address) for address in network.addresses),
-            ports=tuple(self.members),
+            ports=self.members.roster(),
             problems=problems,
             healed_count=self.healed,
         )

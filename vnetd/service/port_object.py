@@ -132,20 +132,20 @@ class PortTable:
         self.kept.add(port)
         self.note_mac(port)
         self._note_devices(port)
-        port.network.members[port.uuid] = None
+        port.network.members.add(port.uuid)
 
     def move(self, port: PortObject, network: NetworkObject) -> None:
         """It is in this network now."""
-        port.network.members.pop(port.uuid, None)
+        port.network.members.discard(port.uuid)
         port.network = network
-        network.members[port.uuid] = None
+        network.members.add(port.uuid)
 
     def remove(self, port: PortObject) -> None:
         """It is no more."""
         self._attaching.discard(port)
         self.kept.remove(port)
         port.shared.clear()
-        port.network.members.pop(port.uuid, None)
+        port.network.members.discard(port.uuid)
         for mac in {port.record.mac, port.record.made_for or port.record.mac}:
             known = self._by_mac.get(mac, set())
             known.discard(port)

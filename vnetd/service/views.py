@@ -1,6 +1,6 @@
 """What services return and announce: plain frozen values a front end turns into its own types."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 from uuid import UUID
@@ -37,7 +37,7 @@ class NetworkView:
     autostart: bool
     bridge: str
     addresses: tuple[str, ...]
-    ports: tuple[UUID, ...]
+    ports: Sequence[UUID]
     problems: tuple[str, ...]
     healed_count: int
 
