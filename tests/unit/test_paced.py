@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable
 import pytest
 from support.hasty_loop import ExactLoop
 
-from vnetd.linux.paced import LONGEST, SHORTEST, PacedReader
+from vnetd.linux.paced import BUSY, LONGEST, SHORTEST, PacedReader
 
 
 class Source:
@@ -16,7 +16,8 @@ class Source:
     def __init__(self) -> None:
         self.output, self.input = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         self.looks: list[float] = []
-        self.reader = PacedReader(self.output, self._read)
+        self.busy = False
+        self.reader = PacedReader(self.output, self._read, lambda: self.busy)
 
     def _read(self) -> None:
         self.looks.append(asyncio.get_running_loop().time())
@@ -84,6 +85,29 @@ def test_a_silence_shorter_than_the_pause_is_none() -> None:
         await asyncio.sleep(2 * LONGEST)
 
     assert play(scene)[-2:] == pytest.approx([0.054, 0.064])
+
+
+def test_the_first_news_of_what_is_under_way_waits_a_moment_but_no_longer() -> None:
+    async def scene(source: Source) -> None:
+        source.busy = True
+        os.write(source.input, b"123")
+        await asyncio.sleep(1)
+
+    assert play(scene) == pytest.approx([0.003, 0.005, 0.009])
+    assert BUSY == 0.003
+
+
+def test_news_that_waited_is_looked_at_though_its_cause_has_ended() -> None:
+    async def scene(source: Source) -> None:
+        source.busy = True
+        os.write(source.input, b"1")
+        await asyncio.sleep(BUSY / 2)
+        source.busy = False
+        await asyncio.sleep(1)
+        os.write(source.input, b"2")
+        await asyncio.sleep(SHORTEST / 2)
+
+    assert play(scene) == pytest.approx([0.003, 1 + BUSY / 2])
 
 
 @pytest.mark.parametrize("during", ["the pause", "waiting"])

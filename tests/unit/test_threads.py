@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from vnetd.linux.threads import Worker
+from vnetd.linux.threads import Worker, at_work
 
 
 @pytest.fixture
@@ -34,6 +34,20 @@ class Gate:
 
 async def _begun(gate: Gate) -> None:
     assert await asyncio.to_thread(gate.begun.wait, 10)
+
+
+async def test_the_loop_is_at_work_while_somebody_waits_for_a_thread(worker: Worker) -> None:
+    assert not at_work()
+    gate = Gate()
+    work = asyncio.create_task(worker.run(gate.work))
+    await _begun(gate)
+    assert at_work()
+    work.cancel()
+    await asyncio.sleep(0)
+    assert at_work(), "it is not over because nobody wants it any more"
+    gate.go.set()
+    await asyncio.wait([work])
+    assert not at_work()
 
 
 async def test_work_runs_on_one_named_thread_in_order(worker: Worker) -> None:

@@ -10,6 +10,7 @@ from collections.abc import Callable, Collection, Iterator
 
 from vnetd.linux.netlink import RECEIVE, SOL_NETLINK
 from vnetd.linux.paced import PacedReader
+from vnetd.linux.threads import at_work
 
 NETLINK_ADD_MEMBERSHIP = 1
 SO_RCVBUFFORCE = 33
@@ -43,7 +44,7 @@ class Listener:
         self._take = take
         self._receive = receive
         self._loop = asyncio.get_running_loop()
-        self._reader = PacedReader(sock.fileno(), self._readable)
+        self._reader = PacedReader(sock.fileno(), self._readable, at_work)
 
     def close(self) -> None:
         """Stop listening. Closing twice is harmless."""

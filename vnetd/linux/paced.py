@@ -5,6 +5,8 @@ from collections.abc import Callable
 
 SHORTEST, LONGEST = 0.001, 0.01
 """Seconds between two looks: of news after a silence, and of news that go on and on."""
+BUSY = 0.003
+"""Seconds the first news wait while a change is under way."""
 
 
 class PacedReader:
@@ -12,11 +14,15 @@ class PacedReader:
 
     What one change of the host brings arrives in a dozen pieces within a few milliseconds, and to wake up for each
     costs the loop more than to read it. Once it was silent for as long as it had paused, the next news counts as new.
+
+    New news wait a moment ``while_busy``: most of it is then what the change brings, which need not wait for its echo.
     """
 
-    def __init__(self, fd: int, read: Callable[[], None]) -> None:
+    def __init__(self, fd: int, read: Callable[[], None], while_busy: Callable[[], bool] = lambda: False) -> None:
         self._fd = fd
         self._read = read
+        self._while_busy = while_busy
+        self._waited = False
         self._loop = asyncio.get_running_loop()
         self._length = 0.0
         self._listens_since = 0.0
@@ -38,7 +44,9 @@ class PacedReader:
 
     def _readable(self) -> None:
         goes_on = self._loop.time() - self._listens_since < self._length
+        self._waited = not goes_on and not self._waited and self._while_busy()
         self._length = min(2 * self._length, LONGEST) if goes_on else SHORTEST
         self._loop.remove_reader(self._fd)
-        self._pause = self._loop.call_later(self._length, self._listen)
-        self._read()
+        self._pause = self._loop.call_later(BUSY if self._waited else self._length, self._listen)
+        if not self._waited:
+            self._read()

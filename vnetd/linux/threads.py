@@ -24,6 +24,13 @@ SWITCH_INTERVAL = 0.0005
 
 log = logging.getLogger(__name__)
 
+_under_way: set[object] = set()
+
+
+def at_work() -> bool:
+    """Whether the loop waits for something it has handed to a thread."""
+    return bool(_under_way)
+
 
 class Work(Generic[T]):
     """A call that is handed to a thread, and its outcome for the task that waits.
@@ -103,12 +110,15 @@ class Worker:
         is left running or half made behind a cancelled caller.
         """
         work = self._begin(partial(function, *args))
+        _under_way.add(work)
         try:
             return await work.outcome()
         except asyncio.CancelledError:
             if not work.drop():
                 await self._discard(work, discard)
             raise
+        finally:
+            _under_way.discard(work)
 
     async def _discard(self, work: Work[T], discard: Callable[[T], object] | None) -> None:
         await work.settle()
