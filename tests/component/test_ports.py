@@ -184,6 +184,23 @@ async def test_a_port_that_cannot_be_forgotten_at_once_is_forgotten_later() -> N
         assert not difference(before, daemon.host.state())
 
 
+@pytest.mark.parametrize("kind", KINDS)
+@hastily
+async def test_a_port_attached_while_its_bridge_is_away_joins_it_when_it_is_back(kind: str) -> None:
+    async with running(host_with_uplink()) as daemon:
+        await raised(daemon)
+        if kind == "existing":
+            daemon.host.links.create("tap7", "tun", "52:54:00:00:00:07")
+        daemon.host.perform(DeleteLink("virbr0", ""))
+        device = (await plug(daemon, kind)).port.device
+
+        def plugged() -> bool:
+            bridge, link = daemon.host.link("virbr0"), daemon.host.link(device)
+            return bridge is not None and link is not None and (link.master, link.up) == (bridge.index, True)
+
+        await eventually(plugged, "it is in the new bridge")
+
+
 @hastily
 async def test_a_bridge_that_is_made_anew_gets_its_ports_back() -> None:
     async with running(host_with_uplink()) as daemon:

@@ -18,7 +18,7 @@ from vnetd.linux.kernel import LinuxKernel
 from vnetd.linux.netns import Namespaces
 from vnetd.linux.rtnl_events import RtnlEvents
 from vnetd.model.errors import HostError
-from vnetd.plan.kernel import CreateBridge, CreateMacvlan, CreateVeth, DeleteLink, WriteSysctl
+from vnetd.plan.kernel import CreateBridge, CreateMacvlan, CreateVeth, DeleteLink, SetLink, WriteSysctl
 
 LOWER = CreateBridge("lower0", "52:54:00:00:00:01", 1500, stp=False, forward_delay=0, alias="ours")
 INNER = CreateMacvlan("mvl0", "macvlan", "lower0", "bridge", "52:54:00:00:00:07", "mine")
@@ -110,6 +110,20 @@ async def test_a_pair_is_made_and_seen_in_one_hop(host: Host) -> None:
     assert link is not None
     assert (link.kind, link.mac, link.mtu, link.alias, link.up) == ("veth", PAIR[1], 1400, "mine", False)
     assert await host.kernel.sysctls([silent.path]) == {silent.path: "1"}
+
+
+async def test_a_pair_is_placed_in_its_bridge_before_it_is_seen(host: Host) -> None:
+    await host.kernel.apply([LOWER])
+    placing = [SetLink("vport", master="lower0", up=True)]
+    port, bridge = await host.namespaces.make_pair(pair(host), look=("vport", "lower0"), placing=placing)
+    assert port is not None and bridge is not None
+    assert (port.master, port.up) == (bridge.index, True)
+
+
+async def test_a_pair_whose_bridge_is_away_is_placed_by_whoever_looks_after_it(host: Host) -> None:
+    placing = [SetLink("vport", master="gone0", up=True)]
+    (port,) = await host.namespaces.make_pair(pair(host), look=("vport",), placing=placing)
+    assert port is not None and (port.master, port.up) == (0, False)
 
 
 async def test_a_pair_whose_name_is_taken_is_not_made(host: Host) -> None:

@@ -13,7 +13,7 @@ from vnetd.host.protocols import Kernel, Taps
 from vnetd.linux.kernel import LinuxKernel
 from vnetd.linux.taps import LinuxTaps
 from vnetd.model.errors import HostError
-from vnetd.plan.kernel import DeleteLink, SetLink, WriteSysctl
+from vnetd.plan.kernel import CreateBridge, DeleteLink, SetLink, WriteSysctl
 from vnetd.plan.links import TunState
 
 MAC = "fe:54:00:00:00:07"
@@ -97,6 +97,33 @@ async def test_a_tap_is_made_and_seen_in_one_hop(host: Host) -> None:
     assert seen == (link, None) and len(fds) == 2
     assert link is not None and (link.mac, link.alias, link.up) == (MAC, "ours", False)
     await host.taps.close(fds)
+
+
+async def test_a_tap_is_placed_in_its_bridge_before_it_is_seen(host: Host) -> None:
+    await host.kernel.apply([CreateBridge("lower0", MAC, 1500, stp=False, forward_delay=0, alias="ours")])
+    placing = [SetLink("vnet0", master="lower0", up=True), SetLink("vnet0", isolated=True)]
+    fds, (tap, bridge) = await host.taps.open_seen("vnet0", 1, True, [], ("vnet0", "lower0"), placing)
+    assert tap is not None and bridge is not None
+    assert (tap.master, tap.up, tap.isolated) == (bridge.index, True, True)
+    await host.taps.close(fds)
+
+
+async def test_a_tap_whose_bridge_is_away_is_placed_by_whoever_looks_after_it(host: Host) -> None:
+    fds, (tap,) = await host.taps.open_seen(
+        "vnet0", 1, True, [], ("vnet0",), [SetLink("vnet0", master="gone0"), SetLink("vnet0", up=True)]
+    )
+    assert tap is not None and (tap.master, tap.up) == (0, False)
+    await host.taps.close(fds)
+
+
+async def test_a_tap_that_cannot_be_placed_is_not_made(host: Host) -> None:
+    await host.kernel.apply([CreateBridge("lower0", MAC, 1500, stp=False, forward_delay=0, alias="ours")])
+    await host.taps.close((await host.taps.open_seen("vnet0", 1, True, [], ("vnet0",)))[0])  # now it has its socket
+    before = len(os.listdir("/proc/self/fd"))
+    with pytest.raises(HostError, match="gone0"):
+        await host.taps.open_seen("vnet0", 1, True, [], ("vnet0",), [SetLink("gone0", master="lower0")])
+    assert await host.kernel.link("vnet0") is None
+    assert len(os.listdir("/proc/self/fd")) == before
 
 
 async def test_a_persistent_tap_stays_until_it_is_deleted(host: Host) -> None:

@@ -1,6 +1,7 @@
 """Namespaces of guests: which files count as one, and what is done inside."""
 
 import asyncio
+import json
 import os
 import socket
 import subprocess
@@ -16,7 +17,7 @@ from support.waiting import eventually, wait_until
 from vnetd.linux.kernel import LinuxKernel
 from vnetd.linux.netns import VISITOR, Namespaces
 from vnetd.model.errors import HostError, Invalid, NotFound
-from vnetd.plan.kernel import CreateVeth
+from vnetd.plan.kernel import CreateBridge, CreateVeth, SetLink
 
 
 @pytest.fixture
@@ -109,6 +110,22 @@ async def test_a_pair_has_its_peer_configured_inside(namespaces: Namespaces, lab
     assert guest.addresses("eth0") == {"192.0.2.2/24", "2001:db8::2/64"}
     assert [route["gateway"] for route in guest.ip("route", "show", "default")] == ["192.0.2.1"]
     assert os.readlink("/proc/thread-self/ns/net") == before
+
+
+async def test_a_pair_in_its_bridge_forwards_as_soon_as_it_is_made(namespaces: Namespaces, lab: Lab) -> None:
+    """The kernel finds out about a carrier that comes later when it has the time."""
+    kernel, guest = await LinuxKernel.start(), lab.namespace("guest")
+    bridge = CreateBridge("lower0", "52:54:00:00:00:09", 1500, stp=False, forward_delay=0, alias="x")
+    await kernel.apply([bridge, SetLink("lower0", up=True)])
+    fd = await namespaces.open(guest.name)
+    for number in range(20):
+        macs = f"52:54:00:00:01:{number:02x}", f"52:54:00:00:02:{number:02x}"
+        pair = CreateVeth(f"p{number}", macs[0], f"e{number}", macs[1], fd, 1500, "x")
+        await namespaces.make_pair(pair, placing=[SetLink(pair.name, master="lower0", up=True)])
+        (shown,) = json.loads(run("bridge", "-json", "link", "show", "dev", pair.name).stdout)
+        assert shown["state"] == "forwarding"
+    os.close(fd)
+    await kernel.close()
 
 
 async def test_a_peer_may_stay_down(namespaces: Namespaces, lab: Lab) -> None:

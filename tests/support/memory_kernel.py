@@ -14,6 +14,7 @@ from itertools import count
 from support import memory_traffic
 from support.memory_addresses import AddressOperation, change_address, host_routes
 from support.memory_bridges import BridgeOperation, change_bridge
+from support.memory_calls import Call, Hook
 from support.memory_links import LinkOperation, change_link
 from support.memory_possessions import PossessionOperation, perform, possessions, rules_about
 from support.memory_sysctls import IP_FORWARD, Path, add_sysctls, write_sysctl
@@ -23,7 +24,7 @@ from vnetd.host.events import AddressEvent, HostEvent, LinkEvent, RouteEvent, Tr
 from vnetd.model.base import IPAddress, IPInterface, IPNetwork
 from vnetd.model.errors import HostError
 from vnetd.model.functions import VfState
-from vnetd.plan.kernel import DeleteLink, DisableTxChecksum, Operation, WriteSysctl
+from vnetd.plan.kernel import DeleteLink, DisableTxChecksum, Operation, SetLink, WriteSysctl
 from vnetd.plan.links import BridgeState, HostRoute, KernelRoute, Link, LinkView, Neighbour, PortVlan, TunState
 from vnetd.plan.possessions import HeldAddress, HeldNeighbour, HeldRoute, HeldRule, Possessions
 from vnetd.plan.traffic import Redirect, Traffic
@@ -162,6 +163,13 @@ class MemoryKernel:
             if code := self.refuse.pop(type(operation), 0):
                 raise HostError(*words(operation), code)
             self._execute(operation, "")
+
+    async def place(self, operations: Sequence[SetLink], step: Hook) -> None:
+        """Put a device in its bridge, if that is there."""
+        if all(self.find(one.master) for one in operations if one.master):
+            for one in operations:
+                await step(Call("kernel.SetLink", (one,)))
+                await self.apply([one])
 
     def foreign(self, *operations: Operation, cause: str = "ip") -> None:
         """What another process does; ``DeleteLink`` does not ask for its alias."""

@@ -10,7 +10,7 @@ from support.memory_kernel import MemoryKernel
 from vnetd.host.events import HostEvent, NamespaceEvent
 from vnetd.model.base import IPAddress, IPInterface
 from vnetd.model.errors import HostError, NotFound
-from vnetd.plan.kernel import CreateVeth, WriteSysctl
+from vnetd.plan.kernel import CreateVeth, SetLink, WriteSysctl
 from vnetd.plan.links import Link
 
 
@@ -51,17 +51,18 @@ class MemoryNamespaces:
         look: Sequence[str] = (),
         addresses: Sequence[IPInterface] = (),
         gateways: Sequence[IPAddress] = (),
+        placing: Sequence[SetLink] = (),
     ) -> tuple[Link | None, ...]:
-        """Make a pair of which one end is in the kernel in memory."""
+        """Make a pair of which one end is in the kernel in memory, and place that."""
         await self._kernel.apply([pair])
         for write in then:
             await self.step(Call("kernel.WriteSysctl", (write,)))
             await self._kernel.apply([write])
-        await self.step(Call("kernel.links_named", tuple(look)))
-        seen = await self._kernel.links_named(look)
         await self.step(Call("namespaces.configure_peer", (pair.peer_netns, pair.peer_name)))
         await self.configure_peer(pair.peer_netns, pair.peer_name, addresses=addresses, gateways=gateways)
-        return seen
+        await self._kernel.place(placing, self.step)
+        await self.step(Call("kernel.links_named", tuple(look)))
+        return await self._kernel.links_named(look)
 
     async def owner(self, netns: int) -> int | None:
         """Whoever a test says: by name of the namespace."""

@@ -47,11 +47,18 @@ class MemoryTaps:
         return fds
 
     async def open_seen(
-        self, name: str, queues: int, vnet_hdr: bool, then: Sequence[SetLink | WriteSysctl], look: Sequence[str]
+        self,
+        name: str,
+        queues: int,
+        vnet_hdr: bool,
+        then: Sequence[SetLink | WriteSysctl],
+        look: Sequence[str],
+        placing: Sequence[SetLink] = (),
     ) -> tuple[list[int], tuple[Link | None, ...]]:
-        """Make a tap and look at links."""
+        """Make a tap, place it and look at links."""
         fds = await self.open(name, queues, vnet_hdr, then=then)
         try:
+            await self._kernel.place(placing, self.step)
             await self.step(Call("kernel.links_named", tuple(look)))
             return fds, await self._kernel.links_named(look)
         except BaseException:

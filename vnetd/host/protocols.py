@@ -186,9 +186,15 @@ class Taps(Protocol):
         ...
 
     async def open_seen(
-        self, name: str, queues: int, vnet_hdr: bool, then: Sequence[SetLink | WriteSysctl], look: Sequence[str]
+        self,
+        name: str,
+        queues: int,
+        vnet_hdr: bool,
+        then: Sequence[SetLink | WriteSysctl],
+        look: Sequence[str],
+        placing: Sequence[SetLink] = (),
     ) -> tuple[list[int], tuple[Link | None, ...]]:
-        """``open`` for root, and how the links ``look`` are once that is done."""
+        """``open`` for root, ``placing`` unless the bridge it names is away, and how the links ``look`` are then."""
         ...
 
     async def keep(self, name: str, fds: Sequence[int], group: int) -> None:
@@ -229,10 +235,11 @@ class Namespaces(Protocol):
         look: Sequence[str] = (),
         addresses: Sequence[IPInterface] = (),
         gateways: Sequence[IPAddress] = (),
+        placing: Sequence[SetLink] = (),
     ) -> tuple[Link | None, ...]:
-        """Make a veth pair and do ``then``; how the links ``look`` are after that. The other end is configured last.
+        """Make a veth pair, do ``then``, configure the other end, do ``placing`` unless a bridge it names is away.
 
-        If that fails the pair stays.
+        Returns how the links ``look`` are after that. If something fails the pair stays.
         """
         ...
 

@@ -5,6 +5,7 @@ write rules and dnsmasq's files at the same time (docs/adr/0002). Everything els
 """
 
 import errno
+from collections.abc import Sequence
 from dataclasses import replace
 from ipaddress import IPv4Interface
 
@@ -28,6 +29,7 @@ from vnetd.linux.links import (
     IFLA_MASTER,
     IFLA_MTU,
     IFLA_NET_NS_FD,
+    number_of,
 )
 from vnetd.linux.netlink import U32, ReadSocket, encode
 from vnetd.linux.operations import RT_SCOPE_UNIVERSE, RT_TABLE_MAIN, index_of, reporting
@@ -122,6 +124,13 @@ def set_link(sock: ReadSocket, want: SetLink) -> None:
             properties = b""
         if properties or want.up is not None:
             sock.change(netlink.RTM_NEWLINK, 0, _link(index, want.up) + properties)
+
+
+def place(sock: ReadSocket, operations: Sequence[SetLink]) -> None:
+    """Put a device in its bridge as these say, or leave it as it is where that is away. Raises ``HostError``."""
+    if all(number_of(one.master) for one in operations if one.master):
+        for one in operations:
+            set_link(sock, one)
 
 
 def add_address(sock: ReadSocket, link: str, address: IPInterface) -> None:

@@ -12,7 +12,7 @@ from contextlib import closing, contextmanager
 from typing import TypeVar, TypeVarTuple
 
 from vnetd.host.events import HostEvent
-from vnetd.linux.direct import add_address, add_default_route, create_veth, raise_link, rename_link
+from vnetd.linux.direct import add_address, add_default_route, create_veth, place, raise_link, rename_link
 from vnetd.linux.links import look_at
 from vnetd.linux.netlink import U32, ReadSocket
 from vnetd.linux.netns_events import InnerEvents
@@ -22,13 +22,14 @@ from vnetd.linux.sysctl import write_sysctl
 from vnetd.linux.threads import Worker
 from vnetd.model.base import IPAddress, IPInterface
 from vnetd.model.errors import Invalid, NotFound
-from vnetd.plan.kernel import CreateVeth, WriteSysctl
+from vnetd.plan.kernel import CreateVeth, SetLink, WriteSysctl
 from vnetd.plan.links import Link
 
 T = TypeVar("T")
 Args = TypeVarTuple("Args")
 
 NAMED = "/run/netns"
+OWN = "/proc/thread-self/ns/net"
 VISITOR = "vnetd-visit"
 """Name of threads that enter a namespace."""
 NS_GET_USERNS, NS_GET_NSTYPE, NS_GET_OWNER_UID = 0xB701, 0xB703, 0xB704
@@ -87,12 +88,14 @@ class Namespaces:
         look: Sequence[str] = (),
         addresses: Sequence[IPInterface] = (),
         gateways: Sequence[IPAddress] = (),
+        placing: Sequence[SetLink] = (),
     ) -> tuple[Link | None, ...]:
-        """Make a veth pair, do ``then``, look at links of ours, and configure the other end, all in one hop.
+        """Make a veth pair, do ``then``, configure the other end, do ``placing``, look at links of ours, in one hop.
 
-        If the other end cannot be configured the pair stays. Raises ``HostError``.
+        ``placing`` is left to others if a bridge it names is away. If something fails the pair stays. Raises
+        ``HostError``.
         """
-        return await self._visit(_make_pair, pair, then, look, tuple(addresses), tuple(gateways))
+        return await self._visit(_make_pair, pair, then, look, tuple(addresses), tuple(gateways), placing)
 
     async def owner(self, netns: int) -> int | None:
         """The uid whose user namespace owns the one open at fd ``netns``; ``None`` if that is ours. ``HostError``.
@@ -217,7 +220,7 @@ def _checked(handle: int) -> int:
 
 
 def _owner(netns: int) -> int | None:
-    if os.path.samestat(os.fstat(netns), os.stat("/proc/thread-self/ns/net")):
+    if os.path.samestat(os.fstat(netns), os.stat(OWN)):
         return None
     with reporting("find owner of", "network namespace"):
         users = fcntl.ioctl(netns, NS_GET_USERNS)
@@ -235,14 +238,18 @@ def _make_pair(
     look: Sequence[str],
     addresses: Sequence[IPInterface],
     gateways: Sequence[IPAddress],
+    placing: Sequence[SetLink],
 ) -> tuple[Link | None, ...]:
-    with closing(ReadSocket()) as sock:
+    with closing(ReadSocket()) as sock, open(OWN, "rb", buffering=0) as home:
         create_veth(sock, pair)
         for write in then:
             write_sysctl(write.path, write.value, optional=write.optional)
-        seen = look_at(sock, look)
-    _configure(pair.peer_netns, pair.peer_name, "", True, addresses, gateways)
-    return seen
+        # The guest's end is up before ours is: else the kernel has its carrier, and so our port, come later by itself.
+        _configure(pair.peer_netns, pair.peer_name, "", True, addresses, gateways)
+        with reporting("come back from the namespace of", pair.peer_name):
+            _enter(home.fileno())
+        place(sock, placing)
+        return look_at(sock, look)
 
 
 def _configure(

@@ -7,7 +7,7 @@ import struct
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 
-from vnetd.linux.direct import set_link
+from vnetd.linux.direct import place, set_link
 from vnetd.linux.links import look_at
 from vnetd.linux.netlink import ReadSocket
 from vnetd.linux.sysctl import write_sysctl
@@ -46,11 +46,17 @@ class LinuxTaps:
         return await self._opener.run(self._open, name, queues, vnet_hdr, owner, then, discard=_close)
 
     async def open_seen(
-        self, name: str, queues: int, vnet_hdr: bool, then: Sequence[SetLink | WriteSysctl], look: Sequence[str]
+        self,
+        name: str,
+        queues: int,
+        vnet_hdr: bool,
+        then: Sequence[SetLink | WriteSysctl],
+        look: Sequence[str],
+        placing: Sequence[SetLink] = (),
     ) -> tuple[list[int], tuple[Link | None, ...]]:
-        """``open``, and how the links ``look`` are after it, in the same hop."""
+        """``open``, ``placing`` unless the bridge is away, and how the links ``look`` are after it, in the same hop."""
         return await self._opener.run(
-            self._open_seen, name, queues, vnet_hdr, then, look, discard=lambda made: _close(made[0])
+            self._open_seen, name, queues, vnet_hdr, then, look, placing, discard=lambda made: _close(made[0])
         )
 
     async def keep(self, name: str, fds: Sequence[int], group: int) -> None:
@@ -86,10 +92,17 @@ class LinuxTaps:
         return fds
 
     def _open_seen(
-        self, name: str, queues: int, vnet_hdr: bool, then: Sequence[SetLink | WriteSysctl], look: Sequence[str]
+        self,
+        name: str,
+        queues: int,
+        vnet_hdr: bool,
+        then: Sequence[SetLink | WriteSysctl],
+        look: Sequence[str],
+        placing: Sequence[SetLink],
     ) -> tuple[list[int], tuple[Link | None, ...]]:
         fds = self._open(name, queues, vnet_hdr, ROOT, then)
         try:
+            place(self._sock(), placing)
             return fds, look_at(self._sock(), look)
         except BaseException:
             _close(fds)

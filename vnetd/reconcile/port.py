@@ -1,7 +1,7 @@
 """One port on the host: its device, its place in the network's bridge, its filter.
 
-A port is never reachable before its filter is in place: the device is made down, the rules are committed, and only
-then it joins the bridge and is raised.
+A port is never reachable before its filter is in place: only once the rules are committed it joins the bridge and is
+raised, in one breath with being made where it needs nothing else (``placement``), else when it was looked at.
 """
 
 import asyncio
@@ -127,6 +127,18 @@ def plan_port(
     return steps
 
 
+def placement(want: DesiredPort) -> tuple[SetLink, ...]:
+    """What puts a device as it is made in its bridge, once its filter is in force; nothing where more is to be done.
+
+    Limits come before it, and VLANs are told from those a bridge gives.
+    """
+    if want.plug or want.vlans is not None or (want.shaping and not want.shaping.empty):
+        return ()
+    made = Link(0, want.device, "", want.mac or "", want.mtu or 0, up=False)
+    steps = plan_port(want, made, replace(made, index=1, name=want.bridge))
+    return tuple(operation for _, operation in steps if isinstance(operation, SetLink))
+
+
 class PortTarget:
     """Keeps one port in its bridge."""
 
@@ -216,7 +228,7 @@ class PortTarget:
         self.shaper.doubt()
 
     def refilter(self, fragment: Fragment) -> None:
-        """The port's rules are to be these; the caller has committed them."""
+        """The port's rules are to be these; the caller commits them."""
         self.desired = replace(self.desired, fragment=fragment)
 
     async def _recover(self, device: Link | None) -> Link | None:

@@ -49,6 +49,10 @@ MAKERS: Mapping[PortKind, Callable[[Host], Maker]] = {
 }
 
 
+PLACING = frozenset({PortKind.VETH, PortKind.TAP_FD})
+"""Kinds whose makers do at once what ``Making.placing`` says, unless the bridge is away."""
+
+
 class PortDevices:
     """The makers on one host, by kind."""
 

@@ -18,14 +18,14 @@ from vnetd.reconcile.inner_port import InnerPortTarget
 from vnetd.reconcile.loop import Loop
 from vnetd.reconcile.macvtap import MacvtapTarget
 from vnetd.reconcile.passt import PasstTarget
-from vnetd.reconcile.port import DesiredPort, PortTarget, Seen
+from vnetd.reconcile.port import DesiredPort, PortTarget, Seen, placement
 from vnetd.reconcile.together import together
 from vnetd.service import reservations
 from vnetd.service.bandwidth import refuse_unable
 from vnetd.service.filters import FilterService
 from vnetd.service.network_object import NetworkObject
 from vnetd.service.notices import Notices
-from vnetd.service.port_devices import PortDevices
+from vnetd.service.port_devices import PLACING, PortDevices
 from vnetd.service.port_making import Made, Making
 from vnetd.service.port_object import PORTS, PortObject, PortTable
 from vnetd.service.port_plugs import plug_of
@@ -154,7 +154,10 @@ class PortLifecycle:
             port.target.desired = self._wishes.desired(port.record, port.network)
 
     async def _begin(self, port: PortObject, making: Making) -> tuple[Made, Seen | None]:
-        """Put its filter in force and make its device beside that, which is down and in no bridge as yet."""
+        """Put its filter in force and make its device: beside that if the device is in no bridge as yet."""
+        if making.placing:
+            await self._filter(port)
+            return await self._make_device(port, making)
         device = asyncio.ensure_future(self._make_device(port, making))
         try:
             made: Made
@@ -183,7 +186,7 @@ class PortLifecycle:
                 await port.target.write_rules()
             return
         async with self._filters.changing:
-            port.target.desired = self._wishes.desired(port.record, port.network)
+            port.target.refilter(self._wishes.fragment(port.record, port.network))
             desired = port.target.desired
             place = EMPTY if desired.plug else desired.place
             await self._loop.rules.put({port.target.key: desired.fragment, port.target.place_key: place})
@@ -191,7 +194,9 @@ class PortLifecycle:
 
     def _making(self, port: PortObject, spec: PortSpec, netns: int) -> Making:
         assert port.network.live is not None
-        return Making(port.record, spec, port.target.desired, port.network.live, netns)
+        desired = port.target.desired
+        placing = placement(desired) if spec.kind in PLACING else ()
+        return Making(port.record, spec, desired, port.network.live, netns, placing)
 
     @asynccontextmanager
     async def _namespace(self, caller: Caller, spec: PortSpec) -> AsyncIterator[int]:

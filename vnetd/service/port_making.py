@@ -7,6 +7,7 @@ from typing import Protocol
 from vnetd.model.errors import Invalid
 from vnetd.model.network import Network
 from vnetd.model.port import PortRecord, PortSpec
+from vnetd.plan.kernel import SetLink
 from vnetd.reconcile.port import DesiredPort, Seen
 
 
@@ -15,6 +16,7 @@ class Making:
     """A port that is being made: what is recorded, what the caller asked for, what shall be, and for which network.
 
     ``netns`` is an fd of the guest's network namespace, closed once all is done; -1 if the caller named none.
+    ``placing`` puts the device in its bridge: what is asked for it alone is done already.
     """
 
     record: PortRecord
@@ -22,6 +24,7 @@ class Making:
     desired: DesiredPort
     network: Network
     netns: int = -1
+    placing: tuple[SetLink, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +40,7 @@ class Made:
 
 
 class Maker(Protocol):
-    """Makes devices of one kind, down, outside of any bridge, and tagged as ours."""
+    """Makes devices of one kind, tagged as ours, and down and outside of any bridge but for what ``placing`` says."""
 
     template: str
     """Names the device where the caller does not; one ``%d`` in it."""

@@ -24,7 +24,9 @@ class OpenedTap:
         spec, device = making.spec, making.record.device
         first = (making.desired.properties, silent(device))
         look = (device, making.desired.bridge)
-        fds, (seen, bridge) = await self._host.taps.open_seen(device, spec.queues, spec.vnet_hdr, first, look)
+        fds, (seen, bridge) = await self._host.taps.open_seen(
+            device, spec.queues, spec.vnet_hdr, first, look, making.placing
+        )
         return Made(tuple(fds), seen=(seen, bridge))
 
     async def finish(self, making: Making) -> None:

@@ -24,7 +24,7 @@ class VethPair:
         require_netns(spec)
 
     async def make(self, making: Making) -> Made:
-        """Make the pair. The guest's end is up at once, but as long as this one is down nothing passes."""
+        """Make the pair. The guest's end is up first, but as long as this one is down nothing passes."""
         record, spec = making.record, making.spec
         pair = CreateVeth(
             name=record.device,
@@ -41,6 +41,7 @@ class VethPair:
             look=(record.device, making.desired.bridge),
             addresses=spec.addresses,
             gateways=spec.gateways,
+            placing=making.placing,
         )
         return Made(seen=(device, bridge))
 

@@ -54,13 +54,28 @@ class PortWishes:
             up=record.link and not record.blocked,
             fleeting=record.kind is PortKind.TAP_FD,
             isolated=bool(isolated),
-            fragment=self._fragment(record, network),
+            fragment=self.fragment(record, network),
             vlans=_vlans(record, network.live),
             shaping=shaping_of(str(record.uuid), record.limits),
             plug=plug_of(record, network.live),
             tap=record.tap,
             place=self._place(record, network.live.mode, bool(isolated)),
         )
+
+    def fragment(self, record: PortRecord, network: NetworkObject) -> Fragment:
+        """The rules of its filter as it is now. Raises ``Invalid`` or ``Unsupported`` for the filter."""
+        if record.filter and record.plug and not isinstance(record.plug, DirectPlug):
+            raise Unsupported(
+                f"port {record.device} of kind {record.kind} cannot have filter {record.filter}: its frames pass no "
+                "device of this host that rules could be at; who is not root has no port without a filter"
+            )
+        if record.unseen and record.plug:
+            raise Unsupported(
+                f"port {record.device} of kind {record.kind}: no rule sees its first packet: give its mac"
+            )
+        if record.unseen:
+            return introducing(record.device)
+        return self._filters.compile(_bound(record, record.filter, network)) if record.filter else EMPTY
 
     def note_use(self, record: PortRecord, network: NetworkObject) -> None:
         """The port has the filter of its record, or none yet."""
@@ -83,20 +98,6 @@ class PortWishes:
             return entrance(record.device) if record.filter else EMPTY
         seen = EMPTY if self._packets.problem or mode is Mode.OPEN else snooping(record.device)
         return union((isolation_fragment(record.device), seen)) if isolated else seen
-
-    def _fragment(self, record: PortRecord, network: NetworkObject) -> Fragment:
-        if record.filter and record.plug and not isinstance(record.plug, DirectPlug):
-            raise Unsupported(
-                f"port {record.device} of kind {record.kind} cannot have filter {record.filter}: its frames pass no "
-                "device of this host that rules could be at; who is not root has no port without a filter"
-            )
-        if record.unseen and record.plug:
-            raise Unsupported(
-                f"port {record.device} of kind {record.kind}: no rule sees its first packet: give its mac"
-            )
-        if record.unseen:
-            return introducing(record.device)
-        return self._filters.compile(_bound(record, record.filter, network)) if record.filter else EMPTY
 
 
 def _refuse_unrealised(record: PortRecord, network: Network, isolated: bool) -> None:

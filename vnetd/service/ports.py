@@ -242,7 +242,8 @@ class PortService:
             if not network.active or network.state != "active":
                 raise Busy(f"network {network.name} is not active: start it first")
             assert network.live is not None
-            spec = spec.model_copy(update={"kind": kind_for(spec.kind, network.live)})
+            if (kind := kind_for(spec.kind, network.live)) is not spec.kind:
+                spec = spec.model_copy(update={"kind": kind})
             port = await self._allocate(caller, network, spec)
             made = await self._lifecycle.make(caller, port, spec)
         if port.record.connection and not caller.present():  # it left before the port was there to end with it
