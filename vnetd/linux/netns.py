@@ -1,5 +1,6 @@
 """Network namespaces of others: opened for a veth's other end, and the work done inside them."""
 
+import asyncio
 import ctypes
 import errno
 import fcntl
@@ -32,6 +33,8 @@ NAMED = "/run/netns"
 OWN = "/proc/thread-self/ns/net"
 VISITOR = "vnetd-visit"
 """Name of threads that enter a namespace."""
+SOON = 0.005
+"""Seconds until the next of them is started: who asked for this visit is answered first."""
 NS_GET_USERNS, NS_GET_NSTYPE, NS_GET_OWNER_UID = 0xB701, 0xB703, 0xB704
 CLONE_NEWNET = 0x40000000
 
@@ -49,6 +52,7 @@ class Namespaces:
         self._events: InnerEvents | None = None
         self._listening = False
         self._opener = Worker("vnetd-netns")
+        self._starting: asyncio.TimerHandle | None = None
         self._socket: ReadSocket | None = None
         self._next_visitor: Worker | None = None
 
@@ -126,6 +130,8 @@ class Namespaces:
         """Finish what is under way and end the thread."""
         if self._events:
             self._events.close()
+        if self._starting:
+            self._starting.cancel()
         await self._opener.close(self._close_socket)
         if self._next_visitor:
             self._next_visitor.leave()
@@ -136,7 +142,12 @@ class Namespaces:
             return await visitor.run(function, *args)
         finally:
             visitor.leave()
-            self._opener.submit(self._start_visitor)
+            if self._starting is None:
+                self._starting = asyncio.get_running_loop().call_later(SOON, self._start_next)
+
+    def _start_next(self) -> None:
+        self._starting = None
+        self._opener.submit(self._start_visitor)
 
     def _start_visitor(self) -> None:
         """On the opener's thread: who starts a thread waits until that runs."""
