@@ -252,10 +252,11 @@ class PortService:
             "port %s (%s) attached to %s by uid %d (pid %d)",
             port.name, port.record.kind, network.name, caller.uid, caller.pid,
         )  # fmt: skip
-        self._notices.tell(Added("port", port.view()))
+        view = port.view()
+        self._notices.tell(Added("port", view))
         self._lifecycle.announce(network)
         result = {"device": port.name, "mac": port.record.mac, "network": network.name, **made.result}
-        return Attached(port.view(), result, made.fds)
+        return Attached(view, result, made.fds)
 
     async def _allocate(self, caller: Caller, network: NetworkObject, spec: PortSpec) -> PortObject:
         assert network.live is not None
