@@ -149,6 +149,9 @@ async def test_a_macvtap_is_filtered_before_it_is_up_or_refused_where_rules_cann
         hooks = [one.hook for one in nft.tables["netdev"].chains.values() if one.hook]
         assert {hook.device for hook in hooks} == {port.device}
         assert {hook.hook for hook in hooks} == {"ingress", "egress"}
+        commits = [call.arguments[1] for call in daemon.host.calls if call.verb == "nft.commit"]
+        (written,) = [one for one in commits if any(chain.hook for chain in one.chains)]
+        assert {element.key[0] for element in written.elements} == {port.device}, "all its rules come at once"
         raising = SetLink(port.device, up=True)
         (up,) = [place for place, call in enumerate(daemon.host.calls) if raising in call.arguments]
         assert entrance(port.device).chains[0] in [

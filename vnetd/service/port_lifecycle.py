@@ -9,6 +9,7 @@ from uuid import UUID
 
 from vnetd.model.errors import Denied, Invalid, VnetError
 from vnetd.model.port import PortKind, PortRecord, PortSpec
+from vnetd.plan.macvtap import Stacked
 from vnetd.plan.rules import EMPTY, port_owner
 from vnetd.reconcile.desired import alias_of
 from vnetd.reconcile.errands import Errands
@@ -154,10 +155,12 @@ class PortLifecycle:
             port.target.desired = self._wishes.desired(port.record, port.network)
 
     async def _begin(self, port: PortObject, making: Making) -> tuple[Made, Seen | None]:
-        """Put its filter in force and make its device: beside that if the device is in no bridge as yet."""
+        """Put its filter in force and make its device: before it is in a bridge, or where rules are at it, after."""
         if making.placing:
             await self._filter(port)
             return await self._make_device(port, making)
+        if isinstance(making.desired.plug, Stacked):
+            return await self._make_filtered_device(port, making)
         device = asyncio.ensure_future(self._make_device(port, making))
         try:
             made: Made
@@ -165,6 +168,16 @@ class PortLifecycle:
         except BaseException:
             if not device.cancelled() and not device.exception():
                 await self._loop.host.taps.close(device.result()[0].fds)
+            raise
+        return made, seen
+
+    async def _make_filtered_device(self, port: PortObject, making: Making) -> tuple[Made, Seen | None]:
+        """The device, and all its rules in one transaction, while it is down."""
+        made, seen = await self._make_device(port, making)
+        try:
+            await self._filter(port)
+        except BaseException:
+            await self._loop.host.taps.close(made.fds)
             raise
         return made, seen
 
@@ -180,16 +193,14 @@ class PortLifecycle:
             raise
 
     async def _filter(self, port: PortObject) -> None:
-        """Put its filter in force as it is now, and the rules of its place unless they need the device."""
+        """Put its filter in force as it is now, and the rules of its place."""
         if not (port.record.filter or port.record.unseen):
-            if not port.target.desired.plug:
-                await port.target.write_rules()
+            await port.target.write_rules()
             return
         async with self._filters.changing:
             port.target.refilter(self._wishes.fragment(port.record, port.network))
             desired = port.target.desired
-            place = EMPTY if desired.plug else desired.place
-            await self._loop.rules.put({port.target.key: desired.fragment, port.target.place_key: place})
+            await self._loop.rules.put({port.target.key: desired.fragment, port.target.place_key: desired.place})
             self._wishes.note_use(port.record, port.network)
 
     def _making(self, port: PortObject, spec: PortSpec, netns: int) -> Making:
