@@ -15,11 +15,10 @@ from vnetd.linux.links import (
     IFLA_BR_VLAN_DEFAULT_PVID,
     IFLA_BR_VLAN_FILTERING,
     IFLA_EXT_MASK,
-    IFLA_IFALIAS,
-    IFLA_IFNAME,
     IFLA_INFO_DATA,
     IFLA_INFO_KIND,
     IFLA_LINKINFO,
+    make_link,
 )
 from vnetd.linux.netlink import U32, ReadSocket, attribute, encode
 from vnetd.linux.operations import index_of, reporting
@@ -90,20 +89,8 @@ def read_port_vlans(sock: ReadSocket, name: str) -> frozenset[PortVlan]:
 def _create_vlan(sock: ReadSocket, want: CreateVlan) -> None:
     with reporting("create VLAN device", want.name):
         info = encode(IFLA_INFO_KIND, b"vlan") + encode(IFLA_INFO_DATA, encode(IFLA_VLAN_ID, _U16.pack(want.vlan)))
-        body = (
-            _link(0)
-            + encode(IFLA_IFNAME, want.name.encode() + b"\0")
-            + encode(IFLA_LINK, U32.pack(index_of(want.parent)))
-            + encode(IFLA_LINKINFO, info)
-        )
-        sock.change(netlink.RTM_NEWLINK, netlink.NLM_F_CREATE | netlink.NLM_F_EXCL, body)
-        index = index_of(want.name)
-        try:
-            alias = encode(IFLA_IFALIAS, want.alias.encode() + b"\0")
-            sock.change(netlink.RTM_NEWLINK, 0, _link(index) + alias)
-        except BaseException:
-            sock.change(netlink.RTM_DELLINK, 0, _link(index))  # without its alias it would be nobody's for ever
-            raise
+        body = encode(IFLA_LINK, U32.pack(index_of(want.parent))) + encode(IFLA_LINKINFO, info)
+        make_link(sock, want.name, want.alias, body)
 
 
 def _port_vlan(name: str, vlan: int, flags: int, own: bool) -> bytes:

@@ -29,6 +29,7 @@ from vnetd.linux.links import (
     IFLA_MASTER,
     IFLA_MTU,
     IFLA_NET_NS_FD,
+    make_link,
     number_of,
 )
 from vnetd.linux.netlink import U32, ReadSocket, encode
@@ -77,15 +78,14 @@ def create_bridge(sock: ReadSocket, want: CreateBridge) -> None:
     # A new bridge does not filter, and a kernel that cannot refuses to be told so.
     data += bridge_options(replace(want.options, vlan_filtering=want.options.vlan_filtering or None))
     body = (
-        _name(want.name)
-        + _mac(want.mac)
+        _mac(want.mac)
         # A bridge follows the smallest MTU of its ports until somebody *changes* its own, and setting the value it
         # has already is no change. So it is born with another one.
         + encode(IFLA_MTU, U32.pack(want.mtu ^ 1))
         + _info(b"bridge", data)
     )
     with reporting("create bridge", want.name):
-        _create(sock, want.name, body, encode(IFLA_MTU, U32.pack(want.mtu)) + _alias(want.alias))
+        make_link(sock, want.name, want.alias, body, encode(IFLA_MTU, U32.pack(want.mtu)))
 
 
 def create_veth(sock: ReadSocket, want: CreateVeth) -> None:
@@ -93,9 +93,9 @@ def create_veth(sock: ReadSocket, want: CreateVeth) -> None:
     mtu = encode(IFLA_MTU, U32.pack(want.mtu))
     peer = _link(0) + _name(want.peer_name) + _mac(want.peer_mac) + mtu
     peer += encode(IFLA_NET_NS_FD, U32.pack(want.peer_netns))
-    body = _name(want.name) + _mac(want.mac) + mtu + _info(b"veth", encode(VETH_INFO_PEER, peer))
+    body = _mac(want.mac) + mtu + _info(b"veth", encode(VETH_INFO_PEER, peer))
     with reporting("create veth", want.name):
-        _create(sock, want.name, body, _alias(want.alias))
+        make_link(sock, want.name, want.alias, body)
 
 
 def create_macvlan(sock: ReadSocket, want: CreateMacvlan) -> None:
@@ -106,7 +106,7 @@ def create_macvlan(sock: ReadSocket, want: CreateMacvlan) -> None:
         own, data = _mac(want.mac), encode(IFLA_MACVLAN_MODE, U32.pack(MACVLAN_MODES[want.mode]))
     with reporting(f"create {want.kind}", f"{want.name} on {want.lower}"):
         lower = encode(IFLA_LINK, U32.pack(index_of(want.lower)))
-        _create(sock, want.name, _name(want.name) + own + lower + _info(want.kind.encode(), data), _alias(want.alias))
+        make_link(sock, want.name, want.alias, own + lower + _info(want.kind.encode(), data))
 
 
 def set_link(sock: ReadSocket, want: SetLink) -> None:
@@ -178,17 +178,6 @@ def rename_link(sock: ReadSocket, name: str, new: str) -> None:
             sock.change(netlink.RTM_NEWLINK, 0, _link(index, up=False))
             sock.change(netlink.RTM_NEWLINK, 0, body)
             raise_link(sock, new)
-
-
-def _create(sock: ReadSocket, name: str, body: bytes, rest: bytes) -> None:
-    """Make a link, then change what the kernel does not take in the same request, its alias above all."""
-    sock.change(netlink.RTM_NEWLINK, NEW, _link(0) + body)
-    index = index_of(name)
-    try:
-        sock.change(netlink.RTM_NEWLINK, 0, _link(index) + rest)
-    except BaseException:
-        sock.change(netlink.RTM_DELLINK, 0, _link(index))  # without its alias it would be nobody's for ever
-        raise
 
 
 def _link(index: int, up: bool | None = None) -> bytes:

@@ -38,6 +38,21 @@ def about(index: int) -> bytes:
 _ANY = about(0)
 
 
+def make_link(sock: ReadSocket, name: str, alias: str, body: bytes, rest: bytes = b"") -> None:
+    """Make a link of these attributes, then give it what the kernel does not take in the same request: its alias, and
+    ``rest``. If it cannot have that there is no link. Raises ``OSError``.
+
+    It is known by its name: to ask for its index would take a descriptor, and there may be none left.
+    """
+    named = _ANY + encode(IFLA_IFNAME, name.encode() + b"\0")
+    sock.change(netlink.RTM_NEWLINK, netlink.NLM_F_CREATE | netlink.NLM_F_EXCL, named + body)
+    try:
+        sock.change(netlink.RTM_NEWLINK, 0, named + encode(IFLA_IFALIAS, alias.encode() + b"\0") + rest)
+    except BaseException:
+        sock.change(netlink.RTM_DELLINK, 0, named)  # without its alias it would be nobody's for ever
+        raise
+
+
 def read_link(sock: ReadSocket, name: str) -> Link | None:
     """The link ``name`` (an alternative name counts too), ``None`` if there is none. Raises ``OSError``."""
     body = _ANY + encode(IFLA_IFNAME, name.encode() + b"\0") + _NO_STATISTICS

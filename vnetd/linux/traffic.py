@@ -4,7 +4,7 @@ import errno
 import socket
 
 from vnetd.linux import netlink, tc
-from vnetd.linux.links import IFLA_IFALIAS, IFLA_IFNAME, IFLA_INFO_KIND, IFLA_LINKINFO
+from vnetd.linux.links import IFLA_INFO_KIND, IFLA_LINKINFO, make_link
 from vnetd.linux.netlink import U32, ReadSocket, encode
 from vnetd.linux.operations import index_of, reporting
 from vnetd.plan.kernel import Operation
@@ -81,16 +81,8 @@ def _execute_filter(sock: ReadSocket, operation: AddFilter | DeleteFilter | Dele
 
 
 def _create_ifb(sock: ReadSocket, name: str, alias: str) -> None:
-    kind = encode(IFLA_LINKINFO, encode(IFLA_INFO_KIND, b"ifb"))
     with reporting("create ifb", name):
-        body = netlink.LINK.pack(0, 0, 0, 0, 0) + encode(IFLA_IFNAME, name.encode() + b"\0") + kind
-        sock.change(netlink.RTM_NEWLINK, NEW, body)
-        link = netlink.LINK.pack(0, 0, index_of(name), 0, 0)
-        try:
-            sock.change(netlink.RTM_NEWLINK, 0, link + encode(IFLA_IFALIAS, alias.encode() + b"\0"))
-        except BaseException:
-            sock.change(netlink.RTM_DELLINK, 0, link)  # without its alias it would be nobody's for ever
-            raise
+        make_link(sock, name, alias, encode(IFLA_LINKINFO, encode(IFLA_INFO_KIND, b"ifb")))
 
 
 def _put_class(sock: ReadSocket, index: int, one: HtbClass) -> None:
