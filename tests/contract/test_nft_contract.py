@@ -14,7 +14,7 @@ from vnetd.linux.nft import LinuxNft
 from vnetd.model.errors import HostError
 from vnetd.plan.ledger import Ledger
 from vnetd.plan.rules import EMPTY, Chain, Count, Element, Fragment, Hook, MissingRule, Set
-from vnetd.ruleset.unbridged import entrance
+from vnetd.ruleset.unbridged import entrance, part_of
 
 ACCEPT: Any = {"accept": None}
 DROP: Any = {"drop": None}
@@ -310,7 +310,7 @@ async def test_a_chain_that_went_with_its_device_can_be_removed_still(nft: Nft) 
 async def test_what_leads_to_filters_at_one_more_device_comes_and_goes_beside_the_others(nft: Nft) -> None:
     ledger = Ledger()
     shared = Fragment((Chain("netdev", "shared", ()),), entrance("lo").sets)
-    leading = frozenset({Element("netdev", "from_guest", ("lo",), "goto shared")})
+    leading = frozenset({Element("netdev", part_of("from_guest", "lo"), ("lo",), "goto shared")})
     at_device = Fragment(entrance("lo").chains, entrance("lo").sets, leading)
     for changes in ({"others": shared}, {"port": at_device}, {"port": None}, {"port": at_device}):
         proposal = ledger.propose(changes)

@@ -17,12 +17,13 @@ from vnetd.model.errors import HostError
 from vnetd.plan.ledger import Ledger
 from vnetd.plan.rules import EMPTY, Chain, Element, Fragment, Hook, Json, Set
 from vnetd.ruleset.expressions import ACCEPT, match, meta, payload, vmap
-from vnetd.ruleset.unbridged import entrance
+from vnetd.ruleset.unbridged import entrance, part_of
 
 DEVICE = "lo"
+FROM, TO = (part_of(name, DEVICE) for name in ("from_guest", "to_guest"))
 SETS = entrance(DEVICE).sets
 CHAINS = entrance(DEVICE).chains
-LEADING = frozenset({Element("netdev", "from_guest", (DEVICE,), "drop")})
+LEADING = frozenset({Element("netdev", FROM, (DEVICE,), "drop")})
 ENTRANCE = Fragment(CHAINS, (), LEADING)
 KINDS = {(one.family, one.name): one for one in SETS}
 BY_LIBRARY = Chain("netdev", "unsuited", ())
@@ -85,7 +86,7 @@ def by_writer(writer: BatchWriter, added: Fragment) -> str:
 
 async def test_the_kernel_holds_the_same_whoever_wrote_it(nft: LinuxNft, writer: BatchWriter) -> None:
     before = held()
-    ways = (vmap(meta("oifname"), "from_guest"),), (vmap(meta("iifname"), "to_guest"),)
+    ways = (vmap(meta("oifname"), FROM),), (vmap(meta("iifname"), TO),)
     several = Chain("netdev", "several", ways, Hook("filter", "ingress", 0, device=DEVICE))
     added = replace(ENTRANCE, chains=(*CHAINS, several))
     assert not await by_library(nft, added)
@@ -97,7 +98,7 @@ async def test_the_kernel_holds_the_same_whoever_wrote_it(nft: LinuxNft, writer:
     assert not by_writer(writer, added)
     assert held() == written
     assert await nft.table("netdev") == listed
-    assert await nft.set("netdev", "from_guest") == LEADING
+    assert await nft.set("netdev", FROM) == LEADING
 
 
 async def test_chains_that_are_there_are_met_the_same_way(nft: LinuxNft, writer: BatchWriter) -> None:
@@ -111,7 +112,8 @@ async def test_chains_that_are_there_are_met_the_same_way(nft: LinuxNft, writer:
 
 
 async def test_a_device_that_is_not_there_is_met_the_same_way(nft: LinuxNft, writer: BatchWriter) -> None:
-    added = Fragment(entrance("nowhere0").chains)
+    away = (replace(one, hook=replace(one.hook, device="nowhere0")) for one in CHAINS if one.hook)
+    added = Fragment(tuple(away))
     before = held()
     refusal = by_writer(writer, added)
     after = held()
@@ -131,7 +133,7 @@ async def test_a_refused_transaction_leaves_nothing(nft: LinuxNft, writer: Batch
             await nft.commit(Fragment(sets=SETS[:1]), EMPTY)
             added = replace(ENTRANCE, elements=frozenset())
         case "element":
-            dangling = Element("netdev", "to_guest", (DEVICE,), "goto nowhere")
+            dangling = Element("netdev", TO, (DEVICE,), "goto nowhere")
             added = replace(ENTRANCE, elements=frozenset({*LEADING, dangling}))
         case "table":
             await nft.clear()
@@ -146,7 +148,7 @@ def chain(*rules: tuple[Json, ...], **how: Any) -> Chain:
     return replace(CHAINS[0], **({"rules": rules} if rules else {}), **how)
 
 
-LOOK = vmap(meta("oifname"), "from_guest")
+LOOK = vmap(meta("oifname"), FROM)
 HOOK = Hook("filter", "egress", 0, device=DEVICE)
 UNSUITED = {
     "no hook": chain(hook=None),
@@ -163,7 +165,7 @@ UNSUITED = {
     "another test": chain((match(payload("icmpv6", "type"), "nd-neighbor-solicit"), LOOK)),
     "something behind": chain((LOOK, ACCEPT)),
     "nothing": chain(()),
-    "another key": chain((vmap(meta("protocol"), "from_guest"),)),
+    "another key": chain((vmap(meta("protocol"), FROM),)),
     "an unknown map": chain((vmap(meta("oifname"), "from_nobody"),)),
     "too many rules": chain(*[(LOOK,)] * MOST),
 }
@@ -180,14 +182,14 @@ async def test_what_only_libnftables_can_say_is_left_to_it(nft: LinuxNft, writer
 @pytest.mark.parametrize(
     "kind",
     [
-        Set("netdev", "from_guest", ("ifname",)),
-        Set("netdev", "from_guest", ("ifname", "ipv4_addr"), data="verdict"),
-        Set("netdev", "from_guest", ("ifname",), data="verdict", flags=("interval",)),
+        Set("netdev", FROM, ("ifname",)),
+        Set("netdev", FROM, ("ifname", "ipv4_addr"), data="verdict"),
+        Set("netdev", FROM, ("ifname",), data="verdict", flags=("interval",)),
     ],
 )
 def test_maps_of_other_kinds_are_left_to_libnftables(writer: BatchWriter, kind: Set) -> None:
     with pytest.raises(Unsuited):
-        writer.commit(EMPTY, Fragment(CHAINS), {**KINDS, ("netdev", "from_guest"): kind})
+        writer.commit(EMPTY, Fragment(CHAINS), {**KINDS, ("netdev", FROM): kind})
 
 
 def test_sets_and_chains_that_come_new_or_go_are_left_to_libnftables(writer: BatchWriter) -> None:

@@ -1,5 +1,7 @@
 """Filters of devices in no bridge: the same rules, asked from the other side, and where packets come to them."""
 
+import json
+from collections import Counter
 from dataclasses import replace
 from typing import Any
 
@@ -10,8 +12,9 @@ from vnetd.plan.rules import Fragment
 from vnetd.ruleset.filter import compile_binding
 from vnetd.ruleset.filter_explain import met
 from vnetd.ruleset.learning import Watched, watching
-from vnetd.ruleset.unbridged import entrance, unbridged
+from vnetd.ruleset.unbridged import entrance, part_of, unbridged
 
+DEVICES = [f"macvtap{number}" for number in range(1000)]
 COMPILED = compile_binding(ALL, "clean-traffic", "macvtap0", MAC, {"IP": ["10.0.0.1"]}).fragment
 BRIDGED = union((COMPILED, watching(Watched("macvtap0", traffic=True, speaks_for=frozenset()))))
 
@@ -44,8 +47,17 @@ def test_what_ports_share_is_one_thing_for_them_here_too() -> None:
     shared = [here is there for here, there in zip(one.chains, other.chains, strict=True) if not here.hook]
     turned = zip(unbridged(one).chains, unbridged(other).chains, strict=True)
     assert any(shared) and [here is there for here, there in turned] == shared
-    entrances = zip(entrance("macvtap0").chains, entrance("macvtap1").chains, strict=True)
+    near = next(name for name in DEVICES[1:] if part_of("", name) == part_of("", DEVICES[0]))
+    entrances = zip(entrance(DEVICES[0]).chains, entrance(near).chains, strict=True)
     assert all(here.rules is there.rules for here, there in entrances)
+
+
+def test_few_devices_ask_the_same_maps() -> None:
+    """The kernel goes through the elements of each map from each base chain that asks it."""
+    asked = Counter(json.dumps(chain.rules) for device in DEVICES for chain in entrance(device).chains)
+    assert max(asked.values()) <= 20
+    filled = Counter(one.set for device in DEVICES for one in unbridged(watching(Watched(device))).elements)
+    assert max(filled.values()) <= 20
 
 
 def test_each_rule_still_knows_what_it_was_made_of() -> None:

@@ -8,6 +8,7 @@ from vnetd.plan.rules import Fragment, Json
 from vnetd.ruleset.filter_chains import FROM_GUEST, TO_GUEST
 from vnetd.ruleset.filter_origin import origin_of
 from vnetd.ruleset.filter_resolve import Placed
+from vnetd.ruleset.unbridged import part_of
 
 Rule = tuple[Json, ...]
 
@@ -24,12 +25,20 @@ class Met:
 def met(fragment: Fragment, device: str, towards_guest: bool) -> tuple[Met, ...]:
     """Rules of filters in the order packets of that direction meet them; one that became several is there once."""
     found: list[Met] = []
-    for chain, place, origin in _Walk(fragment, device).through(towards_guest):
+    for chain, place, origin in _Walk(fragment, device).through(entered(fragment, device, towards_guest)):
         if found and found[-1].origin is origin:
             found[-1] = Met(origin, towards_guest, (*found[-1].places, (chain, place)))
         else:
             found.append(Met(origin, towards_guest, ((chain, place),)))
     return tuple(found)
+
+
+def entered(fragment: Fragment, device: str, towards_guest: bool) -> str:
+    """The chain in which packets of that direction meet the filter of a device, "" if there is none."""
+    map_ = TO_GUEST if towards_guest else FROM_GUEST
+    maps = {map_.name, part_of(map_.name, device)}  # of a port of a bridge, or of a device in none
+    leading = (one for one in fragment.elements if one.set in maps and one.key == (device,))
+    return next((one.data.partition(" ")[2] for one in leading), "")
 
 
 class _Walk:
@@ -42,10 +51,9 @@ class _Walk:
         self._seen: set[str] = set()
         self._behind: list[str] = []
 
-    def through(self, towards_guest: bool) -> Iterator[tuple[str, int, Placed]]:
-        """Chain, place and origin of each rule."""
-        map_ = TO_GUEST if towards_guest else FROM_GUEST
-        self._behind.append(self._targets.get((map_.name, (self._device,)), ""))
+    def through(self, start: str) -> Iterator[tuple[str, int, Placed]]:
+        """Chain, place and origin of each rule from a chain on."""
+        self._behind.append(start)
         for chain in self._behind:
             yield from self._chain(chain)
 

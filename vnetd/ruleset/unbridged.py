@@ -3,12 +3,17 @@
 What its guest sends leaves the device there, and what is for the guest arrives: what a bridge sees the other way round.
 So the rules are those of a bridge's port that ask for the device under the other name, and each device has base
 chains of its own, which lead into them.
+
+When anything is added the kernel goes from each base chain through all elements of the map it asks. Every device has
+such chains here, so devices that ask one map are few: each map of a bridge is parted (docs/adr/0019).
 """
 
 from collections.abc import Iterable
 from dataclasses import replace
+from functools import lru_cache
+from zlib import crc32
 
-from vnetd.plan.rules import Chain, Fragment, Hook, Json
+from vnetd.plan.rules import Chain, Fragment, Hook, Json, Set
 from vnetd.ruleset import filter_chains, learning
 from vnetd.ruleset.filter_origin import origin_of, told
 
@@ -16,7 +21,10 @@ _HOOKS = {"prerouting": "egress", "postrouting": "ingress"}
 _NAMES = {"iifname": "oifname", "oifname": "iifname"}
 _BASES = (*filter_chains.BASE.chains, *learning.BASE.chains, learning.NEIGHBOURS)
 _MAPS = (*filter_chains.BASE.sets, *learning.BASE.sets, learning.ADVERTISING)
+_PARTED = frozenset(one.name for one in _MAPS if one.data)
 
+PARTS = 128
+"""Of each map that leads packets to the rules of their device."""
 CHAINS = 1024
 """Chains that are kept turned."""
 
@@ -25,22 +33,54 @@ _turned_chains: dict[int, tuple[Chain, Chain]] = {}
 
 def unbridged(fragment: Fragment) -> Fragment:
     """Rules for the port of a bridge as they are for a device in none; packets come to them by its ``entrance``."""
+    elements = [
+        replace(one, family="netdev", set=part_of(one.set, one.key[0]) if one.set in _PARTED else one.set)
+        for one in fragment.elements
+    ]
+    parts = (_map(name) for name in sorted({one.set for one in elements} - {one.name for one in fragment.sets}))
     return Fragment(
         tuple(_chain(chain) for chain in fragment.chains if chain.hook is None),
-        tuple(replace(one, family="netdev") for one in fragment.sets),
-        frozenset(replace(one, family="netdev") for one in fragment.elements),
+        (*(replace(one, family="netdev") for one in fragment.sets if one.name not in _PARTED), *parts),
+        frozenset(elements),
     )
 
 
 def entrance(device: str) -> Fragment:
     """What leads the packets of a device, which has to be there, to the rules of its filter and its learning."""
     chains = []
-    for base in _BASES:
+    for place, base in enumerate(_BASES):
         if base.hook:
             hook = Hook("filter", _HOOKS[base.hook.hook], base.hook.priority, device=device)
-            chains.append(replace(_chain(base), name=f"{base.name}_{device}", hook=hook))
-    maps = (one for one in _MAPS if one.data)
-    return Fragment(tuple(chains), tuple(replace(one, family="netdev") for one in maps))
+            rules = _asking(place, _part(device))
+            chains.append(Chain("netdev", f"{base.name}_{device}", rules, hook, base.counted))
+    return Fragment(tuple(chains), tuple(_map(part_of(name, device)) for name in sorted(_PARTED)))
+
+
+def part_of(map_: str, device: str) -> str:
+    """The part of a map that leads the packets of this device."""
+    return f"{map_}_{_part(device)}"
+
+
+def _part(device: str) -> str:
+    return f"{crc32(device.encode()) % PARTS:02x}"
+
+
+@lru_cache(maxsize=PARTS * len(_PARTED))
+def _map(name: str) -> Set:
+    return Set("netdev", name, ("ifname",), data="verdict")
+
+
+@lru_cache(maxsize=PARTS * len(_BASES))
+def _asking(place: int, part: str) -> tuple[tuple[Json, ...], ...]:
+    """The rules of a base chain, which ask this part of their maps."""
+    return tuple(tuple(_parted(statement, part) for statement in rule) for rule in _chain(_BASES[place]).rules)
+
+
+def _parted(statement: Json, part: str) -> Json:
+    match statement:
+        case {"vmap": {"key": key, "data": str(data)}}:
+            return {"vmap": {"key": key, "data": f"{data}_{part}"}}
+    return statement
 
 
 def _chain(chain: Chain) -> Chain:

@@ -9,8 +9,7 @@ from vnetd.model.errors import Invalid
 from vnetd.packets.sightings import Address
 from vnetd.plan.rules import Fragment, Json, Stranger
 from vnetd.reconcile.loop import Loop
-from vnetd.ruleset.filter_chains import FROM_GUEST, TO_GUEST
-from vnetd.ruleset.filter_explain import words
+from vnetd.ruleset.filter_explain import entered, words
 from vnetd.ruleset.filter_origin import origin_of
 from vnetd.ruleset.probe import TRANSPORT, Probe, Undecidable, frame
 from vnetd.ruleset.trace import Outcome, Rules
@@ -86,10 +85,7 @@ class Probing:
             return (Finding("filter", "unknown", f"an IPv{ask.other.version} address of the guest is not known"),)
         made = await self._frame(ask, source, bound.mac or NOBODY, bridge)
         fragment = self._loop.rules.fragment(bound.owner) or Fragment()
-        entry = FROM_GUEST if ask.out else TO_GUEST
-        start = next(
-            (e.data.partition(" ")[2] for e in fragment.elements if (e.set, e.key) == (entry.name, (bound.device,))), ""
-        )
+        start = entered(fragment, bound.device, towards_guest=not ask.out)
         try:
             outcome = Rules.of(fragment, bound.family).trace(start, Probe(made, bound.device, bound.device))
         except Undecidable as error:
