@@ -6,6 +6,7 @@ Where Python is emulated one daemon serves all modules, for its start takes as l
 """
 
 import os
+import socket
 import tempfile
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
@@ -17,6 +18,9 @@ from support.dnsmasq import Served, make_bridge, make_host
 from support.netns import Lab, Namespace, run
 from support.private_bus import VNETD_GROUP
 from support.site import Administrator, Site, site_with_daemon
+
+from vnetd.linux.netlink import NETLINK_NETFILTER
+from vnetd.linux.nft_batch import BatchWriter
 
 
 def _span(fixture_name: str, config: pytest.Config) -> Literal["session", "module"]:
@@ -59,3 +63,13 @@ async def served(root: Path, inside_host: Namespace) -> AsyncIterator[Served]:
     made = make_host(root)
     yield made
     await made.host.close()
+
+
+@pytest.fixture
+def writer() -> Iterator[BatchWriter]:
+    """What writes rules without libnftables, on a socket of its own."""
+    sock = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, NETLINK_NETFILTER)
+    sock.bind((0, 0))
+    made = BatchWriter(sock)
+    yield made
+    made.close()

@@ -1,13 +1,11 @@
 """Elements written without libnftables: the kernel holds the same, and a refusal leaves nothing behind."""
 
 import errno
-import socket
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from dataclasses import replace
 
 import pytest
 
-from vnetd.linux.netlink import NETLINK_NETFILTER
 from vnetd.linux.nft import LinuxNft
 from vnetd.linux.nft_batch import MOST, BatchWriter
 from vnetd.linux.nft_messages import Unsuited
@@ -49,15 +47,6 @@ async def nft() -> AsyncIterator[LinuxNft]:
     await linux.commit(EMPTY, BASE)
     yield linux
     await linux.close()
-
-
-@pytest.fixture
-def writer() -> Iterator[BatchWriter]:
-    sock = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, NETLINK_NETFILTER)
-    sock.bind((0, 0))
-    made = BatchWriter(sock)
-    yield made
-    made.close()
 
 
 async def held(nft: LinuxNft) -> frozenset[Element]:

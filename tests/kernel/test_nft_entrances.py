@@ -1,8 +1,7 @@
 """Base chains at devices written without libnftables: the kernel holds what libnftables would have made it hold."""
 
 import errno
-import socket
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from dataclasses import replace
 from typing import Any
 
@@ -39,15 +38,6 @@ async def nft() -> AsyncIterator[LinuxNft]:
     await linux.commit(EMPTY, Fragment((BY_LIBRARY,), SETS))
     yield linux
     await linux.close()
-
-
-@pytest.fixture
-def writer() -> Iterator[BatchWriter]:
-    sock = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, NETLINK_NETFILTER)
-    sock.bind((0, 0))
-    made = BatchWriter(sock)
-    yield made
-    made.close()
 
 
 def held() -> dict[str, list[Attributes]]:
