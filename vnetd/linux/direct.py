@@ -35,9 +35,19 @@ from vnetd.linux.links import (
 from vnetd.linux.netlink import U32, ReadSocket, encode
 from vnetd.linux.operations import RT_SCOPE_UNIVERSE, RT_TABLE_MAIN, index_of, reporting
 from vnetd.linux.route_messages import RTA_OIF, RTN_UNICAST
+from vnetd.linux.sysctl import write_sysctl
 from vnetd.model.base import IPAddress, IPInterface
 from vnetd.plan.functions import SetFunction
-from vnetd.plan.kernel import AddAddress, CreateBridge, CreateMacvlan, CreateVeth, Operation, RenameLink, SetLink
+from vnetd.plan.kernel import (
+    AddAddress,
+    CreateBridge,
+    CreateMacvlan,
+    CreateVeth,
+    Operation,
+    RenameLink,
+    SetLink,
+    WriteSysctl,
+)
 
 IFA_ADDRESS, IFA_LOCAL, IFA_BROADCAST, IFA_FLAGS = 1, 2, 4, 8
 IFA_F_NODAD = 0x02
@@ -67,6 +77,8 @@ def execute_directly(sock: ReadSocket, operation: Operation) -> bool:
             rename_link(sock, name, new)
         case SetFunction():
             set_function(sock, operation)
+        case WriteSysctl(path, value, optional):
+            write_sysctl(path, value, optional=optional)
         case _:
             return False
     return True

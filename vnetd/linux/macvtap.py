@@ -20,9 +20,8 @@ from inotify_simple import INotify, flags
 from vnetd.host.events import HostEvent, LinkEvent
 from vnetd.linux.direct import execute_directly
 from vnetd.linux.links import look_at
-from vnetd.linux.netlink import ReadSocket
+from vnetd.linux.netlink import LateSocket
 from vnetd.linux.private_mounts import detached_mount, path_below
-from vnetd.linux.sysctl import write_sysctl
 from vnetd.linux.taps import IFF_MULTI_QUEUE, IFF_NO_PI, IFF_TAP, IFF_VNET_HDR, TUNSETIFF
 from vnetd.linux.threads import Worker
 from vnetd.model.errors import HostError, Unsupported
@@ -42,7 +41,7 @@ class MacvtapHost:
         self._emit = emit
         self._worker = Worker("vnetd-macvtap")
         self._mounts: dict[str, int] = {}
-        self._socket: ReadSocket | None = None
+        self._socket = LateSocket()
         self._inotify = INotify(nonblocking=True)
         self._watched: dict[int, LinkEvent] = {}
         self._certain: set[LinkEvent] = set()
@@ -116,24 +115,11 @@ class MacvtapHost:
         first: Sequence[SetLink | CreateMacvlan | WriteSysctl],
     ) -> tuple[list[int], tuple[Link, Link]]:
         for operation in first:
-            self._execute(operation)
-        link, below = look_at(self._sock(), (name, lower))
+            execute_directly(self._socket.get(), operation)
+        link, below = look_at(self._socket.get(), (name, lower))
         if link is None or below is None:
             raise HostError("open macvtap", name, errno.ENODEV)
         return self._open(name, link.index, mac, queues, vnet_hdr), (link, below)
-
-    def _execute(self, operation: SetLink | CreateMacvlan | WriteSysctl) -> None:
-        match operation:
-            case WriteSysctl(path, value, optional):
-                write_sysctl(path, value, optional=optional)
-            case _:
-                execute_directly(self._sock(), operation)
-
-    def _sock(self) -> ReadSocket:
-        """Made on the thread that uses it, once somebody needs it."""
-        if self._socket is None:
-            self._socket = ReadSocket()
-        return self._socket
 
     def _open(self, name: str, index: int, mac: str, queues: int, vnet_hdr: bool) -> list[int]:
         wanted = IFF_TAP | IFF_NO_PI | (IFF_VNET_HDR if vnet_hdr else 0) | (IFF_MULTI_QUEUE if queues > 1 else 0)
@@ -218,8 +204,7 @@ class MacvtapHost:
     def _let_go(self) -> None:
         for mount in self._mounts.values():
             os.close(mount)
-        if self._socket is not None:
-            self._socket.close()
+        self._socket.close()
 
 
 def _refuse_other(fd: int, name: str, mac: str) -> None:

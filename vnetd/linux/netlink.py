@@ -191,6 +191,24 @@ class ReadSocket:
         self._socket.close()
 
 
+class LateSocket:
+    """A ``ReadSocket`` of rtnetlink that is made on the thread that uses it, once somebody needs it."""
+
+    def __init__(self) -> None:
+        self._made: ReadSocket | None = None
+
+    def get(self) -> ReadSocket:
+        """The socket. Raises ``OSError`` if there can be none."""
+        if self._made is None:
+            self._made = ReadSocket()
+        return self._made
+
+    def close(self) -> None:
+        """Close it, if it was made."""
+        if self._made is not None:
+            self._made.close()
+
+
 def _port(sock: socket.socket) -> int:
     port: int = sock.getsockname()[0]
     return port

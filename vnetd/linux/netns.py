@@ -13,13 +13,20 @@ from contextlib import closing, contextmanager
 from typing import TypeVar, TypeVarTuple
 
 from vnetd.host.events import HostEvent
-from vnetd.linux.direct import add_address, add_default_route, create_veth, place, raise_link, rename_link
+from vnetd.linux.direct import (
+    add_address,
+    add_default_route,
+    create_veth,
+    execute_directly,
+    place,
+    raise_link,
+    rename_link,
+)
 from vnetd.linux.links import look_at
-from vnetd.linux.netlink import U32, ReadSocket
+from vnetd.linux.netlink import U32, LateSocket, ReadSocket
 from vnetd.linux.netns_events import InnerEvents
 from vnetd.linux.netns_links import delete_inside, link_inside, move_link, number_of
 from vnetd.linux.operations import reporting
-from vnetd.linux.sysctl import write_sysctl
 from vnetd.linux.threads import Worker
 from vnetd.model.base import IPAddress, IPInterface
 from vnetd.model.errors import Invalid, NotFound
@@ -53,7 +60,7 @@ class Namespaces:
         self._listening = False
         self._opener = Worker("vnetd-netns")
         self._starting: asyncio.TimerHandle | None = None
-        self._socket: ReadSocket | None = None
+        self._socket = LateSocket()
         self._next_visitor: Worker | None = None
 
     async def open(self, reference: str | int) -> int:
@@ -111,20 +118,20 @@ class Namespaces:
     async def number(self, netns: int) -> int:
         """What the namespace open at fd ``netns`` is known by here for as long as it exists. Raises ``HostError``."""
         self._listen()
-        return await self._opener.run(lambda: number_of(self._sock(), netns))
+        return await self._opener.run(lambda: number_of(self._socket.get(), netns))
 
     async def move(self, netns: int, device: str, name: str) -> None:
         """Move a link of ours into a namespace and call it ``name`` there. Raises ``HostError``."""
-        await self._opener.run(lambda: move_link(self._sock(), netns, device, name))
+        await self._opener.run(lambda: move_link(self._socket.get(), netns, device, name))
 
     async def link(self, number: int, name: str, alias: str) -> Link | None:
         """A link of ours in a namespace, ``None`` if there is none or no such namespace. Raises ``HostError``."""
         self._listen()
-        return await self._opener.run(lambda: link_inside(self._sock(), number, name, alias))
+        return await self._opener.run(lambda: link_inside(self._socket.get(), number, name, alias))
 
     async def delete(self, number: int, name: str, alias: str) -> None:
         """Delete a link of ours in a namespace. Raises ``HostError``."""
-        await self._opener.run(lambda: delete_inside(self._sock(), number, name, alias))
+        await self._opener.run(lambda: delete_inside(self._socket.get(), number, name, alias))
 
     async def close(self) -> None:
         """Finish what is under way and end the thread."""
@@ -132,7 +139,7 @@ class Namespaces:
             self._events.close()
         if self._starting:
             self._starting.cancel()
-        await self._opener.close(self._close_socket)
+        await self._opener.close(self._socket.close)
         if self._next_visitor:
             self._next_visitor.leave()
 
@@ -165,16 +172,6 @@ class Namespaces:
             self._events = InnerEvents(self._emit)
         except OSError as error:
             log.warning("links that go in namespaces of guests are missed by full passes only: %s", error.strerror)
-
-    def _sock(self) -> ReadSocket:
-        """Made on the thread that uses it, once somebody needs it."""
-        if self._socket is None:
-            self._socket = ReadSocket()
-        return self._socket
-
-    def _close_socket(self) -> None:
-        if self._socket is not None:
-            self._socket.close()
 
 
 def open_netns(reference: str | int) -> int:
@@ -254,7 +251,7 @@ def _make_pair(
     with closing(ReadSocket()) as sock, open(OWN, "rb", buffering=0) as home:
         create_veth(sock, pair)
         for write in then:
-            write_sysctl(write.path, write.value, optional=write.optional)
+            execute_directly(sock, write)
         # The guest's end is up before ours is: else the kernel has its carrier, and so our port, come later by itself.
         _configure(pair.peer_netns, pair.peer_name, "", True, addresses, gateways)
         with reporting("come back from the namespace of", pair.peer_name):

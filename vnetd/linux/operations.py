@@ -1,4 +1,4 @@
-"""Operations on links, addresses, routes and sysctls, each as the requests the kernel understands."""
+"""Operations on links, addresses and routes, each as the requests the kernel understands."""
 
 import errno
 import os
@@ -9,7 +9,6 @@ from typing import Any
 
 from vnetd.linux.ethtool import disable_tx_checksum
 from vnetd.linux.pyroute2_lean import IPRoute, NetlinkError
-from vnetd.linux.sysctl import write_sysctl
 from vnetd.model.base import IPInterface
 from vnetd.model.errors import HostError
 from vnetd.plan.kernel import (
@@ -19,7 +18,6 @@ from vnetd.plan.kernel import (
     DeleteRoute,
     DisableTxChecksum,
     Operation,
-    WriteSysctl,
 )
 from vnetd.plan.links import KernelRoute
 
@@ -58,8 +56,6 @@ def execute(route: IPRoute, operation: Operation) -> None:
                 route.addr("del", index=index_of(link), address=str(address.ip), **_length(address))
         case AddRoute() | AddConnectedRoute() | DeleteRoute():
             _execute_route(route, operation)
-        case WriteSysctl(path, value, optional):
-            write_sysctl(path, value, optional=optional)
         case DisableTxChecksum(name):
             with reporting("disable tx checksum of", name):
                 disable_tx_checksum(name)

@@ -33,7 +33,7 @@ log = logging.getLogger(__name__)
 class FileStore:
     """``host.protocols.Store`` below a root directory: on a thread of its own, or at once what is kept in memory.
 
-    /run is in memory on every booted host. To write there takes a tenth of what handing it to a thread does, and
+    /run is in memory on every booted host. To write there takes a fraction of what handing it to a thread does, and
     nothing of it outlasts the host, so that there is nothing to sync.
 
     Kind ``etc/networks`` is ROOT/etc/vnetd/networks, ``run/ports`` ROOT/run/vnetd/ports, ``var/ids``

@@ -7,10 +7,9 @@ import struct
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 
-from vnetd.linux.direct import place, set_link
+from vnetd.linux.direct import execute_directly, place
 from vnetd.linux.links import look_at
-from vnetd.linux.netlink import ReadSocket
-from vnetd.linux.sysctl import write_sysctl
+from vnetd.linux.netlink import LateSocket
 from vnetd.linux.threads import Worker
 from vnetd.model.errors import HostError
 from vnetd.plan.kernel import SetLink, WriteSysctl
@@ -32,7 +31,7 @@ class LinuxTaps:
         # Two threads: closing the last fd of a tap takes 20 ms, for which no attach should wait.
         self._opener = Worker("vnetd-tap")
         self._closer = Worker("vnetd-tap-close")
-        self._socket: ReadSocket | None = None
+        self._socket = LateSocket()
 
     async def open(
         self, name: str, queues: int, vnet_hdr: bool, owner: int = ROOT, then: Sequence[SetLink | WriteSysctl] = ()
@@ -76,7 +75,7 @@ class LinuxTaps:
 
     async def stop(self) -> None:
         """Finish what is under way and end the threads."""
-        await self._opener.close(self._close_socket)
+        await self._opener.close(self._socket.close)
         await self._closer.close()
 
     def _open(
@@ -85,7 +84,7 @@ class LinuxTaps:
         fds = open_tap(name, queues, vnet_hdr, owner)
         try:
             for operation in then:
-                self._execute(operation)
+                execute_directly(self._socket.get(), operation)
         except BaseException:
             _close(fds)
             raise
@@ -102,28 +101,11 @@ class LinuxTaps:
     ) -> tuple[list[int], tuple[Link | None, ...]]:
         fds = self._open(name, queues, vnet_hdr, ROOT, then)
         try:
-            place(self._sock(), placing)
-            return fds, look_at(self._sock(), look)
+            place(self._socket.get(), placing)
+            return fds, look_at(self._socket.get(), look)
         except BaseException:
             _close(fds)
             raise
-
-    def _sock(self) -> ReadSocket:
-        """Made on the thread that uses it, once somebody needs it."""
-        if self._socket is None:
-            self._socket = ReadSocket()
-        return self._socket
-
-    def _execute(self, operation: SetLink | WriteSysctl) -> None:
-        match operation:
-            case SetLink():
-                set_link(self._sock(), operation)
-            case WriteSysctl(path, value, optional):
-                write_sysctl(path, value, optional=optional)
-
-    def _close_socket(self) -> None:
-        if self._socket is not None:
-            self._socket.close()
 
 
 def open_tap(name: str, queues: int, vnet_hdr: bool, owner: int = ROOT) -> list[int]:
