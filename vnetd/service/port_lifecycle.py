@@ -199,8 +199,7 @@ class PortLifecycle:
             return
         async with self._filters.changing:
             port.target.refilter(self._wishes.fragment(port.record, port.network))
-            desired = port.target.desired
-            await self._loop.rules.put({port.target.key: desired.fragment, port.target.place_key: desired.place})
+            await port.target.write_rules()
             self._wishes.note_use(port.record, port.network)
 
     def _making(self, port: PortObject, spec: PortSpec, netns: int) -> Making:
