@@ -209,7 +209,7 @@ def _find_all(directory: Path) -> dict[str, Live]:
     found: dict[str, Live] = {}
     for pid in (int(name) for name in os.listdir("/proc") if name.isdigit()) if owners else ():
         words = [os.fsdecode(word) for word in command_line(pid)]
-        socket = _socket_of(words)
+        socket = socket_of(words)
         if socket in owners and effective_uid(pid) == owners[socket][1]:
             _note(found, owners[socket][0], pid, words)
     return found
@@ -232,8 +232,9 @@ def _mark(arguments: Sequence[str]) -> str:
     return "\0".join(arguments).replace(":", "\0").replace("/", "\0")
 
 
-def _socket_of(words: list[str]) -> str:
-    if os.path.basename(words[0]) != PROGRAM or "-s" not in words[:-1]:
+def socket_of(words: list[str]) -> str:
+    """The socket a command line gives passt, "" for that of another program, or of a process that has ended: none."""
+    if not words or os.path.basename(words[0]) != PROGRAM or "-s" not in words[:-1]:
         return ""
     return words[words.index("-s") + 1]
 
