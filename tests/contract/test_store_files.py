@@ -1,6 +1,7 @@
 """What the store does with the files below it."""
 
 import errno
+import json
 import logging
 import os
 import resource
@@ -9,6 +10,7 @@ import subprocess
 from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from shutil import rmtree
 from tempfile import TemporaryDirectory
 
 import pytest
@@ -51,6 +53,29 @@ async def test_what_an_interrupted_write_left_is_removed(store: FileStore, netwo
     (networks / ".lab.json.1a2b3c4d.tmp").write_text('{"a"')
     assert await store.load("etc/networks") == {"lab": {"a": 1}}
     assert os.listdir(networks) == ["lab.json"]
+
+
+async def test_what_an_interrupted_write_left_is_not_in_the_way_of_the_next_run(
+    store: FileStore, networks: Path
+) -> None:
+    interrupted = FileStore(networks.parents[2])
+    for number in range(3):
+        (networks / f".lab.json.{interrupted._mark}{number}.tmp").write_text('{"a"')
+    for number in range(3):
+        await store.save("etc/networks", "lab", {"a": number})
+    assert json.loads((networks / "lab.json").read_text()) == {"a": 2}
+    await interrupted.close()
+
+
+async def test_a_directory_that_goes_between_two_writes_is_made_again(store: FileStore, tmp_path: Path) -> None:
+    for kind in ("etc/networks", "run/ports"):
+        await store.save(kind, "lab", {"a": 1})
+    rmtree(tmp_path / "root")
+    for kind in ("etc/networks", "run/ports"):
+        assert await store.load(kind) == {}
+        await store.save(kind, "lab", {"a": 2})
+        assert await store.load(kind) == {"lab": {"a": 2}}
+    assert stat.S_IMODE((tmp_path / "root/run/vnetd/ports").stat().st_mode) == 0o700
 
 
 async def test_nothing_but_documents_is_touched(store: FileStore, networks: Path) -> None:

@@ -23,6 +23,8 @@ TEMPORARY = ".tmp"
 LONGEST_NAME = 200
 """Bytes; leaves room for the suffixes within the kernel's 255."""
 IN_MEMORY = {"tmpfs", "ramfs"}
+_LAID_OUT = json.JSONEncoder(ensure_ascii=False, allow_nan=False, indent=2)
+_COMPACT = json.JSONEncoder(ensure_ascii=False, allow_nan=False)
 
 T = TypeVar("T")
 Args = TypeVarTuple("Args")
@@ -45,6 +47,10 @@ class FileStore:
         self._root = root
         self._worker = Worker("vnetd-store")
         self._memory: dict[str, bool] = {}
+        self._paths: dict[str, str] = {}
+        self._mark = os.urandom(4).hex()
+        """What the temporary files of no other run have in their names."""
+        self._numbers = itertools.count()
 
     async def load(self, kind: str) -> Mapping[str, object]:
         """Every document of a kind by name.
@@ -109,9 +115,9 @@ class FileStore:
 
     def _save(self, kind: str, name: str, document: object) -> None:
         target = _file(name)
-        temporary = f".{target}.{os.urandom(4).hex()}{TEMPORARY}"
+        temporary = f".{target}.{self._mark}{next(self._numbers)}{TEMPORARY}"
         # Laid out for people where people look; the compact form is much faster to make.
-        data = json.dumps(document, ensure_ascii=False, allow_nan=False, indent=2 if kind.startswith("etc/") else None)
+        data = (_LAID_OUT if kind.startswith("etc/") else _COMPACT).encode(document)
         with _reporting("save", f"{kind}/{name}"), self._made(kind) as directory:
             try:
                 self._write(kind, directory, temporary, data.encode() + b"\n")
@@ -122,12 +128,15 @@ class FileStore:
             self._sync(kind, directory)
 
     def _write(self, kind: str, directory: int, name: str, data: bytes) -> None:
-        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-        with open(os.open(name, flags, 0o600, dir_fd=directory), "wb", buffering=0) as file:
-            rest = memoryview(data)
-            while rest:
-                rest = rest[file.write(rest) :]
-            self._sync(kind, file.fileno())
+        file = os.open(
+            name, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600, dir_fd=directory
+        )
+        try:
+            while data:
+                data = data[os.write(file, data) :]
+            self._sync(kind, file)
+        finally:
+            os.close(file)
 
     def _delete(self, kind: str, name: str) -> None:
         target = _file(name)
@@ -144,9 +153,8 @@ class FileStore:
     @contextmanager
     def _existing(self, kind: str) -> Iterator[int]:
         """The directory of a kind, -1 if there is none."""
-        path = self._path(kind)
         try:
-            directory = _open_directory(path)
+            directory = _open_directory(self._path(kind))
         except FileNotFoundError:
             yield -1
             return
@@ -158,23 +166,31 @@ class FileStore:
     @contextmanager
     def _made(self, kind: str) -> Iterator[int]:
         """The directory of a kind, made durably if there is none."""
-        with self._existing(kind) as directory:
-            if directory != -1:
-                yield directory
-                return
         path = self._path(kind)
+        try:
+            directory = _open_directory(path)
+        except FileNotFoundError:
+            directory = self._make(Path(path))
+        try:
+            yield directory
+        finally:
+            os.close(directory)
+
+    def _make(self, path: Path) -> int:
         above = path.parents[: path.parents.index(self._root) + 1]
         for one in reversed(above):
             _make_directory(one, 0o755)
         _make_directory(path, 0o700)
-        with self._existing(kind) as made:
-            yield made
+        return _open_directory(path)
 
-    def _path(self, kind: str) -> Path:
-        place, _, rest = kind.partition("/")
-        if place not in ROOTS or not re.fullmatch(r"[a-z][a-z0-9-]*", rest):
-            raise Invalid(f"{kind!r} is no kind of document")
-        return self._root / ROOTS[place] / rest
+    def _path(self, kind: str) -> str:
+        """The directory of a kind. It is remembered, for guests that come are in a hurry."""
+        if kind not in self._paths:
+            place, _, rest = kind.partition("/")
+            if place not in ROOTS or not re.fullmatch(r"[a-z][a-z0-9-]*", rest):
+                raise Invalid(f"{kind!r} is no kind of document")
+            self._paths[kind] = str(self._root / ROOTS[place] / rest)
+        return self._paths[kind]
 
 
 def is_in_memory(path: Path) -> bool:
@@ -266,7 +282,7 @@ def _make_directory(path: Path, mode: int) -> None:
         os.close(parent)
 
 
-def _open_directory(path: Path) -> int:
+def _open_directory(path: str | Path) -> int:
     return os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
 
 
