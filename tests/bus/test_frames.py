@@ -9,7 +9,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from vnetd.bus.errors import BusLost, ProtocolError
-from vnetd.bus.frames import LARGEST_BODY, LARGEST_HEADER, Frame, FrameReader, decode_body
+from vnetd.bus.frames import (
+    LARGEST_BODY,
+    LARGEST_HEADER,
+    SHORT_HEADER,
+    Frame,
+    FrameReader,
+    _repeated,
+    decode_body,
+)
 
 
 def encoded(member: str, signature: str = "", *body: object, path: str = "/org/vnetd1", serial: int = 7) -> bytes:
@@ -45,6 +53,41 @@ def test_split_of_the_stream_does_not_matter(sizes: list[int]) -> None:
     assert [frame.member for frame in frames] == ["GetNetwork", "Reconcile", "Plan", "Ping"]
     assert decode_body(frames[0]) == ["lab"]
     assert decode_body(frames[2]) == ["ü" * 1000, {"lenient": Variant("b", True), "n": Variant("q", 3)}]
+
+
+def test_calls_with_the_same_fields_are_read_once_and_told_apart() -> None:
+    fed(FrameReader(), encoded("GetPort", "s", "first"))
+    known = _repeated.cache_info()
+    calls = b"".join(encoded("GetPort", "s", name, serial=serial) for serial, name in ((8, "tap7"), (9, "tap8")))
+    one, other = fed(FrameReader(), calls)
+    assert [(frame.serial, decode_body(frame)) for frame in (one, other)] == [(8, ["tap7"]), (9, ["tap8"])]
+    assert (
+        (one.member, one.path, one.signature)
+        == (other.member, other.path, other.signature)
+        == ("GetPort", "/org/vnetd1", "s")
+    )
+    assert _repeated.cache_info() == known._replace(hits=known.hits + 2)
+
+
+def test_calls_that_differ_in_a_field_or_in_the_order_of_bytes_are_told_apart() -> None:
+    little = encoded("Ping", path="/a")
+    assert [frame.path for frame in fed(FrameReader(), little + encoded("Ping", path="/b") + little)] == [
+        "/a",
+        "/b",
+        "/a",
+    ]
+    big = bytearray(little)
+    big[:1], big[4:16] = b"B", struct.pack(">III", *struct.unpack("<III", little[4:16]))
+    assert not [frame for frame in fed(FrameReader(), bytes(big)) if frame.path == "/a"], "its fields are not turned"
+
+
+def test_long_fields_are_not_kept() -> None:
+    long = "/" + "x" * SHORT_HEADER
+    known = _repeated.cache_info()
+    for serial in (1, 2):
+        (frame,) = fed(FrameReader(), encoded("Ping", path=long, serial=serial))
+        assert (frame.path, frame.serial) == (long, serial)
+    assert _repeated.cache_info() == known
 
 
 def oversized(body: int, fields: int) -> bytes:

@@ -3,6 +3,7 @@
 from dataclasses import replace
 
 import pytest
+from dbus_next.signature import Variant
 from hypothesis import given
 from hypothesis import strategies as st
 from support.fake_services import FakeServices, one_of_each
@@ -10,7 +11,15 @@ from support.fake_world import network_view
 
 from vnetd.bus.contracts import load_contracts
 from vnetd.bus.listing import Listing
-from vnetd.bus.marshalling import Entries, encode_entries, encode_values, join_array, join_dict, join_entries
+from vnetd.bus.marshalling import (
+    Entries,
+    encode_entries,
+    encode_text_entry,
+    encode_values,
+    join_array,
+    join_dict,
+    join_entries,
+)
 from vnetd.bus.objects import INTERFACES, KINDS, Objects, object_path
 from vnetd.bus.values import encode_plain
 
@@ -47,6 +56,22 @@ def test_entries_that_are_encoded_already_stand_for_the_dictionary(values: dict[
     entries = Entries(join_entries(encode_entries("a{sv}", {name: value}) for name, value in whole.items()))
     for signature, around in (("a{sv}", lambda it: [it]), ("oa{sa{sv}}", lambda it: ["/x", {"org.y": it}])):
         assert encode_values(signature, around(entries)) == encode_values(signature, around(whole))
+
+
+PROPERTIES = st.from_regex("[A-Za-z_]{1,12}", fullmatch=True)
+ANY_TEXT = st.text(st.one_of(st.sampled_from("\0\ud800\udfffü€"), st.characters()), max_size=20)
+PATHS = st.from_regex("/|(/[A-Za-z0-9_]{1,9}){1,4}", fullmatch=True)
+
+
+@given(PROPERTIES, st.one_of(st.tuples(st.just("s"), ANY_TEXT), st.tuples(st.just("o"), PATHS)))
+def test_a_text_encoded_by_itself_equals_the_entry_of_a_dictionary(name: str, kind: tuple[str, str]) -> None:
+    assert encode_text_entry(name, *kind) == encode_entries("a{sv}", {name: Variant(*kind)})
+
+
+@pytest.mark.parametrize("text", ["", "a\0b", "\ud800", "übermäßig", "\U0001f310", "x" * 5000])
+def test_an_odd_text_encoded_by_itself_does_so_too(text: str) -> None:
+    for name in ("Uuid", "Name1", "Bridge"):
+        assert encode_text_entry(name, "s", text) == encode_entries("a{sv}", {name: Variant("s", text)})
 
 
 async def test_list_shows_what_is_now_not_what_was_kept(services: FakeServices) -> None:

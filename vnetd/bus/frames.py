@@ -8,8 +8,9 @@ too big while it arrives, and leaves the body for ``decode_body``.
 import io
 import logging
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, cast
 
 from dbus_next._private.unmarshaller import Unmarshaller
@@ -19,6 +20,7 @@ from vnetd.bus.errors import BusLost, ProtocolError
 
 LARGEST_BODY = 4 << 20  # bytes; the codec refuses a document above 1 MiB with a better sentence than this limit has
 LARGEST_HEADER = 64 << 10  # bytes; an object path may be of any length, ours are short
+SHORT_HEADER = 512  # bytes of fields up to which they are remembered
 MOST_VALUES = 2048  # single values in a body: about 2 ms of decoding
 
 METHOD_CALL, METHOD_RETURN, ERROR, SIGNAL = 1, 2, 3, 4
@@ -27,6 +29,7 @@ NO_REPLY_EXPECTED = 1
 # What options, specs, parameters and property values are made of. A fixed set also bounds nesting and the
 # signature cache of dbus-next.
 PLAIN_VARIANTS = {signature: SignatureTree(signature).types[0] for signature in ("s", "b", *"ynqiuxt", "as")}
+_tree = lru_cache(maxsize=128)(SignatureTree)
 _FIELDS = {1: "path", 2: "interface", 3: "member", 4: "error_name", 5: "reply_serial", 7: "sender", 8: "signature"}
 _FIXED = 16  # bytes before the header fields
 
@@ -114,17 +117,28 @@ def _parse(head: bytes, order: str, body: bytes, oversized: bool) -> Frame | Non
     if version != 1 or kind not in (METHOD_CALL, METHOD_RETURN, ERROR, SIGNAL):
         return None
     try:
-        fields = dict(_header_fields(head, order, _FIXED + length))
+        fields = head[_FIXED : _FIXED + length]
+        known = (_repeated if length <= SHORT_HEADER else _known)(fields, order)
     except (ValueError, IndexError, struct.error) as error:
         log.warning("threw away a message with an unreadable header: %s", error)
         return None
-    known = {name: fields[code] for code, name in _FIELDS.items() if code in fields}
     return Frame(kind, flags, serial, order == "<", body=body, oversized=oversized, **known)
 
 
-def _header_fields(head: bytes, order: str, end: int) -> Iterator[tuple[int, Any]]:
-    at = _FIXED
-    while at < end:
+def _known(fields: bytes, order: str) -> Mapping[str, Any]:
+    """Those of the header fields we know, by name."""
+    found = dict(_header_fields(fields, order))
+    return {name: found[code] for code, name in _FIELDS.items() if code in found}
+
+
+_repeated = lru_cache(maxsize=256)(_known)
+"""Calls of one client for one member have the same fields; only what precedes them is each call's own."""
+
+
+def _header_fields(head: bytes, order: str) -> Iterator[tuple[int, Any]]:
+    """Code and value of each; they begin at a multiple of 8 in the message, as here."""
+    at = 0
+    while at < len(head):
         at += -at % 8
         code, length = head[at], head[at + 1]
         signature = head[at + 2 : at + 2 + length]
@@ -154,7 +168,7 @@ class _Body(Unmarshaller):
         self.endian = ord("l" if frame.little_endian else "B")
 
     def values(self, signature: str) -> list[Any]:
-        return [self.read_argument(kind) for kind in SignatureTree(signature).types]  # type: ignore[no-untyped-call]
+        return [self.read_argument(kind) for kind in _tree(signature).types]  # type: ignore[no-untyped-call]
 
 
 class _BoundedBody(_Body):

@@ -7,6 +7,7 @@ message that quotes a document. They are therefore replaced here, at the last pl
 import struct
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 from dbus_next._private.marshaller import Marshaller
@@ -108,6 +109,18 @@ def join_entries(chunks: Iterable[bytes]) -> bytes:
 def encode_entries(signature: str, entries: dict[Any, Any]) -> bytes:
     """The entries of a dictionary without its length: they align to 8, so they fit wherever an entry may stand."""
     return encode_values(signature, [entries])[8:]
+
+
+def encode_text_entry(name: str, signature: str, text: str) -> bytes:
+    """What ``encode_entries`` makes of one text (``s``, ``o``) in an ``a{sv}``: most of what is told are such."""
+    raw = _valid(text)
+    return _text_key(name, signature) + _U32.pack(len(raw)) + raw + b"\0"
+
+
+@lru_cache(maxsize=256)
+def _text_key(name: str, signature: str) -> bytes:
+    key = _U32.pack(len(name)) + name.encode("ascii") + b"\0" + bytes((1, ord(signature), 0))
+    return key + bytes(-len(key) % 4)
 
 
 def _with_length(out: bytearray, length: int) -> bytes:

@@ -11,7 +11,7 @@ from dbus_next.signature import Variant
 
 from vnetd.bus.contracts import BINDING, FILTER, NETWORK, PORT, SWITCH, Contract
 from vnetd.bus.errors import ProtocolError
-from vnetd.bus.marshalling import Entries, encode_entries, join_entries
+from vnetd.bus.marshalling import Entries, encode_entries, encode_text_entry, join_entries
 from vnetd.bus.values import encode_plain
 from vnetd.model.errors import NotFound
 from vnetd.service.api import Services
@@ -100,7 +100,13 @@ def _encoded(name: str, signature: str, value: Any) -> bytes:
     return encode_entries("a{sv}", {name: Variant(signature, value)})
 
 
-_kept = lru_cache(maxsize=1024)(_encoded)
+_kept = lru_cache(maxsize=256)(_encoded)
+
+
+def _entry(name: str, signature: str, value: Any) -> bytes:
+    if isinstance(value, str):
+        return encode_text_entry(name, signature, value)
+    return _kept(name, signature, value) if isinstance(value, int) else _encoded(name, signature, value)
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,7 +183,7 @@ class Objects:
         """All properties, encoded: most of a port's are those of other ports."""
         described = self._contracts[INTERFACES[kind]].properties
         values = ((name, described[name].signature, value(view)) for name, value in PROPERTIES[kind].items())
-        return Entries(join_entries(_kept(*one) if isinstance(one[2], str | int) else _encoded(*one) for one in values))
+        return Entries(join_entries(_entry(*one) for one in values))
 
     def changes(self, kind: ObjectKind, before: View, after: View) -> tuple[dict[str, Variant], list[str]]:
         """The properties that differ, and the names of those whose values are not announced."""
