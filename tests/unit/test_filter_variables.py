@@ -1,6 +1,7 @@
 """Variables of filter rules: lists in step, against each other, by index, and what is wrong with them."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -9,8 +10,9 @@ from hypothesis import strategies as st
 from vnetd.model.errors import Invalid, Unsupported
 from vnetd.model.filter import Filter
 from vnetd.ruleset.filter import compile_binding
+from vnetd.ruleset.filter_lookups import Lookup, lookup
 from vnetd.ruleset.filter_resolve import flatten
-from vnetd.ruleset.filter_variables import combinations, evaluate, groups
+from vnetd.ruleset.filter_variables import Values, combinations, evaluate, groups
 from vnetd.xmlcodec.filter import filter_from_xml
 
 A = ["1.1.1.1", "2.2.2.2", "3.3.3.3", "3.3.3.3"]
@@ -121,3 +123,48 @@ def test_every_combination_comes_exactly_once(lengths: list[int]) -> None:
     for length in lengths:
         total *= length
     assert len(found) == len(set(found)) == total
+
+
+def looked_up(match: str) -> tuple[Lookup, Values]:
+    """How the only group of variables is looked up, and its values."""
+    (placed,) = flatten({"f": one_rule(match)}, "f")
+    (group,) = groups(placed.rule.match)
+    found = lookup(placed, group)
+    assert found is not None
+    return found, evaluate(placed, group, {**LISTS, "M": ["52:54:00:00:00:01"], "N": ["24", "16", "8", "8"]})
+
+
+@pytest.mark.parametrize(
+    "match",
+    [
+        "<tcp srcipaddr='$A'/>",
+        "<tcp srcipaddr='$A' dstportstart='22'/>",
+        "<udp srcipaddr='$A' dstipaddr='$A'/>",
+        "<mac srcmacaddr='$M'/>",
+        "<arp arpsrcipaddr='$A'/>",
+    ],
+)
+def test_values_that_are_compared_as_they_are_go_into_their_set_as_they_are(match: str) -> None:
+    found, values = looked_up(match)
+    assert found.plain
+    assert found.rows("f", values) is values.rows
+    assert list(values.rows) == replace(found, plain=False).rows("f", values)
+
+
+@pytest.mark.parametrize(
+    "match",
+    [
+        "<tcp srcipaddr='$A' srcipmask='24'/>",
+        "<tcp srcipaddr='$A' srcipmask='$N'/>",
+        "<tcp srcipfrom='1.0.0.1' srcipto='$A'/>",
+        "<tcp match='no' srcipaddr='$A'/>",
+        "<tcp dstportstart='$B'/>",
+        "<tcp dstportstart='$B' dstportend='$C'/>",
+        "<tcp dstportstart='1' dstportend='$B'/>",
+        "<tcp srcipaddr='$A' dstportstart='$B'/>",
+    ],
+)
+def test_values_of_ranges_ports_and_negations_are_made_elements_first(match: str) -> None:
+    found, values = looked_up(match)
+    assert not found.plain
+    assert found.rows("f", values) is not values.rows

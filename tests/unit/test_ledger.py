@@ -63,6 +63,28 @@ def test_shared_things_go_with_their_last_owner() -> None:
     assert ledger.contents() == EMPTY
 
 
+@pytest.mark.parametrize("copied", [False, True], ids=["the same", "equal"])
+def test_who_joins_what_others_hold_changes_nothing_and_is_counted(copied: bool) -> None:
+    ledger = Ledger()
+    accepted(ledger, a=BASE)
+    for owner in ("b", "c"):
+        joined = replace(BASE, chains=tuple(replace(one) for one in BASE.chains)) if copied else BASE
+        assert accepted(ledger, **{owner: joined}) == (EMPTY, EMPTY)
+    assert ledger.owners_of(FORWARD) == {"a", "b", "c"}
+    for owner in ("a", "c"):
+        assert accepted(ledger, **{owner: None}) == (EMPTY, EMPTY)
+    assert accepted(ledger, b=None) == (BASE, EMPTY)
+    assert ledger.contents() == EMPTY
+
+
+def test_who_comes_while_another_goes_keeps_what_both_hold() -> None:
+    ledger = Ledger()
+    accepted(ledger, a=BASE)
+    assert accepted(ledger, a=None, b=BASE) == (EMPTY, EMPTY)
+    assert ledger.owners_of(FORWARD) == {"b"}
+    assert accepted(ledger, b=None) == (BASE, EMPTY)
+
+
 def test_asking_again_for_what_is_there_changes_nothing() -> None:
     ledger = Ledger()
     accepted(ledger, a=base_with(element("guests", "virbr0")))

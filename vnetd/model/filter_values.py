@@ -7,6 +7,7 @@ turns text into operands after variables are resolved. Source: libvirt's nwfilte
 import re
 import socket
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Network, IPv6Address
 
@@ -126,6 +127,9 @@ def mac_mask(text: str) -> str:
 
 def ipv4(text: str) -> str:
     """An IPv4 address. As libvirt has it, octets may be octal or hexadecimal and the last one may be several."""
+    with suppress(OSError, ValueError):
+        if socket.inet_ntoa(socket.inet_aton(text)) == text:  # so are nearly all
+            return text
     return str(IPv4Address(socket.inet_aton(text))) if odd_ipv4(text) else str(IPv4Address(text))
 
 

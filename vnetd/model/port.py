@@ -13,6 +13,8 @@ from vnetd.model.network_ports import Bandwidth, Vlan
 from vnetd.model.networkport import Plug
 from vnetd.model.user_forward import UserForward, parse_forward
 
+UNLIMITED = Bandwidth()
+
 
 class PortKind(StrEnum):
     """How a guest is attached."""
@@ -183,7 +185,7 @@ class PortRecord(Value):
     @property
     def limits(self) -> Bandwidth:
         """The limits in force: the port's own, else those its port group had when it joined."""
-        return (self.bandwidth if self.bandwidth is not None else self.group_bandwidth) or Bandwidth()
+        return (self.bandwidth if self.bandwidth is not None else self.group_bandwidth) or UNLIMITED
 
     @property
     def floor(self) -> int:

@@ -61,13 +61,21 @@ class Holdings(Generic[K, V]):
 
     def changes(self, moves: Mapping[K, Move[V]]) -> dict[K, Change[V]]:
         """Which objects the moves change. Raises ``ValueError`` where two owners want one to be different."""
-        found = {key: self._settle(key, move) for key, move in moves.items()}
-        return {key: change for key, change in found.items() if not same(change.before, change.after)}
+        found: dict[K, Change[V]] = {}
+        for key, move in moves.items():
+            if not self._merely_joined(key, move):
+                change = self._settle(key, move)
+                if not same(change.before, change.after):
+                    found[key] = change
+        return found
 
     def apply(self, moves: Mapping[K, Move[V]]) -> None:
         """Record the moves."""
         for key, move in moves.items():
             held = self._held.get(key)
+            if held and self._merely_joined(key, move):
+                held.owners.update(move.joining)
+                continue
             owners = held.owners if held else set()
             owners.difference_update(move.leaving)
             owners.update(move.joining)
@@ -76,6 +84,11 @@ class Holdings(Generic[K, V]):
                 self._held[key] = Held(value, owners)
             else:
                 self._held.pop(key, None)
+
+    def _merely_joined(self, key: K, move: Move[V]) -> bool:
+        """Whether all that happens is that others want the very same object, too: so it is with most."""
+        held = self._held.get(key)
+        return held is not None and not move.leaving and all(value is held.value for value in move.joining.values())
 
     def _settle(self, key: K, move: Move[V]) -> Change[V]:
         held = self._held.get(key)

@@ -135,7 +135,7 @@ def placement(want: DesiredPort) -> tuple[SetLink, ...]:
     if want.plug or want.vlans is not None or (want.shaping and not want.shaping.empty):
         return ()
     made = Link(0, want.device, "", want.mac or "", want.mtu or 0, up=False)
-    steps = plan_port(want, made, replace(made, index=1, name=want.bridge))
+    steps = plan_port(want, made, Link(1, want.bridge, "bridge", "", 0, up=True))
     return tuple(operation for _, operation in steps if isinstance(operation, SetLink))
 
 
@@ -229,7 +229,8 @@ class PortTarget:
 
     def refilter(self, fragment: Fragment) -> None:
         """The port's rules are to be these; the caller commits them."""
-        self.desired = replace(self.desired, fragment=fragment)
+        if fragment is not self.desired.fragment:
+            self.desired = replace(self.desired, fragment=fragment)
 
     async def _recover(self, device: Link | None) -> Link | None:
         """The port's device, ``device`` being what has its name, with name and alias given back if they were taken."""

@@ -44,6 +44,8 @@ class Lookup:
     fixed: tuple[tuple[str, str], ...]
     negated: bool
     set: Set
+    plain: bool = False
+    """Whether each row of values goes into the set as it is."""
 
     @property
     def attributes(self) -> tuple[str, ...]:
@@ -56,6 +58,8 @@ class Lookup:
 
         Raises ``Invalid`` for a range that ends before it begins.
         """
+        if self.plain:
+            return values.rows
         try:
             boxes = [self._box(dict(zip(values.group.attributes, row, strict=True))) for row in values.rows]
         except ValueError as error:
@@ -96,7 +100,8 @@ def lookup(placed: Placed, group: Group) -> Lookup | None:
     name = f"values_{digest((shape, fixed and [value for _, value in fixed], sources))}"
     types = (one.type for one in fields)
     kind = Set("bridge", name, ("ifname", *types), flags=("interval",) if ranges else ())
-    return Lookup(fields, fixed, negated, kind)
+    plain = not (fixed or negated or ranges) and all(one.type != "inet_service" for one in fields)
+    return Lookup(fields, fixed, negated, kind, plain)
 
 
 def _fields(match: Match, group: Group) -> tuple[Field, ...] | None:

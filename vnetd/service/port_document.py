@@ -6,9 +6,9 @@ network's, bandwidth the port's before the port group's and never the network's.
 
 from vnetd.model.errors import Invalid, Unsupported
 from vnetd.model.network import MacvtapMode, Mode, Network, PortGroup
-from vnetd.model.network_ports import Bandwidth, VirtualPort
+from vnetd.model.network_ports import VirtualPort
 from vnetd.model.networkport import BridgePlug, DirectPlug, NetworkPlug, NetworkPort, Plug
-from vnetd.model.port import PortRecord
+from vnetd.model.port import UNLIMITED, PortRecord
 from vnetd.service.documents import refuse_format
 from vnetd.xmlcodec.documents import port_to_json, port_to_xml
 
@@ -30,7 +30,7 @@ def port_document(record: PortRecord, network: Network) -> NetworkPort:
         group=record.portgroup,
         mac=record.mac,
         virtualport=_virtualport(network, group),
-        bandwidth=record.limits if record.limits != Bandwidth() else None,
+        bandwidth=record.limits if record.limits != UNLIMITED else None,
         class_id=record.floor_class,
         vlan=(group and group.vlan) or network.vlan,
         isolated=network.isolated_ports if record.isolated is None else record.isolated,

@@ -180,7 +180,7 @@ def _connection(caller: Caller, spec: PortSpec) -> str:
 def with_class(record: PortRecord, network: NetworkObject) -> PortRecord:
     """The record with a class for its floor, or none. Raises ``InUse`` if the network has none left."""
     minor = class_for(network, record.uuid) if record.floor else None
-    return record.model_copy(update={"floor_class": minor})
+    return record if record.floor_class == minor else record.model_copy(update={"floor_class": minor})
 
 
 def _vlan(caller: Caller, network: NetworkObject, spec: PortSpec, group: PortGroup | None) -> Vlan | None:
