@@ -116,6 +116,18 @@ async def test_a_tap_whose_bridge_is_away_is_placed_by_whoever_looks_after_it(ho
     await host.taps.close(fds)
 
 
+async def test_a_tap_is_placed_with_all_it_is_to_have_which_needs_no_bridge(host: Host) -> None:
+    then, placing = [SetLink("vnet0", mac=MAC, alias="ours")], [SetLink("vnet0", master="lower0", up=True)]
+    fds, (tap,) = await host.taps.open_seen("vnet0", 1, True, then, ("vnet0",), placing)
+    assert tap is not None and (tap.mac, tap.alias, tap.master, tap.up) == (MAC, "ours", 0, False)
+    await host.taps.close(fds)
+    await host.kernel.apply([CreateBridge("lower0", MAC, 1500, stp=False, forward_delay=0, alias="ours")])
+    fds, (tap, bridge) = await host.taps.open_seen("vnet0", 1, True, then, ("vnet0", "lower0"), placing)
+    assert tap is not None and bridge is not None
+    assert (tap.mac, tap.alias, tap.master, tap.up) == (MAC, "ours", bridge.index, True)
+    await host.taps.close(fds)
+
+
 async def test_a_tap_that_cannot_be_placed_is_not_made(host: Host) -> None:
     await host.kernel.apply([CreateBridge("lower0", MAC, 1500, stp=False, forward_delay=0, alias="ours")])
     await host.taps.close((await host.taps.open_seen("vnet0", 1, True, [], ("vnet0",)))[0])  # now it has its socket

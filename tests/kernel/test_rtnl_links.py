@@ -15,7 +15,7 @@ from support.netns import Lab, Namespace, run
 
 from vnetd.linux import deletion
 from vnetd.linux.kernel import LinuxKernel
-from vnetd.linux.links import read_group
+from vnetd.linux.links import NameLookup, read_group
 from vnetd.linux.netlink import ReadSocket
 from vnetd.model.errors import HostError
 from vnetd.plan.kernel import (
@@ -329,3 +329,26 @@ async def test_an_alternative_name_is_taken_too_and_tells_the_links_mtu() -> Non
     assert kernel.mtu("other7") == 1400
     assert not kernel.is_taken("dummy")  # nor is a prefix
     await kernel.close()
+
+
+async def test_names_are_looked_up_one_after_the_other_whatever_was_asked_before() -> None:
+    run("ip", "link", "add", "dummy7", "mtu", "1400", "type", "bridge")
+    run("ip", "link", "add", "dummy8", "mtu", "1280", "type", "bridge")
+    run("ip", "link", "property", "add", "dev", "dummy8", "altname", "other8")
+    names = NameLookup()
+    for name, mtu in (("dummy7", 1400), ("dummy8", 1280), ("none7", None), ("dummy7", 1400), ("other8", 1280)):
+        assert (names.is_taken(name), names.mtu(name)) == (mtu is not None, mtu)
+    run("ip", "link", "delete", "dummy8")  # the one that was asked for last
+    assert not names.is_taken("other8") and names.mtu("dummy8") is None
+    assert names.mtu("dummy7") == 1400
+    run("ip", "link", "add", "dummy8", "mtu", "1300", "type", "bridge")
+    assert names.mtu("dummy8") == 1300
+    names.close()
+
+
+def test_a_look_up_that_was_never_used_has_nothing_to_close() -> None:
+    before = os.listdir("/proc/self/fd")
+    names = NameLookup()
+    assert os.listdir("/proc/self/fd") == before
+    names.close()
+    assert os.listdir("/proc/self/fd") == before

@@ -5,7 +5,7 @@ write rules and dnsmasq's files at the same time (docs/adr/0002). Everything els
 """
 
 import errno
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from ipaddress import IPv4Interface
 
@@ -138,11 +138,29 @@ def set_link(sock: ReadSocket, want: SetLink) -> None:
             sock.change(netlink.RTM_NEWLINK, 0, _link(index, want.up) + properties)
 
 
-def place(sock: ReadSocket, operations: Sequence[SetLink]) -> None:
-    """Put a device in its bridge as these say, or leave it as it is where that is away. Raises ``HostError``."""
-    if all(number_of(one.master) for one in operations if one.master):
-        for one in operations:
-            set_link(sock, one)
+def place(sock: ReadSocket, operations: Sequence[SetLink], first: Sequence[SetLink | WriteSysctl] = ()) -> None:
+    """Do ``first``, and put a device in its bridge as ``operations`` say, or leave it where that is away.
+
+    The last of ``first`` is one request with what it can be one with. Raises ``HostError``.
+    """
+    here = all(number_of(one.master) for one in operations if one.master)
+    for one in _joined([*first, *operations]) if here else first:
+        execute_directly(sock, one)
+
+
+def _joined(operations: Iterable[SetLink | WriteSysctl]) -> list[SetLink | WriteSysctl]:
+    """What a link is and where it is put in one operation: the kernel looks at its master, then at whether it is up."""
+    found: list[SetLink | WriteSysctl] = []
+    for one in operations:
+        match found[-1:], one:
+            case (
+                [SetLink(name, mac, mtu, None, alias, None, None, None, None)],
+                SetLink(same, None, None, up, None, master, None, None, None),
+            ) if name == same:
+                found[-1] = SetLink(name, mac, mtu, up, alias, master)
+            case _:
+                found.append(one)
+    return found
 
 
 def add_address(sock: ReadSocket, link: str, address: IPInterface) -> None:

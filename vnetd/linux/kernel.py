@@ -11,7 +11,7 @@ from vnetd.linux.bridges import execute_on_bridge, read_port_vlans
 from vnetd.linux.deletion import Deletions
 from vnetd.linux.direct import execute_directly
 from vnetd.linux.functions import read_functions
-from vnetd.linux.links import is_name_taken, mtu_of, read_link, read_link_at, read_links
+from vnetd.linux.links import NameLookup, read_link, read_link_at, read_links
 from vnetd.linux.neighbours import execute_neighbour, read_neighbours
 from vnetd.linux.netlink import DumpInterrupted, ReadSocket
 from vnetd.linux.operations import execute, reporting
@@ -59,6 +59,7 @@ class LinuxKernel:
         self._worker, self._sockets = worker, sockets
         self._deleter, self._deleting = deleter, deleting
         self._deletions = Deletions()
+        self._names = NameLookup()
         self._ports = sockets.ports | {deleting.port}
 
     @classmethod
@@ -77,6 +78,7 @@ class LinuxKernel:
         """Finish what is under way and end the threads."""
         await self._worker.close(self._sockets.close)
         await self._deleter.close(self._deleting.close)
+        self._names.close()
 
     @property
     def ports(self) -> frozenset[int]:
@@ -105,12 +107,12 @@ class LinuxKernel:
     def is_taken(self, name: str) -> bool:
         """Whether a link is called so now, an alternative name included. Raises ``HostError``."""
         with reporting("look for", f"link {name}"):
-            return is_name_taken(name)
+            return self._names.is_taken(name)
 
     def mtu(self, name: str) -> int | None:
         """The MTU of the link ``name``, ``None`` if there is none. Raises ``HostError``."""
         with reporting("read MTU of", name):
-            return mtu_of(name)
+            return self._names.mtu(name)
 
     async def links_named(self, names: Sequence[str]) -> tuple[Link | None, ...]:
         """The links of these names, in this order."""

@@ -179,36 +179,48 @@ def number_of(name: str) -> int:
     return 0
 
 
-def is_name_taken(name: str) -> bool:
-    """Whether a link has this name (an alternative one counts too), by a look-up without locks. Raises ``OSError``.
+class NameLookup:
+    """Looks for links by name, without locks: no request that would wait for whoever changes links.
 
-    To bind a socket is the one way to ask: SIOCGIFINDEX has the kernel load a module called after a link that is not
-    there, and requests wait for whoever changes links.
+    Its socket is made when first needed, in the network namespace of the thread that asks.
     """
-    with _asking() as sock:
-        return _binds(sock, name)
 
+    def __init__(self) -> None:
+        self._socket: socket.socket | None = None
 
-def mtu_of(name: str) -> int | None:
-    """The MTU of the link ``name`` (an alternative one counts too), ``None`` if there is none, without locks either.
+    def is_taken(self, name: str) -> bool:
+        """Whether a link has this name (an alternative one counts too). Raises ``OSError``.
 
-    The ioctl has a module loaded for a link that is not there, so it is asked for what is. Raises ``OSError``.
-    """
-    with _asking() as sock:
-        if not _binds(sock, name):
+        To bind a socket is the one way to ask: SIOCGIFINDEX has the kernel load a module called after a link that is
+        not there.
+        """
+        return _binds(self._asking(), name)
+
+    def mtu(self, name: str) -> int | None:
+        """The MTU of the link ``name`` (an alternative one counts too), ``None`` if there is none. Raises ``OSError``.
+
+        The ioctl has a module loaded for a link that is not there, so it is asked for what is.
+        """
+        if not self.is_taken(name):
             return None
         try:
-            answer = fcntl.ioctl(sock, SIOCGIFMTU, _IFREQ.pack(name.encode(), 0))
+            answer = fcntl.ioctl(self._asking(), SIOCGIFMTU, _IFREQ.pack(name.encode(), 0))
         except OSError as error:
             if error.errno == errno.ENODEV:  # went meanwhile
                 return None
             raise
-    mtu: int = _IFREQ.unpack(answer)[1]
-    return mtu
+        mtu: int = _IFREQ.unpack(answer)[1]
+        return mtu
 
+    def close(self) -> None:
+        """Close the socket, if it was made."""
+        if self._socket is not None:
+            self._socket.close()
 
-def _asking() -> socket.socket:
-    return socket.socket(socket.AF_INET, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC)
+    def _asking(self) -> socket.socket:
+        if self._socket is None:
+            self._socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC)
+        return self._socket
 
 
 def _binds(sock: socket.socket, name: str) -> bool:

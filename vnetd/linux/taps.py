@@ -7,7 +7,7 @@ import struct
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 
-from vnetd.linux.direct import execute_directly, place
+from vnetd.linux.direct import place
 from vnetd.linux.links import look_at
 from vnetd.linux.netlink import LateSocket
 from vnetd.linux.threads import Worker
@@ -42,7 +42,8 @@ class LinuxTaps:
         do it to a tap with neither. ``then`` is done to it in the same hop; if that fails, there is no tap. Raises
         ``HostError`` (EBUSY if a link has the name, E2BIG for too many queues).
         """
-        return await self._opener.run(self._open, name, queues, vnet_hdr, owner, then, discard=_close)
+        fds, _ = await self._opener.run(self._open, name, queues, vnet_hdr, owner, then, discard=_close_made)
+        return fds
 
     async def open_seen(
         self,
@@ -55,7 +56,7 @@ class LinuxTaps:
     ) -> tuple[list[int], tuple[Link | None, ...]]:
         """``open``, ``placing`` unless the bridge is away, and how the links ``look`` are after it, in the same hop."""
         return await self._opener.run(
-            self._open_seen, name, queues, vnet_hdr, then, look, placing, discard=lambda made: _close(made[0])
+            self._open, name, queues, vnet_hdr, ROOT, then, placing, look, discard=_close_made
         )
 
     async def keep(self, name: str, fds: Sequence[int], group: int) -> None:
@@ -79,29 +80,18 @@ class LinuxTaps:
         await self._closer.close()
 
     def _open(
-        self, name: str, queues: int, vnet_hdr: bool, owner: int, then: Sequence[SetLink | WriteSysctl]
-    ) -> list[int]:
-        fds = open_tap(name, queues, vnet_hdr, owner)
-        try:
-            for operation in then:
-                execute_directly(self._socket.get(), operation)
-        except BaseException:
-            _close(fds)
-            raise
-        return fds
-
-    def _open_seen(
         self,
         name: str,
         queues: int,
         vnet_hdr: bool,
+        owner: int,
         then: Sequence[SetLink | WriteSysctl],
-        look: Sequence[str],
-        placing: Sequence[SetLink],
+        placing: Sequence[SetLink] = (),
+        look: Sequence[str] = (),
     ) -> tuple[list[int], tuple[Link | None, ...]]:
-        fds = self._open(name, queues, vnet_hdr, ROOT, then)
+        fds = open_tap(name, queues, vnet_hdr, owner)
         try:
-            place(self._socket.get(), placing)
+            place(self._socket.get(), placing, then)
             return fds, look_at(self._socket.get(), look)
         except BaseException:
             _close(fds)
@@ -160,6 +150,10 @@ def _close(fds: Sequence[int]) -> None:
             failed = error.errno or errno.EIO
     if failed:
         raise HostError("close", "tap", failed)
+
+
+def _close_made(made: tuple[Sequence[int], object]) -> None:
+    _close(made[0])
 
 
 def _flags(vnet_hdr: bool) -> int:

@@ -22,7 +22,7 @@ class OpenedTap:
     async def make(self, making: Making) -> Made:
         """Open the queues; the kernel removes the tap when the last is closed."""
         spec, device = making.spec, making.record.device
-        first = (making.desired.properties, silent(device))
+        first = (silent(device), making.desired.properties)
         look = (device, making.desired.bridge)
         fds, (seen, bridge) = await self._host.taps.open_seen(
             device, spec.queues, spec.vnet_hdr, first, look, making.placing
