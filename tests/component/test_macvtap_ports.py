@@ -1,8 +1,11 @@
 """Macvtaps on a host in memory: which device of a pool they lie on, how long they live, how they are filtered."""
 
 import pytest
+from support.dhcp_packets import MAC as GUEST_MAC
+from support.dhcp_packets import dhcp
 from support.hasty_loop import hastily
 from support.memory_daemon import ROOT, running, view
+from support.memory_host import MemoryHost
 from support.memory_unbridged import MAC, USER, host, lower_of, plug, raised
 from support.waiting import eventually
 
@@ -187,3 +190,65 @@ async def test_a_filter_bound_to_somebody_elses_macvtap_is_at_each_device_of_tha
         await eventually(entered, "a device that was away for long has it")
         await daemon.services.filters.unbind(ROOT, binding.uuid)
         assert not made.rules.tables.get("netdev") or not made.rules.tables["netdev"].chains
+
+
+FILTERS = {"prerouting", "postrouting"}
+LEARNING = {"learning_prerouting", "learning_postrouting"}
+
+
+def entered_at(made: MemoryHost, device: str) -> set[str]:
+    """Base chains at a device, without its name."""
+    table = made.rules.tables.get("netdev")
+    chains = table.chains.values() if table else ()
+    return {one.name.removesuffix(f"_{device}") for one in chains if one.hook and one.hook.device == device}
+
+
+@hastily
+async def test_a_macvtap_has_base_chains_for_learning_as_long_as_its_filter_learns() -> None:
+    given = {"IP": ("10.0.0.1",)}
+    learned = {"CTRL_IP_LEARNING": ("dhcp",)}
+    async with running(host()) as daemon:
+        await raised(daemon, "bridge")
+        port = (await plug(daemon, "macvtap", filter="clean-traffic", **{"parameter.IP": "10.0.0.1"})).port
+        assert entered_at(daemon.host, port.device) == FILTERS
+        for filter, parameters, names in (
+            ("clean-traffic", learned, FILTERS | LEARNING),
+            ("vnetd-guest", learned, FILTERS | LEARNING | {"neighbours"}),
+            ("clean-traffic", given, FILTERS),
+        ):
+            await daemon.services.ports.set_filter(ROOT, port.uuid, filter, parameters)
+            assert entered_at(daemon.host, port.device) == names
+        await daemon.services.ports.set_filter(ROOT, port.uuid, "", {})
+        assert not entered_at(daemon.host, port.device)
+
+
+@hastily
+async def test_what_is_for_a_guest_is_led_to_its_filter_once_that_has_rules_for_it() -> None:
+    async with running(host()) as daemon:
+        await raised(daemon, "bridge")
+        port = (await plug(daemon, "macvtap", filter="clean-traffic", mac=GUEST_MAC)).port
+        assert entered_at(daemon.host, port.device) == {"prerouting"} | LEARNING
+        daemon.host.packets.show(dhcp(port.device, 5, "10.0.0.1"))
+        await eventually(lambda: entered_at(daemon.host, port.device) == FILTERS | LEARNING)
+
+
+@hastily
+@pytest.mark.parametrize("hooked", [True, False], ids=["its chains stay", "its chains went with it"])
+async def test_of_a_filtered_macvtap_that_went_while_no_daemon_ran_nothing_is_left(hooked: bool) -> None:
+    made = host()
+    async with running(made) as daemon:
+        await raised(daemon, "bridge")
+        port = (await plug(daemon, "macvtap", caller=USER)).port
+        assert entered_at(made, port.device)
+    made.perform(DeleteLink(port.device, ""))
+    if not hooked:  # before Linux 6.16
+        table = made.rules.tables["netdev"]
+        table.chains = {name: one for name, one in table.chains.items() if not one.hook}
+    seen = len(made.rules.commits)
+    async with running(made) as daemon:
+        await eventually(lambda: not daemon.services.ports.list(), "the port goes")
+        await eventually(lambda: not made.files.files["run/ports"], "and its record")
+        added = [one for _, add in made.rules.commits[seen:] for one in add.chains]
+        assert not [one for one in added if one.hook and one.hook.device], "the kernel would refuse it, and all with it"
+        assert not [key for key, members in made.ruleset().items() if key.startswith("set netdev") and members]
+        assert not entered_at(made, port.device)

@@ -1,10 +1,12 @@
 """Filters of devices in no bridge: the same rules, asked from the other side, and where packets come to them."""
 
 import json
+import re
 from collections import Counter
 from dataclasses import replace
 from typing import Any
 
+import pytest
 from support.filter_rules import ALL, MAC
 
 from vnetd.plan.drift import union
@@ -76,3 +78,30 @@ def test_every_place_rules_are_entered_from_in_a_bridge_is_one_at_the_device() -
     assert {one.name for one in entrance("macvtap0").sets} >= {
         one.set for one in unbridged(BRIDGED).elements if one.data and not one.set.startswith("private")
     }
+
+
+@pytest.mark.parametrize(
+    ("more", "names"),
+    [
+        ([], {"prerouting", "postrouting"}),
+        ([Watched("macvtap0")], {"prerouting", "postrouting", "learning_prerouting", "learning_postrouting"}),
+        (
+            [Watched("macvtap0", speaks_for=frozenset())],
+            {"prerouting", "postrouting", "learning_prerouting", "learning_postrouting", "neighbours"},
+        ),
+    ],
+    ids=["no learning", "learning", "neighbours"],
+)
+def test_packets_are_led_only_to_rules_that_are_there(more: list[Watched], names: set[str]) -> None:
+    rules = unbridged(union((COMPILED, *map(watching, more))))
+    entered, whole = entrance("macvtap0", rules), entrance("macvtap0")
+    assert {one.name for one in entered.chains} == {f"{name}_macvtap0" for name in names}
+    assert all(one in whole.chains for one in entered.chains)
+    asked = {word for one in entered.chains for word in re.findall(r"@(\w+)", json.dumps(one.rules))}
+    assert {one.name for one in entered.sets} == asked <= {one.set for one in rules.elements}
+
+
+def test_every_map_packets_are_led_into_is_asked_at_the_device() -> None:
+    rules = unbridged(BRIDGED)
+    assert entrance("macvtap0", rules) == entrance("macvtap0")
+    assert not entrance("macvtap0", Fragment()).chains

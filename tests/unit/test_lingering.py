@@ -49,3 +49,33 @@ def test_a_change_of_elements_lets_go_of_nothing() -> None:
     ledger.accept(ledger.propose({"port:1": web}))
     more = Fragment(web.chains, web.sets, frozenset({Element("bridge", "from_guest", ("vnet0",), "goto web")}))
     assert not Lingering(ledger).after({"port:1": more}, until=60)
+
+
+def at(device: str, *chains: Chain) -> Fragment:
+    """What a port has at its device and what it shares with others."""
+    part = Set("netdev", f"from_guest_{device}", ("ifname",), data="verdict")
+    entered = Chain("netdev", f"prerouting_{device}", ((ACCEPT,),), Hook("filter", "egress", -150, device=device))
+    return Fragment((entered, *chains), (part,), frozenset({Element("netdev", part.name, (device,), "accept")}))
+
+
+def go(ledger: Ledger, lingering: Lingering, owner: str) -> None:
+    ledger.accept(ledger.propose({owner: None, **lingering.after({owner: None}, until=60)}))
+
+
+def test_what_ports_at_different_devices_share_is_kept_once() -> None:
+    ledger, shared = Ledger(), Chain("netdev", "web", ((ACCEPT,),))
+    lingering, owners = Lingering(ledger), {f"port:{device}": at(device, shared) for device in ("mv0", "mv1")}
+    ledger.accept(ledger.propose(owners))
+    for owner in owners:
+        go(ledger, lingering, owner)
+    (keeper,) = ledger.owners()
+    assert is_lingering(keeper) and lingering.due(60) == (keeper,)
+    assert ledger.contents().chains == (shared,)
+
+
+def test_of_an_owner_that_has_chains_at_a_device_alone_nothing_is_kept() -> None:
+    ledger = Ledger()
+    lingering = Lingering(ledger)
+    ledger.accept(ledger.propose({"entrance:1": at("mv0")}))
+    go(ledger, lingering, "entrance:1")
+    assert not ledger.owners() and lingering.next is None

@@ -9,7 +9,7 @@ for the next guest at a device of that name, so such sets go, and the chains tha
 from collections.abc import Collection, Mapping
 
 from vnetd.plan.ledger import Ledger
-from vnetd.plan.rules import Fragment, Set
+from vnetd.plan.rules import Chain, Fragment, Set
 
 PREFIX = "lingering:"
 MOST = 64
@@ -31,7 +31,10 @@ class Lingering:
             if is_lingering(owner):
                 self._until.pop(owner, None)
             elif before and before.chains and not (after and after.chains == before.chains):
-                keeper = PREFIX + " ".join(f"{chain.family}/{chain.name}" for chain in before.chains)
+                shared = [f"{chain.family}/{chain.name}" for chain in before.chains if not _at_device(chain)]
+                if not shared:
+                    continue
+                keeper = PREFIX + " ".join(shared)
                 self._until.pop(keeper, None)
                 self._until[keeper] = until
                 if keeper not in fresh and self._ledger.fragment(keeper) is None:
@@ -64,12 +67,17 @@ def is_lingering(owner: str) -> bool:
 def _lasting(fragment: Fragment) -> Fragment:
     """Chains and sets that hold nothing of any guest's, and need none that do. What is at a device goes with that."""
     sets = tuple(one for one in fragment.sets if not _remembers(one))
-    chains = tuple(chain for chain in fragment.chains if not (chain.hook and chain.hook.device))
+    chains = tuple(chain for chain in fragment.chains if not _at_device(chain))
     gone = {f"@{one.name}" for one in fragment.sets if one not in sets}
     while gone and (passing := {chain.name for chain in chains if chain.names(gone)}):
         chains = tuple(chain for chain in chains if chain.name not in passing)
         gone = passing
     return Fragment(chains, sets)
+
+
+def _at_device(chain: Chain) -> bool:
+    """Whether it goes with a device."""
+    return bool(chain.hook and chain.hook.device)
 
 
 def _remembers(one: Set) -> bool:

@@ -45,15 +45,19 @@ def unbridged(fragment: Fragment) -> Fragment:
     )
 
 
-def entrance(device: str) -> Fragment:
-    """What leads the packets of a device, which has to be there, to the rules of its filter and its learning."""
+def entrance(device: str, rules: Fragment | None = None) -> Fragment:
+    """What leads the packets of a device, which has to be there, to the rules of its filter and its learning.
+
+    Of ``rules``, if those are given, only to what they have: each base chain costs its packets and the kernel time.
+    """
+    part = _part(device)
+    filled = _PARTED if rules is None else {one.set.removesuffix(f"_{part}") for one in rules.elements}
     chains = []
     for place, base in enumerate(_BASES):
-        if base.hook:
+        if base.hook and _asked(base) in filled:
             hook = Hook("filter", _HOOKS[base.hook.hook], base.hook.priority, device=device)
-            rules = _asking(place, _part(device))
-            chains.append(Chain("netdev", f"{base.name}_{device}", rules, hook, base.counted))
-    return Fragment(tuple(chains), tuple(_map(part_of(name, device)) for name in sorted(_PARTED)))
+            chains.append(Chain("netdev", f"{base.name}_{device}", _asking(place, part), hook, base.counted))
+    return Fragment(tuple(chains), tuple(_map(part_of(name, device)) for name in sorted(_PARTED & filled)))
 
 
 def part_of(map_: str, device: str) -> str:
@@ -63,6 +67,12 @@ def part_of(map_: str, device: str) -> str:
 
 def _part(device: str) -> str:
     return f"{crc32(device.encode()) % PARTS:02x}"
+
+
+def _asked(base: Chain) -> str:
+    """The map a base chain leads into."""
+    (name,) = (str(one["vmap"]["data"]).removeprefix("@") for rule in base.rules for one in rule if "vmap" in one)
+    return name
 
 
 @lru_cache(maxsize=PARTS * len(_PARTED))

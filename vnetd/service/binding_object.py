@@ -24,8 +24,8 @@ def binding_owner(uuid: UUID) -> str:
 def bound_by(record: BindingRecord) -> Bound:
     """The use of a filter it is."""
     family: Family = "bridge" if record.bridged else "netdev"
-    parameters = record.parameters
-    return Bound(binding_owner(record.uuid), record.device, record.filter, record.mac or "", parameters, family=family)
+    owner, mac = binding_owner(record.uuid), record.mac or ""
+    return Bound(owner, record.device, record.filter, mac, record.parameters, family=family, there=False)
 
 
 def binding_record(device: str, filter: str, parameters: Mapping[str, Sequence[str]]) -> BindingRecord:

@@ -14,7 +14,7 @@ from vnetd.plan.features import PLAIN, BridgeFeatures
 from vnetd.plan.rules import EMPTY, Family, Fragment
 from vnetd.ruleset.filter import admits_only_by, compile_binding, references, unresolved
 from vnetd.ruleset.learning import Watched, watching
-from vnetd.ruleset.unbridged import unbridged
+from vnetd.ruleset.unbridged import entrance, unbridged
 from vnetd.service.lessons import NOWHERE, Learned, Mode, Pupil, Site, mode_of, servers_of
 
 log = logging.getLogger(__name__)
@@ -31,7 +31,8 @@ STATELESS = BridgeFeatures(untracked="packets of a device that is in no bridge a
 class Bound:
     """A filter on a device, whoever asked for it. ``owner`` is the key of its part of the ruleset.
 
-    ``family`` is that of its rules: ``netdev`` for a macvtap, whose packets pass no bridge.
+    ``family`` is that of its rules: ``netdev`` for a macvtap, whose packets pass no bridge. If that is ``there`` for as
+    long as the rules are, what leads to them at the device is one of them.
     """
 
     owner: str
@@ -41,6 +42,7 @@ class Bound:
     parameters: Mapping[str, tuple[str, ...]]
     site: Site = NOWHERE
     family: Family = "bridge"
+    there: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +86,8 @@ def compile_use(
     if features.unhooked:
         what = f"filter {bound.filter} on {bound.device}, which is in no bridge,"
         raise refusal(what, "nft-netdev-egress", features.unhooked)
-    return unbridged(_bridged(filters, bound, known, STATELESS))
+    rules = unbridged(_bridged(filters, bound, known, STATELESS))
+    return union((rules, entrance(bound.device, rules))) if bound.there else rules
 
 
 def _bridged(filters: Mapping[str, Filter], bound: Bound, known: Knowledge, features: BridgeFeatures) -> Fragment:

@@ -3,9 +3,8 @@
 from vnetd.host.protocols import Packets
 from vnetd.model.errors import Unsupported
 from vnetd.model.network import Mode, Network
-from vnetd.model.network_ports import Bandwidth
 from vnetd.model.networkport import DirectPlug
-from vnetd.model.port import PortKind, PortRecord
+from vnetd.model.port import UNLIMITED, PortKind, PortRecord
 from vnetd.plan.drift import union
 from vnetd.plan.links import PortVlan
 from vnetd.plan.rules import EMPTY, Family, Fragment, port_owner
@@ -16,7 +15,6 @@ from vnetd.reconcile.port import DesiredPort
 from vnetd.ruleset.introduction import introducing
 from vnetd.ruleset.isolation import isolation_fragment
 from vnetd.ruleset.snooping import snooping
-from vnetd.ruleset.unbridged import entrance
 from vnetd.service.filter_uses import Bound
 from vnetd.service.filters import FilterService
 from vnetd.service.naming import host_side_mac
@@ -35,11 +33,12 @@ class PortWishes:
     def __init__(self, filters: FilterService, packets: Packets) -> None:
         self._filters = filters
         self._packets = packets
+        self._latest: tuple[PortRecord, Network, Bound] | None = None
 
     def desired(self, record: PortRecord, network: NetworkObject) -> DesiredPort:
         """The port in kernel terms, its filter compiled. Raises ``Invalid`` or ``Unsupported`` for the filter."""
         assert network.live is not None
-        if record.plug and record.limits != Bandwidth():
+        if record.plug and record.limits != UNLIMITED:
             raise Unsupported(f"bandwidth of port {record.device} cannot be limited: it passes no bridge")
         isolated = network.live.isolated_ports if record.isolated is None else record.isolated
         if record.kind.inside:
@@ -75,12 +74,12 @@ class PortWishes:
             )
         if record.unseen:
             return introducing(record.device)
-        return self._filters.compile(_bound(record, record.filter, network)) if record.filter else EMPTY
+        return self._filters.compile(self._bound(record, record.filter, network)) if record.filter else EMPTY
 
     def note_use(self, record: PortRecord, network: NetworkObject) -> None:
         """The port has the filter of its record, or none yet."""
         if record.filter and not record.unseen:
-            self._filters.use(_bound(record, record.filter, network))
+            self._filters.use(self._bound(record, record.filter, network))
         else:
             self.forget_use(record)
 
@@ -88,14 +87,19 @@ class PortWishes:
         """The port uses no filter any more."""
         self._filters.unuse(port_owner(str(record.uuid)))
 
+    def _bound(self, record: PortRecord, filter: str, network: NetworkObject) -> Bound:
+        """One port is asked about several times in a row."""
+        if self._latest is None or self._latest[0] is not record or self._latest[1] is not network.current:
+            self._latest = record, network.current, _bound(record, filter, network.current)
+        return self._latest[2]
+
     def _place(self, record: PortRecord, mode: Mode, isolated: bool) -> Fragment:
         """Rules of a bridge's port, whatever its filter. No packet is shown if nobody can look, nor in an open network.
 
-        Those who chose ``open`` want no rule there that they did not ask for. A port in no bridge has what leads to
-        its filter, if it has one.
+        Those who chose ``open`` want no rule there that they did not ask for.
         """
         if record.plug:
-            return entrance(record.device) if record.filter else EMPTY
+            return EMPTY
         seen = EMPTY if self._packets.problem or mode is Mode.OPEN else snooping(record.device)
         return union((isolation_fragment(record.device), seen)) if isolated else seen
 
@@ -119,7 +123,7 @@ def _vlans(record: PortRecord, network: Network) -> frozenset[PortVlan] | None:
     return memberships(vlan) if vlan else None
 
 
-def _bound(record: PortRecord, filter: str, network: NetworkObject) -> Bound:
-    site = site_of(network.current, record.mac)
+def _bound(record: PortRecord, filter: str, network: Network) -> Bound:
+    site = site_of(network, record.mac)
     family: Family = "netdev" if record.plug else "bridge"
     return Bound(port_owner(str(record.uuid)), record.device, filter, record.mac, record.parameters, site, family)

@@ -131,8 +131,8 @@ class Recovery:
                 log.error("port %s keeps the rules it has: %s", record.device, error)
                 self._records.whole = False
                 continue
-            fragments[port.target.key] = port.target.desired.fragment
-            if not port.record.plug or await self._loop.host.kernel.link(port.name):  # else its rules are gone as well
+            if not port.record.plug or await self._loop.host.kernel.link(port.name):  # else its rules go as well
+                fragments[port.target.key] = port.target.desired.fragment
                 fragments[port.target.place_key] = port.target.desired.place
         return fragments
 
