@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field, replace
 
 import pytest
+from support.commits import Witness
 from support.memory_kernel import MemoryKernel
 from support.memory_namespaces import MemoryNamespaces
 from support.netns import Lab, run
@@ -124,6 +125,15 @@ async def test_a_pair_whose_bridge_is_away_is_placed_by_whoever_looks_after_it(h
     placing = [SetLink("vport", master="gone0", up=True)]
     (port,) = await host.namespaces.make_pair(pair(host), look=("vport",), placing=placing)
     assert port is not None and (port.master, port.up) == (0, False)
+
+
+async def test_rules_are_in_force_before_a_pair_is_made_and_without_them_it_is_not(host: Host) -> None:
+    with pytest.raises(HostError, match="refused"):
+        await host.namespaces.make_pair(pair(host), commit=Witness(refusing=True))
+    assert await host.kernel.link("vport") is None
+    commit = Witness(lambda: host.kernel.is_taken("vport"))
+    (port,) = await host.namespaces.make_pair(pair(host), look=("vport",), commit=commit)
+    assert port is not None and commit.done and commit.seen == [False]
 
 
 async def test_a_pair_whose_name_is_taken_is_not_made(host: Host) -> None:

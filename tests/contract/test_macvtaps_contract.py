@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from support.commits import Witness
 from support.memory_devices import MemoryMacvtaps
 from support.memory_kernel import MemoryKernel
 from support.memory_taps import MemoryTaps
@@ -193,3 +194,39 @@ async def test_the_node_of_another_namespaces_device_is_never_given_away(tmp_pat
         await kernel.close()
     finally:
         run("ip", "netns", "delete", f"other-{index}")
+
+
+async def test_rules_come_when_a_macvtap_is_there_and_before_it_is_placed(host: Host) -> None:
+    placed: list[tuple[bool, str]] = []
+
+    def placing(link: Link, lower: Link) -> list[SetLink]:
+        placed.append((link.up, lower.name))
+        return [SetLink("eth1", up=True), SetLink(link.name, mtu=1400, up=True)]
+
+    commit = Witness(lambda: (host.kernel.is_taken("macvtap0"), list(placed)))
+    fds, (link, lower) = await host.macvtaps.open("macvtap0", "eth1", MAC, 1, True, [device()], commit, placing)
+    assert commit.done and commit.seen == [(True, [])] and placed == [(False, "eth1")]
+    assert (link.up, link.mtu, lower.up) == (True, 1400, True)
+    assert (link, lower) == await host.kernel.links_named(("macvtap0", "eth1"))
+    await host.taps.close(fds)
+
+
+async def test_a_macvtap_whose_rules_are_refused_is_not_handed_out_nor_raised(host: Host) -> None:
+    fds, _ = await host.macvtaps.open("macvtap0", "eth1", MAC, 1, True, [device()])  # now it has its sockets and mounts
+    await host.taps.close(fds)
+    await host.kernel.apply([DeleteLink("macvtap0", "vnetd:port:x")])
+    before = len(os.listdir("/proc/self/fd"))
+    with pytest.raises(HostError, match="refused"):
+        await host.macvtaps.open(
+            "macvtap0",
+            "eth1",
+            MAC,
+            1,
+            True,
+            [device()],
+            Witness(refusing=True),
+            lambda _, lower: [SetLink("lo", up=True)],
+        )
+    left = await host.kernel.link("macvtap0")
+    assert left is not None and not left.up
+    assert len(os.listdir("/proc/self/fd")) == before

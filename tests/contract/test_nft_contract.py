@@ -1,5 +1,6 @@
 """What every ``host.Nft`` does: the same statements about the one in memory and the one of the kernel."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from typing import Any
@@ -7,6 +8,7 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from support.commits import act
 from support.memory_nft import MemoryNft
 
 from vnetd.host.protocols import Nft
@@ -343,3 +345,25 @@ async def test_rules_of_counted_chains_are_counted_one_by_one_and_listed_without
 async def test_vnetds_own_chains_are_no_strangers(nft: Nft) -> None:
     await nft.commit(EMPTY, BASE)
     assert await nft.strangers() == ()
+
+
+async def test_a_transaction_is_done_by_whoever_it_is_handed_to_and_not_before(nft: Nft) -> None:
+    commit = nft.committing(EMPTY, BASE)
+    assert (commit.done, commit.refused, await nft.table("inet")) == (False, False, None)
+    await act(commit)
+    assert (commit.done, commit.refused) == (True, False)
+    assert await held(nft) == ordered(BASE)
+    unknown = nft.committing(Fragment(chains=(replace(INNER, name="unknown"),)), EMPTY)
+    with pytest.raises(HostError, match="unknown"):
+        await act(unknown)
+    assert (unknown.done, unknown.refused) == (False, True)
+    await act(nft.committing(EMPTY, EMPTY))
+    assert await held(nft) == ordered(BASE)
+
+
+async def test_transactions_are_done_on_many_threads_while_others_list_what_there_is(nft: Nft) -> None:
+    await nft.commit(EMPTY, BASE)
+    guests = [element("guests", f"vnet{number}") for number in range(40)]
+    commits = [nft.committing(EMPTY, Fragment(elements=frozenset({guest}))) for guest in guests]
+    await asyncio.gather(*(step for commit in commits for step in (act(commit), nft.table("inet"))))
+    assert await nft.set("inet", "guests") == frozenset(guests)

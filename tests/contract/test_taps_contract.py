@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass
 
 import pytest
+from support.commits import Witness
 from support.memory_kernel import MemoryKernel
 from support.memory_taps import MemoryTaps
 
@@ -23,6 +24,10 @@ MAC = "fe:54:00:00:00:07"
 class Host:
     kernel: Kernel
     taps: Taps
+
+    def is_taken(self, name: str) -> bool:
+        """Whether there is such a link."""
+        return self.kernel.is_taken(name)
 
 
 @pytest.fixture(params=["memory", pytest.param("linux", marks=pytest.mark.kernel)])
@@ -134,6 +139,22 @@ async def test_a_tap_that_cannot_be_placed_is_not_made(host: Host) -> None:
     before = len(os.listdir("/proc/self/fd"))
     with pytest.raises(HostError, match="gone0"):
         await host.taps.open_seen("vnet0", 1, True, [], ("vnet0",), [SetLink("gone0", master="lower0")])
+    assert await host.kernel.link("vnet0") is None
+    assert len(os.listdir("/proc/self/fd")) == before
+
+
+async def test_rules_are_in_force_before_a_tap_is_made(host: Host) -> None:
+    commit = Witness(lambda: host.is_taken("vnet0"))
+    fds, (tap,) = await host.taps.open_seen("vnet0", 1, True, [], ("vnet0",), commit=commit)
+    assert tap is not None and commit.done and commit.seen == [False]
+    await host.taps.close(fds)
+
+
+async def test_a_tap_whose_rules_are_refused_is_not_made(host: Host) -> None:
+    await host.taps.close((await host.taps.open_seen("vnet0", 1, True, [], ("vnet0",)))[0])
+    before = len(os.listdir("/proc/self/fd"))
+    with pytest.raises(HostError, match="refused"):
+        await host.taps.open_seen("vnet0", 1, True, [], ("vnet0",), commit=Witness(refusing=True))
     assert await host.kernel.link("vnet0") is None
     assert len(os.listdir("/proc/self/fd")) == before
 

@@ -5,8 +5,10 @@ from collections.abc import Callable, Sequence
 
 from support.memory_calls import Call, Hook, nothing
 from support.memory_kernel import MemoryKernel
+from support.memory_nft import MemoryCommit
 from support.memory_taps import MemoryTaps
 
+from vnetd.host.devices import Placing
 from vnetd.host.events import HostEvent, PasstEvent
 from vnetd.model.capability import refusal
 from vnetd.model.errors import HostError, NotFound, Unsupported
@@ -35,6 +37,8 @@ class MemoryMacvtaps:
         queues: int,
         vnet_hdr: bool,
         first: Sequence[SetLink | CreateMacvlan | WriteSysctl] = (),
+        commit: MemoryCommit | None = None,
+        placing: Placing | None = None,
     ) -> tuple[list[int], tuple[Link, Link]]:
         """Descriptors, one a queue."""
         for operation in first:
@@ -45,7 +49,23 @@ class MemoryMacvtaps:
         await self.step(Call("macvtaps.queues", (name,)))
         if link is None or below is None or (link.mac, link.kind) != (mac, "macvtap"):
             raise HostError("open macvtap", name, errno.ENODEV)
-        return [self._taps.lend(link.index) for _ in range(queues)], (link, below)
+        fds = [self._taps.lend(link.index) for _ in range(queues)]
+        try:
+            if commit is not None:
+                await commit.act()
+            for step in placing(link, below) if placing else ():
+                await self.step(Call("kernel.SetLink", (step,)))
+                await self._kernel.apply([step])
+            return fds, await self._look(name, lower)
+        except BaseException:
+            await self._taps.close(fds)
+            raise
+
+    async def _look(self, name: str, lower: str) -> tuple[Link, Link]:
+        link, below = await self._kernel.links_named((name, lower))
+        if link is None or below is None:
+            raise HostError("open macvtap", name, errno.ENODEV)
+        return link, below
 
     async def grant(self, name: str, index: int, owner: int, group: int) -> str:
         """Note who owns the node."""

@@ -16,7 +16,7 @@ from support.memory_devices import MemoryFunctions, MemoryMacvtaps, MemoryPasst
 from support.memory_dnsmasq import MemoryDnsmasq
 from support.memory_kernel import BOOT_ID, MemoryKernel
 from support.memory_namespaces import MemoryNamespaces
-from support.memory_nft import MemoryNft
+from support.memory_nft import MemoryCommit, MemoryNft
 from support.memory_packets import MemoryPackets
 from support.memory_resolver import MemoryResolver
 from support.memory_store import MemoryStore
@@ -25,6 +25,7 @@ from support.memory_taps import MemoryTaps
 from vnetd.host.events import HostEvent
 from vnetd.plan.kernel import AddAddress, AddRoute, Operation, SetLink
 from vnetd.plan.links import KernelRoute, Link
+from vnetd.plan.rules import Fragment
 
 
 class Seam:
@@ -50,6 +51,13 @@ class Seam:
         return None
 
 
+class RulesSeam(Seam):
+    """A transaction that is handed on passes it when it is done."""
+
+    def committing(self, remove: Fragment, add: Fragment) -> MemoryCommit:
+        return MemoryCommit(partial(self.commit, remove, add))
+
+
 class MemoryHost:
     """``host.Host``. The parts behind the seams are ``links``, ``rules``, ``processes``, ``files``, ``guests``."""
 
@@ -72,7 +80,7 @@ class MemoryHost:
         self.links.subscribe(self.announce)
         self.rules.subscribe(self.announce)
         self.kernel: Any = Seam(self, "kernel", self.links)
-        self.nft: Any = Seam(self, "nft", self.rules)
+        self.nft: Any = RulesSeam(self, "nft", self.rules)
         self.taps: Any = Seam(self, "taps", self.tap_devices)
         self.macvtaps: Any = Seam(self, "macvtaps", self.macvtap_nodes)
         self.functions: Any = Seam(self, "functions", self.cards)

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 
 from support.memory_calls import Call, Hook, nothing
 from support.memory_kernel import MemoryKernel
+from support.memory_nft import MemoryCommit
 
 from vnetd.host.events import HostEvent, NamespaceEvent
 from vnetd.model.base import IPAddress, IPInterface
@@ -52,8 +53,11 @@ class MemoryNamespaces:
         addresses: Sequence[IPInterface] = (),
         gateways: Sequence[IPAddress] = (),
         placing: Sequence[SetLink] = (),
+        commit: MemoryCommit | None = None,
     ) -> tuple[Link | None, ...]:
         """Make a pair of which one end is in the kernel in memory, and place that."""
+        if commit is not None:
+            await commit.act()
         await self._kernel.apply([pair])
         for write in then:
             await self.step(Call("kernel.WriteSysctl", (write,)))

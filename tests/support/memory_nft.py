@@ -3,9 +3,10 @@
 Its tables can be tampered with as another process would, which is reported to the listener like the kernel does.
 """
 
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, field, replace
+from functools import partial
 
 from vnetd.host.events import RulesEvent
 from vnetd.model.errors import HostError
@@ -56,6 +57,27 @@ class Table:
         self.last += len(rules)
 
 
+class MemoryCommit:
+    """``host.Commit``, which in memory is awaited."""
+
+    def __init__(self, commit: Callable[[], Awaitable[None]]) -> None:
+        self.done = self.refused = False
+        self._commit = commit
+
+    def __call__(self) -> None:
+        """There are no threads here."""
+        raise AssertionError("it is awaited")
+
+    async def act(self) -> None:
+        """Do it."""
+        try:
+            await self._commit()
+        except HostError:
+            self.refused = True
+            raise
+        self.done = True
+
+
 class MemoryNft:
     """All tables. ``commits`` are the transactions that were taken; ``refuse`` makes the next one fail."""
 
@@ -82,6 +104,10 @@ class MemoryNft:
             _put_back(tables, rule)
         self.tables = tables
         self.commits.append((remove, add))
+
+    def committing(self, remove: Fragment, add: Fragment) -> MemoryCommit:
+        """A transaction for whoever makes what it is for."""
+        return MemoryCommit(partial(self.commit, remove, add))
 
     async def rewrite(self, contents: Fragment) -> None:
         """Replace everything."""

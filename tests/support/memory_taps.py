@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from support.memory_calls import Call, Hook, nothing
 from support.memory_kernel import MemoryKernel
+from support.memory_nft import MemoryCommit
 
 from vnetd.model.errors import HostError
 from vnetd.plan.kernel import SetLink, WriteSysctl
@@ -54,8 +55,11 @@ class MemoryTaps:
         then: Sequence[SetLink | WriteSysctl],
         look: Sequence[str],
         placing: Sequence[SetLink] = (),
+        commit: MemoryCommit | None = None,
     ) -> tuple[list[int], tuple[Link | None, ...]]:
         """Make a tap, place it and look at links."""
+        if commit is not None:
+            await commit.act()
         fds = await self.open(name, queues, vnet_hdr, then=then)
         try:
             await self._kernel.place(placing, self.step)

@@ -1,12 +1,16 @@
 """Narrow protocols of what stands beside bridges: macvtap devices, virtual functions, passt processes."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
+from vnetd.host.commit import Commit
 from vnetd.plan.functions import Function
 from vnetd.plan.kernel import CreateMacvlan, SetLink, WriteSysctl
 from vnetd.plan.links import Link
 from vnetd.plan.passt import PasstInstance
+
+Placing = Callable[[Link, Link], Sequence[SetLink]]
+"""What is to be done to a new link on a lower one, as both are."""
 
 
 class Macvtaps(Protocol):
@@ -20,8 +24,11 @@ class Macvtaps(Protocol):
         queues: int,
         vnet_hdr: bool,
         first: Sequence[SetLink | CreateMacvlan | WriteSysctl] = (),
+        commit: Commit | None = None,
+        placing: Placing | None = None,
     ) -> tuple[list[int], tuple[Link, Link]]:
-        """Do ``first``, which makes it, and open the macvtap with this name and MAC; and how it and ``lower`` are then.
+        """Do ``first``, which makes it, and open the macvtap with this name and MAC; then ``commit``, and ``placing``;
+        and how it and ``lower`` are after that.
 
         There is one fd a queue, and the caller owns them. If it fails, what was done of ``first`` stays.
         """

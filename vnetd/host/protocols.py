@@ -7,6 +7,7 @@ verb raises ``HostError`` (operation, object, the host's words) when the host re
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Protocol
 
+from vnetd.host.commit import Commit
 from vnetd.host.devices import Functions, Macvtaps, Passt
 from vnetd.host.events import HostEvent
 from vnetd.host.resolver import Resolver
@@ -123,6 +124,10 @@ class Nft(Protocol):
         """
         ...
 
+    def committing(self, remove: Fragment, add: Fragment) -> Commit:
+        """``commit``, to be handed to what takes one."""
+        ...
+
     async def rewrite(self, contents: Fragment) -> None:
         """One transaction that replaces all tables by ``contents`` whatever they held."""
         ...
@@ -193,8 +198,9 @@ class Taps(Protocol):
         then: Sequence[SetLink | WriteSysctl],
         look: Sequence[str],
         placing: Sequence[SetLink] = (),
+        commit: Commit | None = None,
     ) -> tuple[list[int], tuple[Link | None, ...]]:
-        """``open`` for root, ``placing`` unless the bridge it names is away, and how the links ``look`` are then."""
+        """``commit``, ``open`` for root, ``placing`` unless the bridge it names is away, and how links are then."""
         ...
 
     async def keep(self, name: str, fds: Sequence[int], group: int) -> None:
@@ -236,8 +242,10 @@ class Namespaces(Protocol):
         addresses: Sequence[IPInterface] = (),
         gateways: Sequence[IPAddress] = (),
         placing: Sequence[SetLink] = (),
+        commit: Commit | None = None,
     ) -> tuple[Link | None, ...]:
-        """Make a veth pair, do ``then``, configure the other end, do ``placing`` unless a bridge it names is away.
+        """``commit``, make a veth pair, do ``then``, configure the other end, and do ``placing`` unless a bridge it
+        names is away.
 
         Returns how the links ``look`` are after that. If something fails the pair stays.
         """

@@ -17,6 +17,8 @@ from contextlib import ExitStack
 
 from inotify_simple import INotify, flags
 
+from vnetd.host.commit import Commit
+from vnetd.host.devices import Placing
 from vnetd.host.events import HostEvent, LinkEvent
 from vnetd.linux.direct import execute_directly
 from vnetd.linux.links import look_at
@@ -30,6 +32,8 @@ from vnetd.plan.links import Link
 
 TUNGETIFF, SIOCGIFHWADDR = 0x800454D2, 0x8927
 _IFREQ = struct.Struct("=16sH22x")
+SHORT = 64
+"""Bytes that hold the number of a device."""
 GRACE = 0.3
 """Seconds a descriptor may be on its way from one process to another, in nobody's hands."""
 
@@ -57,13 +61,16 @@ class MacvtapHost:
         queues: int,
         vnet_hdr: bool,
         first: Sequence[SetLink | CreateMacvlan | WriteSysctl] = (),
+        commit: Commit | None = None,
+        placing: Placing | None = None,
     ) -> tuple[list[int], tuple[Link, Link]]:
-        """Do ``first``, look at the macvtap and the device it is on, and open its queues, all in one hop.
+        """Do ``first``, open the macvtap's queues, ``commit`` what filters it, do what ``placing`` says of it and the
+        device it is on, and tell how these two are then, all in one hop.
 
         From now on a ``LinkEvent`` says when one was closed. Raises ``HostError``; ENODEV if it has another MAC.
         """
         return await self._worker.run(
-            self._make_and_open, name, lower, mac, queues, vnet_hdr, first, discard=lambda opened: _close(opened[0])
+            self._make_and_open, name, lower, mac, queues, vnet_hdr, first, commit, placing, discard=_close_opened
         )
 
     async def grant(self, name: str, index: int, owner: int, group: int) -> str:
@@ -113,13 +120,29 @@ class MacvtapHost:
         queues: int,
         vnet_hdr: bool,
         first: Sequence[SetLink | CreateMacvlan | WriteSysctl],
+        commit: Commit | None,
+        placing: Placing | None,
     ) -> tuple[list[int], tuple[Link, Link]]:
         for operation in first:
             execute_directly(self._socket.get(), operation)
+        link, below = self._look(name, lower)
+        fds = self._open(name, link.index, mac, queues, vnet_hdr)
+        try:
+            if commit is not None:
+                commit()
+            steps = placing(link, below) if placing else ()
+            for step in steps:
+                execute_directly(self._socket.get(), step)
+            return fds, self._look(name, lower) if steps else (link, below)
+        except BaseException:
+            _close(fds)
+            raise
+
+    def _look(self, name: str, lower: str) -> tuple[Link, Link]:
         link, below = look_at(self._socket.get(), (name, lower))
         if link is None or below is None:
             raise HostError("open macvtap", name, errno.ENODEV)
-        return self._open(name, link.index, mac, queues, vnet_hdr), (link, below)
+        return link, below
 
     def _open(self, name: str, index: int, mac: str, queues: int, vnet_hdr: bool) -> list[int]:
         wanted = IFF_TAP | IFF_NO_PI | (IFF_VNET_HDR if vnet_hdr else 0) | (IFF_MULTI_QUEUE if queues > 1 else 0)
@@ -181,9 +204,11 @@ class MacvtapHost:
         number = self._number(name, index)
         with _reporting("open macvtap", name):
             path = path_below(self._mount("tmpfs"), f"tap{index}")
-            with contextlib.suppress(FileNotFoundError):
+            try:
+                os.mknod(path, stat.S_IFCHR | 0o600, number)
+            except FileExistsError:
                 os.unlink(path)
-            os.mknod(path, stat.S_IFCHR | 0o600, number)
+                os.mknod(path, stat.S_IFCHR | 0o600, number)
             try:
                 yield path
             finally:
@@ -192,8 +217,8 @@ class MacvtapHost:
     def _number(self, name: str, index: int) -> int:
         with _reporting("find the device of macvtap", name):
             path = path_below(self._mount("sysfs"), "class/net", name, "macvtap", f"tap{index}", "dev")
-            with open(path) as file:
-                major, minor = file.read().split(":")
+            with open(path, "rb", buffering=0) as file:
+                major, minor = file.read(SHORT).split(b":")
             return os.makedev(int(major), int(minor))
 
     def _mount(self, kind: str) -> int:
@@ -229,6 +254,10 @@ def _number_of(path: str) -> int:
     except OSError:
         return -1
     return found.st_rdev if stat.S_ISCHR(found.st_mode) else -1
+
+
+def _close_opened(opened: tuple[Sequence[int], object]) -> None:
+    _close(opened[0])
 
 
 def _close(fds: Sequence[int]) -> None:

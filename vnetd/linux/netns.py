@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from typing import TypeVar, TypeVarTuple
 
+from vnetd.host.commit import Commit
 from vnetd.host.events import HostEvent
 from vnetd.linux.direct import (
     add_address,
@@ -100,13 +101,14 @@ class Namespaces:
         addresses: Sequence[IPInterface] = (),
         gateways: Sequence[IPAddress] = (),
         placing: Sequence[SetLink] = (),
+        commit: Commit | None = None,
     ) -> tuple[Link | None, ...]:
-        """Make a veth pair, do ``then``, configure the other end, do ``placing``, look at links of ours, in one hop.
+        """``commit``, make a veth pair, do ``then``, configure the other end, do ``placing`` and look, in one hop.
 
         ``placing`` is left to others if a bridge it names is away. If something fails the pair stays. Raises
         ``HostError``.
         """
-        return await self._visit(_make_pair, pair, then, look, tuple(addresses), tuple(gateways), placing)
+        return await self._visit(_make_pair, pair, then, look, tuple(addresses), tuple(gateways), placing, commit)
 
     async def owner(self, netns: int) -> int | None:
         """The uid whose user namespace owns the one open at fd ``netns``; ``None`` if that is ours. ``HostError``.
@@ -247,7 +249,10 @@ def _make_pair(
     addresses: Sequence[IPInterface],
     gateways: Sequence[IPAddress],
     placing: Sequence[SetLink],
+    commit: Commit | None,
 ) -> tuple[Link | None, ...]:
+    if commit is not None:
+        commit()
     with closing(ReadSocket()) as sock, open(OWN, "rb", buffering=0) as home:
         create_veth(sock, pair)
         for write in then:

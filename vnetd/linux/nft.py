@@ -1,8 +1,8 @@
 """vnetd's nftables tables through libnftables, in process and in JSON.
 
-One library context on one thread. Where kernel (6.9) and library (1.1) can, the tables are owned by the context's
-socket and persist without it: other processes can then neither flush nor edit them. While no vnetd runs they are
-orphans (the kernel takes the owner flag off), open to everybody; the next one adopts them as they are. libnftables
+One library context, for one thread at a time. Where kernel (6.9) and library (1.1) can, the tables are owned by the
+context's socket and persist without it: other processes can then neither flush nor edit them. While no vnetd runs they
+are orphans (the kernel takes the owner flag off), open to everybody; the next one adopts them as they are. libnftables
 before 1.1 drops the flags without a word, therefore they are read back.
 """
 
@@ -12,10 +12,12 @@ import logging
 import os
 import socket
 import stat
+import threading
 from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, TypeVarTuple
 
 from nftables import Nftables
 
@@ -56,10 +58,28 @@ from vnetd.plan.stages import Stage, stages
 log = logging.getLogger(__name__)
 
 T = TypeVar("T")
+Args = TypeVarTuple("Args")
 
 PROBE = "vnetd-probe"
 """A table that lives for the moment in which it is tried whether tables can be owned."""
 NOWHERE = "No such file or directory"
+
+
+class LinuxCommit:
+    """``host.Commit``."""
+
+    def __init__(self, commit: Callable[[], None]) -> None:
+        self.done = self.refused = False
+        self._commit = commit
+
+    def __call__(self) -> None:
+        """Do it."""
+        try:
+            self._commit()
+        except BaseException:
+            self.refused = True
+            raise
+        self.done = True
 
 
 class LinuxNft:
@@ -71,6 +91,7 @@ class LinuxNft:
     def __init__(self, *, own: bool = True) -> None:
         self._own = own
         self._worker = Worker("nft")
+        self._lock = threading.Lock()
         self._library: Nftables | None = None
         self._handles: HandleSocket | None = None
         self._ports: frozenset[int] = frozenset()
@@ -106,7 +127,7 @@ class LinuxNft:
         Plain tables stay as they are, and ``owned`` false, until ``rewrite``. ``HostError`` if the kernel has no
         nftables or another process owns the tables.
         """
-        await self._worker.run(self._open)
+        await self._do(self._open)
 
     async def close(self) -> None:
         """Let go of the tables, which stay."""
@@ -115,44 +136,58 @@ class LinuxNft:
     async def commit(self, remove: Fragment, add: Fragment, rules: Sequence[MissingRule] = ()) -> None:
         """See ``host.Nft``. A caller that is cancelled leaves the ruleset as it was, but for ``rules``."""
         if remove != EMPTY or add != EMPTY or rules:
-            await self._worker.run(self._commit, remove, add, rules, discard=lambda _: self._commit(add, remove))
+            await self._do(self._commit, remove, add, rules, discard=lambda _: self._alone(self._commit, add, remove))
+
+    def committing(self, remove: Fragment, add: Fragment) -> "LinuxCommit":
+        """See ``host.Nft``."""
+        return LinuxCommit(partial(self._alone, self._commit, remove, add))
 
     async def rewrite(self, contents: Fragment) -> None:
         """See ``host.Nft``. Elements that packets added to dynamic sets are lost; plain tables become owned."""
-        await self._worker.run(self._rewrite, contents)
+        await self._do(self._rewrite, contents)
 
     async def clear(self) -> None:
         """See ``host.Nft``."""
-        await self._worker.run(self._clear)
+        await self._do(self._clear)
 
     async def table(self, family: Family) -> TableContents | None:
         """See ``host.Nft``."""
-        return await self._worker.run(self._table, family)
+        return await self._do(self._table, family)
 
     async def chain(self, family: Family, name: str) -> TableContents | None:
         """See ``host.Nft``."""
-        return await self._worker.run(self._list, "chain", family, name)
+        return await self._do(self._list, "chain", family, name)
 
     async def handles(self, family: Family, chain: str) -> tuple[int, ...]:
         """See ``host.Nft``."""
-        return await self._worker.run(self._read_handles, family, chain)
+        return await self._do(self._read_handles, family, chain)
 
     async def set(self, family: Family, name: str) -> frozenset[Element] | None:
         """See ``host.Nft``."""
-        listed = await self._worker.run(self._set, family, name)
+        listed = await self._do(self._set, family, name)
         return listed.sets[name] if listed else None
 
     async def exclusively(self, function: Callable[[], T]) -> T:
         """Run something that uses libnftables by itself while nobody else does: its contexts share state."""
-        return await self._worker.run(function)
+        return await self._do(function)
 
     async def counts(self, family: Family, chains: Collection[str]) -> Mapping[str, tuple[Count, ...]]:
         """See ``host.Nft``."""
-        return await self._worker.run(self._counts, family, chains)
+        return await self._do(self._counts, family, chains)
 
     async def strangers(self) -> tuple[Stranger, ...]:
         """See ``host.Nft``."""
-        return await self._worker.run(self._strangers)
+        return await self._do(self._strangers)
+
+    async def _do(
+        self, function: Callable[[*Args], T], *args: *Args, discard: Callable[[T], object] | None = None
+    ) -> T:
+        return await self._worker.run(partial(self._alone, function, *args), discard=discard)
+
+    def _alone(self, function: Callable[[*Args], T], *args: *Args) -> T:
+        """On any thread: neither the library nor its socket is one for several."""
+        with self._lock:
+            return function(*args)
 
     def _read_handles(self, family: Family, chain: str) -> tuple[int, ...]:
         assert self._handles is not None, "open() comes first"

@@ -24,7 +24,7 @@ socket holds that many answers, should each be refused."""
 
 
 class BatchWriter:
-    """Commits through ``sock``, the library's own: tables may belong to it. Used on the library's thread."""
+    """Commits through ``sock``, the library's own: tables may belong to it. Used by one thread at a time."""
 
     def __init__(self, sock: socket.socket) -> None:
         self._sock = sock

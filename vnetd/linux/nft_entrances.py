@@ -4,6 +4,7 @@ By such packets come to the filter of a macvtap (``ruleset/unbridged``). Rules o
 """
 
 from collections.abc import Iterator, Sequence
+from functools import lru_cache
 
 from vnetd.linux.netlink import NLM_F_APPEND, NLM_F_CREATE, NLM_F_REQUEST, encode
 from vnetd.linux.nft_json import TABLE, Kinds
@@ -20,7 +21,7 @@ from vnetd.linux.nft_messages import (
     signed,
     text,
 )
-from vnetd.plan.rules import Chain, Json, Set
+from vnetd.plan.rules import Chain, Json
 from vnetd.ruleset.expressions import match, payload
 
 NEW_CHAIN, NEW_RULE = SUBSYSTEM << 8 | 3, SUBSYSTEM << 8 | 6
@@ -95,10 +96,16 @@ def _decided(lookup: Json, kinds: Kinds) -> bytes:
     match lookup:
         case {"key": {"meta": {"key": ("iifname" | "oifname") as key}}, "data": str(data)}:
             name = data.removeprefix("@")
-            if kinds.get(("netdev", name)) == Set("netdev", name, ("ifname",), data="verdict"):
-                found = text(LOOKUP_SET, name) + signed(LOOKUP_SOURCE, REGISTER) + signed(LOOKUP_TARGET, VERDICT)
-                return _meta(key) + _expression("lookup", found)
+            known = kinds.get(("netdev", name))
+            if known and (known.key, known.data, known.flags) == (("ifname",), "verdict", ()):
+                return _looked_up(key, name)
     raise Unsuited
+
+
+@lru_cache(maxsize=1024)
+def _looked_up(key: str, name: str) -> bytes:
+    found = text(LOOKUP_SET, name) + signed(LOOKUP_SOURCE, REGISTER) + signed(LOOKUP_TARGET, VERDICT)
+    return _meta(key) + _expression("lookup", found)
 
 
 def _expression(name: str, data: bytes) -> bytes:

@@ -7,6 +7,7 @@ import struct
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 
+from vnetd.host.commit import Commit
 from vnetd.linux.direct import place
 from vnetd.linux.links import look_at
 from vnetd.linux.netlink import LateSocket
@@ -53,10 +54,11 @@ class LinuxTaps:
         then: Sequence[SetLink | WriteSysctl],
         look: Sequence[str],
         placing: Sequence[SetLink] = (),
+        commit: Commit | None = None,
     ) -> tuple[list[int], tuple[Link | None, ...]]:
-        """``open``, ``placing`` unless the bridge is away, and how the links ``look`` are after it, in the same hop."""
+        """``commit``, ``open``, ``placing`` unless the bridge is away, and how links are then, in one hop."""
         return await self._opener.run(
-            self._open, name, queues, vnet_hdr, ROOT, then, placing, look, discard=_close_made
+            self._open, name, queues, vnet_hdr, ROOT, then, placing, look, commit, discard=_close_made
         )
 
     async def keep(self, name: str, fds: Sequence[int], group: int) -> None:
@@ -88,7 +90,10 @@ class LinuxTaps:
         then: Sequence[SetLink | WriteSysctl],
         placing: Sequence[SetLink] = (),
         look: Sequence[str] = (),
+        commit: Commit | None = None,
     ) -> tuple[list[int], tuple[Link | None, ...]]:
+        if commit is not None:
+            commit()
         fds = open_tap(name, queues, vnet_hdr, owner)
         try:
             place(self._socket.get(), placing, then)

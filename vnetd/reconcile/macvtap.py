@@ -23,6 +23,12 @@ def plan_macvtap(want: DesiredPort, stack: Stacked, have: Link, lower: Link) -> 
     return steps
 
 
+def macvtap_placement(want: DesiredPort, have: Link, lower: Link) -> list[SetLink]:
+    """What makes a new macvtap work once its rules are in force."""
+    assert isinstance(want.plug, Stacked)
+    return [operation for _, operation in plan_macvtap(want, want.plug, have, lower)]
+
+
 class MacvtapTarget(PortTarget):
     """Keeps one macvtap; it ends with its device, its lower device, or the last who holds what was handed out."""
 

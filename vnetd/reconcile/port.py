@@ -6,9 +6,11 @@ raised, in one breath with being made where it needs nothing else (``placement``
 
 import asyncio
 import logging
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
-from typing import Protocol
+from typing import Protocol, TypeVar
 
+from vnetd.host.commit import Commit
 from vnetd.model.errors import HostError, InUse, Unsupported
 from vnetd.model.functions import FunctionUse
 from vnetd.model.port import PersistentTap
@@ -28,6 +30,7 @@ from vnetd.reconcile.tap import make_tap
 
 log = logging.getLogger(__name__)
 
+T = TypeVar("T")
 Seen = tuple[Link | None, Link | None]
 """A port's device, and its bridge or the device it is on."""
 
@@ -194,15 +197,22 @@ class PortTarget:
 
     async def write_rules(self) -> None:
         """Put the filter and the rules of the port's place in force."""
+        if changes := self._differing():
+            await self._rules.put(changes)
+
+    async def write_rules_by(self, work: Callable[[Commit], Awaitable[T]]) -> T:
+        """``write_rules`` by who makes the device, in the same hop; what ``work`` returns."""
+        return await self._rules.put_by(self._differing(), work)
+
+    def _differing(self) -> dict[str, Fragment | None]:
         wanted = {"filter": (self.key, self.desired.fragment), "rules": (self.place_key, self.desired.place)}
         differing = {
             what: (owner, fragment)
             for what, (owner, fragment) in wanted.items()
             if (self._rules.fragment(owner) or EMPTY) != fragment
         }
-        if differing:
-            self.repairs.begin(*differing)
-            await self._rules.put(dict(differing.values()))
+        self.repairs.begin(*differing)
+        return dict(differing.values())
 
     async def take_down(self) -> None:
         """Take the port out: the device vnetd made is deleted, another's leaves the bridge; rules go last."""

@@ -9,8 +9,9 @@ import logging
 import math
 from collections.abc import Awaitable, Callable, Collection, Mapping
 from dataclasses import replace
-from typing import Literal
+from typing import Literal, TypeVar
 
+from vnetd.host.commit import Commit
 from vnetd.host.protocols import Nft
 from vnetd.model.errors import HostError
 from vnetd.plan.ledger import Drift, Drifted, Ledger, Proposal, merge
@@ -28,6 +29,7 @@ MANY, GATHERING, PAUSE = 100, 0.5, 0.02
 """Seconds listing what was written waits, from so many owners on and before: it is not to slow down a start."""
 FEW = 8
 """Chains up to which listing them one by one is faster than listing their table."""
+T = TypeVar("T")
 Spot = tuple[Family, Literal["table", "chain", "rules", "set"], str]
 """What an event named: family, kind and name."""
 Change = Callable[[Mapping[str, Fragment | None]], Awaitable[None]]
@@ -84,11 +86,25 @@ class RulesKeeper:
             try:
                 await self._change(changes)
             except HostError as refusal:
-                # It may need, or remove, what somebody has changed: what is left alone now, or was not looked at yet.
-                if not (drift := await self._everything(refusal)):
-                    raise
-                self.mended(await self._repair(drift))
+                await self._mend(refusal)
                 await self._change(changes)
+
+    async def put_by(self, changes: Mapping[str, Fragment | None], work: Callable[[Commit], Awaitable[T]]) -> T:
+        """``put`` by ``work``, which makes what these rules are for and commits them on its way; what that returns.
+
+        It is done once more if they are refused because of what somebody has changed.
+        """
+        async with self.lock:
+            proposal = self._proposal(changes)
+            commit = self._nft.committing(proposal.remove, proposal.add)
+            try:
+                return await self._worked(proposal, commit, work)
+            except HostError as refusal:
+                if not commit.refused:
+                    raise
+                await self._mend(refusal)
+            proposal = self._proposal(changes)
+            return await self._worked(proposal, self._nft.committing(proposal.remove, proposal.add), work)
 
     async def adopt(self, fragments: Mapping[str, Fragment], *, all_known: bool = True) -> None:
         """Take over what an earlier run left in the kernel: only what differs from ``fragments`` is changed.
@@ -144,9 +160,32 @@ class RulesKeeper:
             if task:
                 await task
 
+    async def _mend(self, refusal: HostError) -> None:
+        """Repair what a change may need, or remove, that somebody has changed: it is left alone now, or was not looked
+        at yet. Raises ``refusal`` if there is no such thing.
+        """
+        if not (drift := await self._everything(refusal)):
+            raise refusal
+        self.mended(await self._repair(drift))
+
     async def _change(self, changes: Mapping[str, Fragment | None]) -> None:
-        proposal = self._ledger.propose({**changes, **self._linger(changes)})
+        proposal = self._proposal(changes)
         await self._transact(proposal)
+        await self._changed(proposal)
+
+    async def _worked(self, proposal: Proposal, commit: Commit, work: Callable[[Commit], Awaitable[T]]) -> T:
+        """Whatever becomes of the work, what the kernel took comes into the ledger."""
+        try:
+            return await work(commit)
+        finally:
+            if commit.done:
+                self._ledger.accept(proposal)
+                await self._changed(proposal)
+
+    def _proposal(self, changes: Mapping[str, Fragment | None]) -> Proposal:
+        return self._ledger.propose({**changes, **self._linger(changes)})
+
+    async def _changed(self, proposal: Proposal) -> None:
         if proposal.remove != EMPTY and not self._ledger.owners() and not self._ledger.spares_foreign:
             await self._nft.clear()
         self._abandon()

@@ -13,7 +13,7 @@ from dataclasses import replace
 from functools import lru_cache
 from zlib import crc32
 
-from vnetd.plan.rules import Chain, Fragment, Hook, Json, Set
+from vnetd.plan.rules import Chain, Element, Fragment, Hook, Json, Set
 from vnetd.ruleset import filter_chains, learning
 from vnetd.ruleset.filter_origin import origin_of, told
 
@@ -34,13 +34,13 @@ _turned_chains: dict[int, tuple[Chain, Chain]] = {}
 def unbridged(fragment: Fragment) -> Fragment:
     """Rules for the port of a bridge as they are for a device in none; packets come to them by its ``entrance``."""
     elements = [
-        replace(one, family="netdev", set=part_of(one.set, one.key[0]) if one.set in _PARTED else one.set)
+        Element("netdev", part_of(one.set, one.key[0]) if one.set in _PARTED else one.set, one.key, one.data)
         for one in fragment.elements
     ]
     parts = (_map(name) for name in sorted({one.set for one in elements} - {one.name for one in fragment.sets}))
     return Fragment(
         tuple(_chain(chain) for chain in fragment.chains if chain.hook is None),
-        (*(replace(one, family="netdev") for one in fragment.sets if one.name not in _PARTED), *parts),
+        (*(_set(one) for one in fragment.sets if one.name not in _PARTED), *parts),
         frozenset(elements),
     )
 
@@ -73,6 +73,11 @@ def _asked(base: Chain) -> str:
     """The map a base chain leads into."""
     (name,) = (str(one["vmap"]["data"]).removeprefix("@") for rule in base.rules for one in rule if "vmap" in one)
     return name
+
+
+@lru_cache(maxsize=CHAINS)
+def _set(one: Set) -> Set:
+    return replace(one, family="netdev")
 
 
 @lru_cache(maxsize=PARTS * len(_PARTED))

@@ -49,8 +49,8 @@ MAKERS: Mapping[PortKind, Callable[[Host], Maker]] = {
 }
 
 
-PLACING = frozenset({PortKind.VETH, PortKind.TAP_FD})
-"""Kinds whose makers do at once what ``Making.placing`` says, unless the bridge is away."""
+AT_ONCE = frozenset({PortKind.VETH, PortKind.TAP_FD, PortKind.MACVTAP_FD})
+"""Kinds whose makers do ``Making.commit``, and what puts the device where it belongs, as they make it."""
 
 
 class PortDevices:

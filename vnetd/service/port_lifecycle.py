@@ -3,12 +3,16 @@
 import asyncio
 import logging
 import os
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import replace
+from itertools import count
 from uuid import UUID
 
+from vnetd.host.commit import Commit
 from vnetd.model.errors import Denied, Invalid, VnetError
 from vnetd.model.port import PortKind, PortRecord, PortSpec
+from vnetd.plan.kernel import DeleteLink
 from vnetd.plan.macvtap import Stacked
 from vnetd.plan.rules import EMPTY, port_owner
 from vnetd.reconcile.desired import alias_of
@@ -26,7 +30,7 @@ from vnetd.service.bandwidth import refuse_unable
 from vnetd.service.filters import FilterService
 from vnetd.service.network_object import NetworkObject
 from vnetd.service.notices import Notices
-from vnetd.service.port_devices import PLACING, PortDevices
+from vnetd.service.port_devices import AT_ONCE, PortDevices
 from vnetd.service.port_making import Made, Making
 from vnetd.service.port_object import PORTS, PortObject, PortTable
 from vnetd.service.port_plugs import plug_of
@@ -156,35 +160,52 @@ class PortLifecycle:
 
     async def _begin(self, port: PortObject, making: Making) -> tuple[Made, Seen | None]:
         """Put its filter in force and make its device: before it is in a bridge, or where rules are at it, after."""
-        if making.placing:
-            await self._filter(port)
-            return await self._make_device(port, making)
+        if port.record.kind in AT_ONCE:
+            return await self._make_at_once(port, making)
         if isinstance(making.desired.plug, Stacked):
             return await self._make_filtered_device(port, making)
         device = asyncio.ensure_future(self._make_device(port, making))
         try:
             made: Made
-            _, (made, seen) = await together(self._filter(port), device)
+            _, (made, seen) = await together(self._filter(port, port.target.write_rules), device)
         except BaseException:
             if not device.cancelled() and not device.exception():
                 await self._loop.host.taps.close(device.result()[0].fds)
             raise
         return made, seen
 
+    async def _make_at_once(self, port: PortObject, making: Making) -> tuple[Made, Seen | None]:
+        """Rules and device in one hop: the maker knows when the rules have to be there."""
+        kernel, desired, tries = self._loop.host.kernel, making.desired, count()
+        made = Made()
+
+        async def make(commit: Commit) -> None:
+            nonlocal made
+            if next(tries):  # rules were refused: what was made before them is there still
+                await kernel.apply([DeleteLink(desired.device, desired.alias)])
+            made = await self.devices.of(port.record.kind).make(replace(making, commit=commit))
+
+        await self._record(port)
+        try:
+            await self._filter(port, lambda: port.target.write_rules_by(make))
+            return made, made.seen or await port.target.observe()
+        except BaseException:
+            await self._loop.host.taps.close(made.fds)
+            raise
+
     async def _make_filtered_device(self, port: PortObject, making: Making) -> tuple[Made, Seen | None]:
         """The device, and all its rules in one transaction, while it is down."""
         made, seen = await self._make_device(port, making)
         try:
-            await self._filter(port)
+            await self._filter(port, port.target.write_rules)
         except BaseException:
             await self._loop.host.taps.close(made.fds)
             raise
         return made, seen
 
     async def _make_device(self, port: PortObject, making: Making) -> tuple[Made, Seen | None]:
-        """The device, on record before it is there: it may outlive this process, as rules of nobody do not."""
-        await self.save(port.record)
-        await reservations.hold(port.network, port.record)
+        """The device, on record before it is there."""
+        await self._record(port)
         made = await self.devices.of(port.record.kind).make(making)
         try:
             return made, made.seen or await port.target.observe()
@@ -192,21 +213,25 @@ class PortLifecycle:
             await self._loop.host.taps.close(made.fds)
             raise
 
-    async def _filter(self, port: PortObject) -> None:
-        """Put its filter in force as it is now, and the rules of its place."""
+    async def _record(self, port: PortObject) -> None:
+        """Before there is a device: that may outlive this process, as rules of nobody do not."""
+        await self.save(port.record)
+        await reservations.hold(port.network, port.record)
+
+    async def _filter(self, port: PortObject, write: Callable[[], Awaitable[None]]) -> None:
+        """Have its filter put in force as it is now by ``write``, with the rules of its place."""
         if not (port.record.filter or port.record.unseen):
-            await port.target.write_rules()
+            await write()
             return
         async with self._filters.changing:
             port.target.refilter(self._wishes.fragment(port.record, port.network))
-            await port.target.write_rules()
+            await write()
             self._wishes.note_use(port.record, port.network)
 
     def _making(self, port: PortObject, spec: PortSpec, netns: int) -> Making:
         assert port.network.live is not None
         desired = port.target.desired
-        placing = placement(desired) if spec.kind in PLACING else ()
-        return Making(port.record, spec, desired, port.network.live, netns, placing)
+        return Making(port.record, spec, desired, port.network.live, netns, placement(desired))
 
     @asynccontextmanager
     async def _namespace(self, caller: Caller, spec: PortSpec) -> AsyncIterator[int]:

@@ -1,5 +1,7 @@
 """Makers of macvtap ports: one that stays, for a program that opens its /dev/tapN, and one that is handed out open."""
 
+from functools import partial
+
 from vnetd.host.protocols import Host
 from vnetd.model.errors import HostError
 from vnetd.model.network import Network
@@ -7,6 +9,7 @@ from vnetd.model.port import PortSpec
 from vnetd.plan.kernel import CreateMacvlan, SetLink, WriteSysctl
 from vnetd.plan.links import Link
 from vnetd.plan.macvtap import Stacked
+from vnetd.reconcile.macvtap import macvtap_placement
 from vnetd.reconcile.tap import silent
 from vnetd.service.port_deviceless import refuse_bridged
 from vnetd.service.port_making import Made, Making
@@ -58,7 +61,14 @@ class OpenedMacvtap:
         """Make the device and open its queues."""
         record, spec = making.record, making.spec
         fds, (link, lower) = await self._host.macvtaps.open(
-            record.device, _stack(making).lower, record.mac, spec.queues, spec.vnet_hdr, _steps(making)
+            record.device,
+            _stack(making).lower,
+            record.mac,
+            spec.queues,
+            spec.vnet_hdr,
+            _steps(making),
+            making.commit,
+            partial(macvtap_placement, making.desired),
         )
         return Made(tuple(fds), {"lower": lower.name}, (link, lower))
 

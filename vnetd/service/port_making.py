@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from vnetd.host.commit import Commit
 from vnetd.model.errors import Invalid
 from vnetd.model.network import Network
 from vnetd.model.port import PortRecord, PortSpec
@@ -25,6 +26,8 @@ class Making:
     network: Network
     netns: int = -1
     placing: tuple[SetLink, ...] = ()
+    commit: Commit | None = None
+    """Puts its rules in force, in the hop that makes the device, before that can be reached."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -25,7 +25,7 @@ class OpenedTap:
         first = (silent(device), making.desired.properties)
         look = (device, making.desired.bridge)
         fds, (seen, bridge) = await self._host.taps.open_seen(
-            device, spec.queues, spec.vnet_hdr, first, look, making.placing
+            device, spec.queues, spec.vnet_hdr, first, look, making.placing, making.commit
         )
         return Made(tuple(fds), seen=(seen, bridge))
 

@@ -42,6 +42,7 @@ class VethPair:
             addresses=spec.addresses,
             gateways=spec.gateways,
             placing=making.placing,
+            commit=making.commit,
         )
         return Made(seen=(device, bridge))
 
