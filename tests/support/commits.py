@@ -10,26 +10,23 @@ from vnetd.host.commit import Commit
 from vnetd.model.errors import HostError
 
 
-class Witness:
+class Witness(Commit):
     """Tells what ``look`` saw when it was asked for; ``refusing``: then it fails."""
 
     def __init__(self, look: Callable[[], Any] = lambda: None, *, refusing: bool = False) -> None:
-        self.done = self.refused = False
+        super().__init__(self._notice)
         self.seen: list[Any] = []
         self._look = look
         self._refusing = refusing
 
-    def __call__(self) -> None:
-        """Look."""
-        self.seen.append(self._look())
-        if self._refusing:
-            self.refused = True
-            raise HostError("commit rules", "chain web", "refused")
-        self.done = True
-
     async def act(self) -> None:
         """As in memory."""
         self()
+
+    def _notice(self) -> None:
+        self.seen.append(self._look())
+        if self._refusing:
+            raise HostError("commit rules", "chain web", "refused")
 
 
 async def act(commit: Commit) -> None:

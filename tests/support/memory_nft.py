@@ -8,6 +8,7 @@ from copy import deepcopy
 from dataclasses import dataclass, field, replace
 from functools import partial
 
+from vnetd.host.commit import Commit
 from vnetd.host.events import RulesEvent
 from vnetd.model.errors import HostError
 from vnetd.plan.drift import canonical
@@ -57,25 +58,25 @@ class Table:
         self.last += len(rules)
 
 
-class MemoryCommit:
-    """``host.Commit``, which in memory is awaited."""
+class MemoryCommit(Commit):
+    """One that in memory is awaited: there are no threads."""
 
     def __init__(self, commit: Callable[[], Awaitable[None]]) -> None:
-        self.done = self.refused = False
-        self._commit = commit
-
-    def __call__(self) -> None:
-        """There are no threads here."""
-        raise AssertionError("it is awaited")
+        super().__init__(_not_awaited)
+        self._act = commit
 
     async def act(self) -> None:
         """Do it."""
         try:
-            await self._commit()
+            await self._act()
         except HostError:
             self.refused = True
             raise
         self.done = True
+
+
+def _not_awaited() -> None:
+    raise AssertionError("it is to be awaited")
 
 
 class MemoryNft:

@@ -70,8 +70,9 @@ class MacvtapHost:
         From now on a ``LinkEvent`` says when one was closed. Raises ``HostError``; ENODEV if it has another MAC.
         """
         return await self._worker.run(
-            self._make_and_open, name, lower, mac, queues, vnet_hdr, first, commit, placing, discard=_close_opened
-        )
+            self._make_and_open, name, lower, mac, queues, vnet_hdr, first, commit, placing,
+            discard=lambda opened: _close(opened[0]),
+        )  # fmt: skip
 
     async def grant(self, name: str, index: int, owner: int, group: int) -> str:
         """Give the link's /dev/tapN to a user and a group (-1: nobody); its path.
@@ -254,10 +255,6 @@ def _number_of(path: str) -> int:
     except OSError:
         return -1
     return found.st_rdev if stat.S_ISCHR(found.st_mode) else -1
-
-
-def _close_opened(opened: tuple[Sequence[int], object]) -> None:
-    _close(opened[0])
 
 
 def _close(fds: Sequence[int]) -> None:

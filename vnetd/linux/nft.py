@@ -21,6 +21,7 @@ from typing import Any, TypeVar, TypeVarTuple
 
 from nftables import Nftables
 
+from vnetd.host.commit import Commit
 from vnetd.linux.capabilities_nft import bridge_features
 from vnetd.linux.netlink import NETLINK_NETFILTER, DumpInterrupted
 from vnetd.linux.nft_batch import BatchWriter
@@ -63,23 +64,6 @@ Args = TypeVarTuple("Args")
 PROBE = "vnetd-probe"
 """A table that lives for the moment in which it is tried whether tables can be owned."""
 NOWHERE = "No such file or directory"
-
-
-class LinuxCommit:
-    """``host.Commit``."""
-
-    def __init__(self, commit: Callable[[], None]) -> None:
-        self.done = self.refused = False
-        self._commit = commit
-
-    def __call__(self) -> None:
-        """Do it."""
-        try:
-            self._commit()
-        except BaseException:
-            self.refused = True
-            raise
-        self.done = True
 
 
 class LinuxNft:
@@ -138,9 +122,9 @@ class LinuxNft:
         if remove != EMPTY or add != EMPTY or rules:
             await self._do(self._commit, remove, add, rules, discard=lambda _: self._alone(self._commit, add, remove))
 
-    def committing(self, remove: Fragment, add: Fragment) -> "LinuxCommit":
+    def committing(self, remove: Fragment, add: Fragment) -> Commit:
         """See ``host.Nft``."""
-        return LinuxCommit(partial(self._alone, self._commit, remove, add))
+        return Commit(partial(self._alone, self._commit, remove, add))
 
     async def rewrite(self, contents: Fragment) -> None:
         """See ``host.Nft``. Elements that packets added to dynamic sets are lost; plain tables become owned."""

@@ -63,7 +63,7 @@ class Holdings(Generic[K, V]):
         """Which objects the moves change. Raises ``ValueError`` where two owners want one to be different."""
         found: dict[K, Change[V]] = {}
         for key, move in moves.items():
-            if not self._merely_joined(key, move):
+            if not _merely_joined(self._held.get(key), move):
                 change = self._settle(key, move)
                 if not same(change.before, change.after):
                     found[key] = change
@@ -73,7 +73,7 @@ class Holdings(Generic[K, V]):
         """Record the moves."""
         for key, move in moves.items():
             held = self._held.get(key)
-            if held and self._merely_joined(key, move):
+            if held and _merely_joined(held, move):
                 held.owners.update(move.joining)
                 continue
             owners = held.owners if held else set()
@@ -85,11 +85,6 @@ class Holdings(Generic[K, V]):
             else:
                 self._held.pop(key, None)
 
-    def _merely_joined(self, key: K, move: Move[V]) -> bool:
-        """Whether all that happens is that others want the very same object, too: so it is with most."""
-        held = self._held.get(key)
-        return held is not None and not move.leaving and all(value is held.value for value in move.joining.values())
-
     def _settle(self, key: K, move: Move[V]) -> Change[V]:
         held = self._held.get(key)
         before = held.value if held else None
@@ -99,6 +94,11 @@ class Holdings(Generic[K, V]):
         if not all(same(value, after) for value in wanted) or (staying and not same(before, after)):
             raise ValueError(f"two owners want {key} to be different: {[*wanted, *([before] if staying else [])]}")
         return Change(before, after)
+
+
+def _merely_joined(held: Held[V] | None, move: Move[V]) -> bool:
+    """Whether all that happens is that others want the very same object, too: so it is with most."""
+    return held is not None and not move.leaving and all(value is held.value for value in move.joining.values())
 
 
 def movements(owner: str, old: Mapping[K, V], new: Mapping[K, V], moves: defaultdict[K, Move[V]]) -> None:

@@ -47,7 +47,7 @@ from vnetd.plan.drift import (
     spelled,
     union,
 )
-from vnetd.plan.holdings import Change, Holdings, Move, movements
+from vnetd.plan.holdings import Change, Holdings, Move, movements, same
 from vnetd.plan.listing import same_rules
 from vnetd.plan.rules import EMPTY, Chain, Element, Family, Fragment, Json, Set, TableContents
 
@@ -325,7 +325,7 @@ K = TypeVar("K")
 def _unique(pairs: Iterable[tuple[K, T]]) -> dict[K, T]:
     found: dict[K, T] = {}
     for key, value in pairs:
-        if (known := found.setdefault(key, value)) is not value and known != value:
+        if not same(found.setdefault(key, value), value):
             raise ValueError(f"{key} occurs twice in one fragment, with different contents")
     return found
 

@@ -23,6 +23,16 @@ _BASES = (*filter_chains.BASE.chains, *learning.BASE.chains, learning.NEIGHBOURS
 _MAPS = (*filter_chains.BASE.sets, *learning.BASE.sets, learning.ADVERTISING)
 _PARTED = frozenset(one.name for one in _MAPS if one.data)
 
+
+def _asked(base: Chain) -> str:
+    """The map a base chain leads into."""
+    (name,) = (str(one["vmap"]["data"]).removeprefix("@") for rule in base.rules for one in rule if "vmap" in one)
+    return name
+
+
+_ENTERED = tuple((place, base, _asked(base)) for place, base in enumerate(_BASES) if base.hook)
+"""Base chains with their places and the maps they lead into."""
+
 PARTS = 128
 """Of each map that leads packets to the rules of their device."""
 CHAINS = 1024
@@ -53,8 +63,8 @@ def entrance(device: str, rules: Fragment | None = None) -> Fragment:
     part = _part(device)
     filled = _PARTED if rules is None else {one.set.removesuffix(f"_{part}") for one in rules.elements}
     chains = []
-    for place, base in enumerate(_BASES):
-        if base.hook and _asked(base) in filled:
+    for place, base, asked in _ENTERED:
+        if base.hook and asked in filled:
             hook = Hook("filter", _HOOKS[base.hook.hook], base.hook.priority, device=device)
             chains.append(Chain("netdev", f"{base.name}_{device}", _asking(place, part), hook, base.counted))
     return Fragment(tuple(chains), tuple(_map(part_of(name, device)) for name in sorted(_PARTED & filled)))
@@ -67,12 +77,6 @@ def part_of(map_: str, device: str) -> str:
 
 def _part(device: str) -> str:
     return f"{crc32(device.encode()) % PARTS:02x}"
-
-
-def _asked(base: Chain) -> str:
-    """The map a base chain leads into."""
-    (name,) = (str(one["vmap"]["data"]).removeprefix("@") for rule in base.rules for one in rule if "vmap" in one)
-    return name
 
 
 @lru_cache(maxsize=CHAINS)

@@ -50,7 +50,7 @@ MAKERS: Mapping[PortKind, Callable[[Host], Maker]] = {
 
 
 AT_ONCE = frozenset({PortKind.VETH, PortKind.TAP_FD, PortKind.MACVTAP_FD})
-"""Kinds whose makers do ``Making.commit``, and what puts the device where it belongs, as they make it."""
+"""Kinds whose makers do ``Making.commit``, put the device where it belongs as they make it, and tell how it is."""
 
 
 class PortDevices:

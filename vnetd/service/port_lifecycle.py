@@ -176,22 +176,23 @@ class PortLifecycle:
 
     async def _make_at_once(self, port: PortObject, making: Making) -> tuple[Made, Seen | None]:
         """Rules and device in one hop: the maker knows when the rules have to be there."""
-        kernel, desired, tries = self._loop.host.kernel, making.desired, count()
+        kernel, maker = self._loop.host.kernel, self.devices.of(port.record.kind)
+        desired, tries = making.desired, count()
         made = Made()
 
         async def make(commit: Commit) -> None:
             nonlocal made
             if next(tries):  # rules were refused: what was made before them is there still
                 await kernel.apply([DeleteLink(desired.device, desired.alias)])
-            made = await self.devices.of(port.record.kind).make(replace(making, commit=commit))
+            made = await maker.make(replace(making, placing=placement(desired), commit=commit))
 
         await self._record(port)
         try:
             await self._filter(port, lambda: port.target.write_rules_by(make))
-            return made, made.seen or await port.target.observe()
         except BaseException:
             await self._loop.host.taps.close(made.fds)
             raise
+        return made, made.seen
 
     async def _make_filtered_device(self, port: PortObject, making: Making) -> tuple[Made, Seen | None]:
         """The device, and all its rules in one transaction, while it is down."""
@@ -230,8 +231,7 @@ class PortLifecycle:
 
     def _making(self, port: PortObject, spec: PortSpec, netns: int) -> Making:
         assert port.network.live is not None
-        desired = port.target.desired
-        return Making(port.record, spec, desired, port.network.live, netns, placement(desired))
+        return Making(port.record, spec, port.target.desired, port.network.live, netns)
 
     @asynccontextmanager
     async def _namespace(self, caller: Caller, spec: PortSpec) -> AsyncIterator[int]:
