@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from statistics import median
-from time import perf_counter
+from time import perf_counter, sleep
 
 from dbus_next.aio.message_bus import MessageBus
 from dbus_next.message import Message
@@ -18,7 +18,7 @@ from support.netns import Lab, Namespace
 
 from bench.figures import Figure, milliseconds, native
 from bench.job import FILTER
-from bench.vnetd_peer import Running, seconds
+from bench.vnetd_peer import SETTLED, Running, seconds
 
 CROWD, USERS = 1000, 500
 UPDATES = 9
@@ -101,15 +101,20 @@ async def _over_a_card(run: Running, lab: Lab) -> str:
 
 
 def _compared(kind: str, few: Took, many: Took) -> list[Figure]:
-    kernel = median(few.kernel) * 1000
     ratio = median(many.attach) / median(few.attach)
     grown = (median(many.placing) - median(few.placing)) * 1000
     beside = f"{median(many.attach) * 1000:.2f} ms beside {CROWD}; the kernel's own share has grown by {grown:.2f} ms"
     return [
         milliseconds(f"attach a {kind}, filter included", few.attach, DEAREST),
         Figure(f"attach a {kind} beside {CROWD} ports / alone", ratio, "x", GROWTH, beside),
-        milliseconds(f"detach a {kind}", few.detach, 1.3 * kernel, f"1.3 x the kernel's own {kernel:.1f} ms"),
+        _detached(f"detach a {kind}", few),
+        _detached(f"detach a {kind} beside {CROWD} ports", many),
     ]
+
+
+def _detached(what: str, took: Took) -> Figure:
+    kernel = median(took.kernel) * 1000
+    return milliseconds(what, took.detach, 1.3 * kernel, f"1.3 x the kernel's own {kernel:.1f} ms")
 
 
 def _allow_descriptors(number: int) -> None:
@@ -147,7 +152,10 @@ async def _crowd(open_tap: Open, numbers: range) -> tuple[list[Opened], float]:
 
 
 async def _updates(run: Running) -> list[float]:
-    """Seconds of each change of the filter in use: every time it gets another rule of its own, and new chains."""
+    """Seconds of each change of the filter in use: every time it gets another rule of its own, and new chains.
+
+    In the end it is as it was: those who come later are compared with those before.
+    """
     path = str(await run.client.call(ROOT, MANAGER, "GetFilter", "s", FILTER))
     document = json.loads(await run.client.call(path, FILTERS, "Describe", "sa{sv}", "json", {}))
     took = []
@@ -156,6 +164,7 @@ async def _updates(run: Running) -> list[float]:
         rule = {"action": "drop", "direction": "out", "match": match}
         changed = json.dumps(document | {"entries": [*document["entries"], rule]})
         took.append(await seconds(run.client.define_filter(changed)))
+    await run.client.define_filter(json.dumps(document))
     return took
 
 
@@ -189,6 +198,7 @@ async def _veths(run: Running, guest: Namespace, rounds: int) -> Took:
 
 def _without_vnetd(host: Namespace, kind: str) -> tuple[float, float]:
     """Seconds until such a device is up, in a bridge or on a card, once it is there; and until it is deleted."""
+    sleep(SETTLED)
     with host.entered(), IPRoute() as kernel:
         (bridge,), (card,) = kernel.link_lookup(ifname="virbr42"), kernel.link_lookup(ifname=CARD)
         match kind:

@@ -4,16 +4,15 @@ import array
 import asyncio
 import fcntl
 import os
-import secrets
 import socket
 import struct
 from collections.abc import AsyncIterator
 from ipaddress import ip_address, ip_interface, ip_network
 
 import pytest
+from support.links import bridge, deletion_of, names
 from support.netns import Lab, Namespace, run
 
-from vnetd.linux import deletion
 from vnetd.linux.kernel import LinuxKernel
 from vnetd.linux.links import NameLookup, read_group
 from vnetd.linux.netlink import ReadSocket
@@ -42,18 +41,6 @@ async def kernel(here: Namespace) -> AsyncIterator[LinuxKernel]:
     made = await LinuxKernel.start()
     yield made
     await made.close()
-
-
-def bridge(number: int = 0, mtu: int = 1500) -> CreateBridge:
-    return CreateBridge(f"virbr{number}", f"52:54:00:00:00:{number:02x}", mtu, False, 0, f"vnetd:{number}")
-
-
-def deletion_of(number: int) -> DeleteLink:
-    return DeleteLink(f"virbr{number}", f"vnetd:{number}")
-
-
-async def names(kernel: LinuxKernel) -> set[str]:
-    return {link.name for link in await kernel.links()}
 
 
 async def test_links_look_to_us_as_they_do_to_ip(here: Namespace, kernel: LinuxKernel) -> None:
@@ -161,100 +148,6 @@ async def test_routes_of_other_tables_and_several_next_hops_are_the_hosts(kernel
     }
     view = await kernel.view("virbr0")
     assert view is not None and {str(route.destination) for route in view.routes} == {"10.3.0.0/16"}
-
-
-async def test_many_deletions_leave_what_is_not_ours(kernel: LinuxKernel) -> None:
-    ours = range(2 * deletion.LARGEST_GROUP + 3)
-    await kernel.apply([bridge(number) for number in ours])
-    run("ip", "link", "add", "foreign0", "type", "bridge")
-    run("ip", "link", "add", "virbr200", "type", "bridge")
-    await asyncio.gather(*(kernel.apply([deletion_of(number)]) for number in (*ours, 200, 201)))
-    assert await names(kernel) == {"lo", "foreign0", "virbr200"}
-
-
-async def test_a_link_somebody_put_into_the_group_survives(
-    kernel: LinuxKernel, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    """Guessing the group cannot be arranged from outside, so the number is made known here."""
-    monkeypatch.setattr(secrets, "randbelow", lambda limit: 4711)
-    await kernel.apply([bridge(number) for number in range(3)])
-    run("ip", "link", "add", "foreign0", "group", "4713", "type", "bridge")
-    await kernel.apply([deletion_of(number) for number in range(3)])
-    assert await names(kernel) == {"lo", "foreign0"}
-    assert "group 4713" in caplog.text
-
-
-async def test_deletions_of_one_link_that_wait_together_all_end(kernel: LinuxKernel) -> None:
-    await kernel.apply([bridge()])
-    await asyncio.gather(*(kernel.apply([deletion_of(0)]) for _ in range(5)))
-    assert await names(kernel) == {"lo"}
-
-
-async def test_links_of_several_kinds_are_deleted_together(kernel: LinuxKernel) -> None:
-    run("ip", "tuntap", "add", "tap0", "mode", "tap")
-    run("ip", "link", "add", "veth0", "type", "veth", "peer", "name", "veth1")
-    aliases: list[Operation] = [SetLink(name, alias="vnetd:0") for name in ("tap0", "veth0", "veth1")]
-    await kernel.apply([bridge(), *aliases])
-    await kernel.apply([DeleteLink(name, "vnetd:0") for name in ("tap0", "veth0", "veth1", "virbr0")])
-    assert await names(kernel) == {"lo"}
-
-
-async def test_what_cannot_be_deleted_fails_alone(kernel: LinuxKernel) -> None:
-    await kernel.apply([bridge(0), bridge(1), SetLink("lo", alias="vnetd:lo")])
-    results = await asyncio.gather(
-        *(kernel.apply([operation]) for operation in (deletion_of(0), DeleteLink("lo", "vnetd:lo"), deletion_of(1))),
-        return_exceptions=True,
-    )
-    assert [str(result) for result in results] == ["None", "delete link lo: Operation not supported", "None"]
-    assert await names(kernel) == {"lo"}
-
-
-async def test_no_link_stays_in_a_group_of_ours(kernel: LinuxKernel) -> None:
-    await kernel.apply([bridge(0), bridge(1), SetLink("lo", alias="vnetd:lo")])
-    with pytest.raises(HostError):
-        await kernel.apply([deletion_of(0), DeleteLink("lo", "vnetd:lo")])
-    link = await kernel.link("lo")
-    assert link is not None and link.group == 0
-
-
-async def test_the_loop_goes_on_while_a_bridge_is_deleted(kernel: LinuxKernel) -> None:
-    await kernel.apply([bridge(), SetLink("virbr0", up=True)])
-    turns = 0
-    deleting = asyncio.create_task(kernel.apply([deletion_of(0)]))
-    while not deleting.done():
-        await asyncio.sleep(0)
-        turns += 1
-    await deleting
-    assert turns > 10, "the loop stood still"
-
-
-async def test_other_links_are_served_while_one_is_deleted(kernel: LinuxKernel) -> None:
-    await kernel.apply([bridge(number) for number in range(20)])
-    finished: list[str] = []
-
-    async def doing(what: str, *operations: Operation) -> None:
-        await kernel.apply(operations)
-        finished.append(what)
-
-    deleting = [asyncio.create_task(doing("delete", deletion_of(number))) for number in range(20)]
-    await asyncio.sleep(0)
-    await doing("write", WriteSysctl(("net", "ipv4", "conf", "lo", "rp_filter"), "2"))
-    await asyncio.gather(*deleting)
-    assert finished.index("write") < 19
-
-
-async def test_nothing_of_a_cancelled_deletion_happens_later(kernel: LinuxKernel) -> None:
-    await kernel.apply([bridge(number) for number in range(6)])
-    for number, turns in enumerate((0, 1, 2, 5, 50)):
-        deleting = asyncio.create_task(kernel.apply([deletion_of(number)]))
-        for _ in range(turns):
-            await asyncio.sleep(0)
-        deleting.cancel()
-        with pytest.raises(asyncio.CancelledError):
-            await deleting
-        left = await names(kernel)
-        await kernel.apply([deletion_of(5), bridge(5)])  # whatever else the thread had to do, it has done now
-        assert await names(kernel) == left
 
 
 async def test_a_cancelled_creation_is_whole_or_not_at_all(kernel: LinuxKernel) -> None:

@@ -96,7 +96,8 @@ class Kernel(Protocol):
     async def apply(self, operations: Sequence[Operation]) -> None:
         """Execute in order; stop at the first that fails with a ``HostError`` naming it.
 
-        ``DeleteLink`` runs on a thread of its own, so that it delays nobody else.
+        ``DeleteLink`` runs on threads of its own, so that it delays nobody else, and has ended when the link is there
+        no more.
         """
         ...
 

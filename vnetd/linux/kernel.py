@@ -8,7 +8,7 @@ from typing import TypeVar
 
 from vnetd.linux.addresses import read_addresses, read_host_routes, read_routes
 from vnetd.linux.bridges import execute_on_bridge, read_port_vlans
-from vnetd.linux.deletion import Deletions
+from vnetd.linux.deleter import Deleter
 from vnetd.linux.direct import execute_directly
 from vnetd.linux.functions import read_functions
 from vnetd.linux.links import NameLookup, read_link, read_link_at, read_links
@@ -18,7 +18,7 @@ from vnetd.linux.operations import execute, reporting
 from vnetd.linux.possessions import execute_possession, read_possessions
 from vnetd.linux.pyroute2_lean import IPRoute
 from vnetd.linux.sysctl import read_sysctl
-from vnetd.linux.threads import Worker, ended
+from vnetd.linux.threads import Worker
 from vnetd.linux.traffic import execute_traffic
 from vnetd.linux.traffic_state import read_traffic
 from vnetd.model.errors import HostError
@@ -55,29 +55,26 @@ class Sockets:
 class LinuxKernel:
     """``host.protocols.Kernel`` on the real kernel. Make it with ``start``."""
 
-    def __init__(self, worker: Worker, sockets: Sockets, deleter: Worker, deleting: ReadSocket) -> None:
+    def __init__(self, worker: Worker, sockets: Sockets, deleter: Deleter) -> None:
         self._worker, self._sockets = worker, sockets
-        self._deleter, self._deleting = deleter, deleting
-        self._deletions = Deletions()
+        self._deleter = deleter
         self._names = NameLookup()
-        self._ports = sockets.ports | {deleting.port}
+        self._ports = sockets.ports | deleter.ports
 
     @classmethod
     async def start(cls) -> "LinuxKernel":
-        """Start the two threads and open their sockets in the caller's network namespace."""
-        worker, deleter = Worker("vnetd-rtnl"), Worker("vnetd-delete")
+        """Start its thread and open all sockets in the caller's network namespace. Raises ``OSError``."""
+        worker = Worker("vnetd-rtnl")
         try:
-            sockets = await worker.run(Sockets)
-            return cls(worker, sockets, deleter, await deleter.run(ReadSocket))
+            return cls(worker, await worker.run(Sockets), Deleter())
         except BaseException:
             await worker.close()
-            await deleter.close()
             raise
 
     async def close(self) -> None:
         """Finish what is under way and end the threads."""
         await self._worker.close(self._sockets.close)
-        await self._deleter.close(self._deleting.close)
+        await self._deleter.close()
         self._names.close()
 
     @property
@@ -160,12 +157,12 @@ class LinuxKernel:
     async def apply(self, operations: Sequence[Operation]) -> None:
         """Execute in order, what lies between deletions in one hop to the worker thread.
 
-        Deletions that follow each other start together. Raises the first ``HostError``; what comes after the
-        operation that failed is not done.
+        Deletions that follow each other start together, and have ended when their links are gone. Raises the first
+        ``HostError``; what comes after the operation that failed is not done.
         """
         for deleting, run in groupby(operations, key=lambda operation: isinstance(operation, DeleteLink)):
             if deleting:
-                await self._delete([operation for operation in run if isinstance(operation, DeleteLink)])
+                await self._deleter.delete([operation for operation in run if isinstance(operation, DeleteLink)])
             else:
                 await self._worker.run(self._execute, tuple(run))
 
@@ -174,16 +171,6 @@ class LinuxKernel:
         for operation in operations:
             if not any(direct(sock, operation) for direct in DIRECT):
                 execute(self._sockets.write, operation)
-
-    async def _delete(self, operations: Sequence[DeleteLink]) -> None:
-        futures = [self._deletions.add(operation) for operation in operations]
-        self._deleter.submit(self._deletions.work, self._deleting)
-        await ended(futures)
-        errors = [error for future in futures if (error := future.exception())]
-        for error in errors[1:]:
-            log.warning("%s", error)
-        if errors:
-            raise errors[0]
 
 
 def _reading(sock: ReadSocket, subject: str, read: Callable[[ReadSocket], T]) -> T:
