@@ -2,19 +2,18 @@
 
 import asyncio
 import secrets
-import threading
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Iterator
 from functools import partial
 
 import pytest
-from support.links import bridge, deletion_of, names
+from support.links import Lingering, bridge, deletion_of, lingering_deletions, names
 from support.netns import Namespace, run
 from support.waiting import eventually
 
 from vnetd.linux import deletion
 from vnetd.linux.deleter import RTNLGRP_LINK, THREADS
 from vnetd.linux.kernel import LinuxKernel
-from vnetd.linux.netlink import NETLINK_ROUTE, RECEIVE, RTM_DELLINK, ReadSocket, messages
+from vnetd.linux.netlink import NETLINK_ROUTE, RECEIVE, RTM_DELLINK, messages
 from vnetd.linux.netlink_listener import listening
 from vnetd.model.errors import HostError
 from vnetd.plan.kernel import DeleteLink, Operation, SetLink, WriteSysctl
@@ -27,35 +26,10 @@ async def kernel(inside_host: Namespace) -> AsyncIterator[LinuxKernel]:
     await made.close()
 
 
-class Lingering:
-    """Makes the kernel linger before a deletion, if the test wants that, and after it, until the test lets it go on."""
-
-    def __init__(self, change: Callable[[ReadSocket, int, int, bytes], None]) -> None:
-        self._change = change
-        self.prepare: Callable[[], object] = lambda: None
-        self.may_begin, self.over = threading.Event(), threading.Event()
-        self.may_begin.set()
-        self.begun = 0
-
-    def change(self, sock: ReadSocket, kind: int, flags: int, body: bytes) -> None:
-        """In the place of ``ReadSocket.change``."""
-        if kind != RTM_DELLINK:
-            self._change(sock, kind, flags, body)
-            return
-        self.prepare()
-        assert self.may_begin.wait(20)
-        self.begun += 1
-        self._change(sock, kind, flags, body)
-        assert self.over.wait(20)
-
-
 @pytest.fixture
 def lingering(monkeypatch: pytest.MonkeyPatch, kernel: LinuxKernel) -> Iterator[Lingering]:
-    made = Lingering(ReadSocket.change)
-    monkeypatch.setattr(ReadSocket, "change", lambda *args: made.change(*args))
-    yield made
-    made.may_begin.set()
-    made.over.set()
+    with lingering_deletions(monkeypatch) as made:
+        yield made
 
 
 async def test_a_deletion_ends_when_the_link_is_gone_not_when_its_memory_is_free(

@@ -13,6 +13,7 @@ import pytest
 from support.links import bridge, deletion_of, names
 from support.netns import Lab, Namespace, run
 
+from vnetd.linux import direct
 from vnetd.linux.kernel import LinuxKernel
 from vnetd.linux.links import NameLookup, read_group
 from vnetd.linux.netlink import ReadSocket
@@ -148,6 +149,15 @@ async def test_routes_of_other_tables_and_several_next_hops_are_the_hosts(kernel
     }
     view = await kernel.view("virbr0")
     assert view is not None and {str(route.destination) for route in view.routes} == {"10.3.0.0/16"}
+
+
+async def test_a_bridge_that_takes_no_more_ports_is_named(kernel: LinuxKernel) -> None:
+    await kernel.apply([bridge()])
+    ports = "".join(f"link add port{number} master virbr0 type ifb\n" for number in range(direct.MOST_PORTS))
+    run("ip", "-batch", "-", stdin=ports)
+    run("ip", "tuntap", "add", "tap0", "mode", "tap")
+    with pytest.raises(HostError, match="plug in tap0: virbr0 has as many ports as Linux gives a bridge: 1023"):
+        await kernel.apply([SetLink("tap0", master="virbr0", up=True)])
 
 
 async def test_a_cancelled_creation_is_whole_or_not_at_all(kernel: LinuxKernel) -> None:

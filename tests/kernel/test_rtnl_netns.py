@@ -11,6 +11,7 @@ from ipaddress import ip_address, ip_interface
 from pathlib import Path
 
 import pytest
+from support.links import lingering_deletions
 from support.netns import Lab, run
 from support.waiting import eventually, wait_until
 
@@ -124,6 +125,25 @@ async def test_a_pair_in_its_bridge_forwards_as_soon_as_it_is_made(namespaces: N
         await namespaces.make_pair(pair, placing=[SetLink(pair.name, master="lower0", up=True)])
         (shown,) = json.loads(run("bridge", "-json", "link", "show", "dev", pair.name).stdout)
         assert shown["state"] == "forwarding"
+    os.close(fd)
+    await kernel.close()
+
+
+async def test_others_are_served_while_a_link_inside_is_deleted(
+    namespaces: Namespaces, lab: Lab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kernel, guest = await LinuxKernel.start(), lab.namespace("guest")
+    fd = await namespaces.open(guest.name)
+    number = await namespaces.number(fd)
+    await kernel.apply([CreateVeth("vport", "52:54:00:00:00:01", "eth0", "52:54:00:00:00:02", fd, 1500, "x")])
+    guest.run("ip", "link", "set", "eth0", "alias", "x")
+    with lingering_deletions(monkeypatch) as lingering:
+        deleting = asyncio.create_task(namespaces.delete(number, "eth0", "x"))
+        await eventually(lambda: lingering.begun)
+        os.close(await namespaces.open(guest.path))
+        assert await namespaces.number(fd) == number and not deleting.done()
+    await deleting
+    assert guest.link("eth0") is None
     os.close(fd)
     await kernel.close()
 

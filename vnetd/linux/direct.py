@@ -5,7 +5,8 @@ write rules and dnsmasq's files at the same time (docs/adr/0002). Everything els
 """
 
 import errno
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from ipaddress import IPv4Interface
 
@@ -37,6 +38,7 @@ from vnetd.linux.operations import RT_SCOPE_UNIVERSE, RT_TABLE_MAIN, index_of, r
 from vnetd.linux.route_messages import RTA_OIF, RTN_UNICAST
 from vnetd.linux.sysctl import write_sysctl
 from vnetd.model.base import IPAddress, IPInterface
+from vnetd.model.errors import HostError
 from vnetd.plan.functions import SetFunction
 from vnetd.plan.kernel import (
     AddAddress,
@@ -55,6 +57,8 @@ VETH_INFO_PEER = 1
 IFLA_MACVLAN_MODE = IFLA_IPVLAN_MODE = 1
 MACVLAN_MODES = {"private": 1, "vepa": 2, "bridge": 4, "passthrough": 8}
 IPVLAN_MODE_L2 = b"\0\0"
+MOST_PORTS = 1023
+"""Of a bridge: the kernel's BR_MAX_PORTS without the number 0."""
 AF_INET, AF_INET6 = 2, 10
 RTA_GATEWAY, RTPROT_STATIC = 5, 4
 NEW = netlink.NLM_F_CREATE | netlink.NLM_F_EXCL
@@ -127,7 +131,7 @@ def set_link(sock: ReadSocket, want: SetLink) -> None:
     Isolation is a request of its own: the kernel looks for the port's bridge before it changes the master. Raises
     ``HostError``.
     """
-    with reporting(f"set {_changed(want)} of", want.name):
+    with reporting(f"set {_changed(want)} of", want.name), _telling_when_full(want):
         index, properties = index_of(want.name), _properties(want)
         if want.isolated is not None:
             if properties:
@@ -136,6 +140,18 @@ def set_link(sock: ReadSocket, want: SetLink) -> None:
             properties = b""
         if properties or want.up is not None:
             sock.change(netlink.RTM_NEWLINK, 0, _link(index, want.up) + properties)
+
+
+@contextmanager
+def _telling_when_full(want: SetLink) -> Iterator[None]:
+    """The kernel's words for a bridge that takes no more ports are "Exchange full"."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno != errno.EXFULL:
+            raise
+        reason = f"{want.master} has as many ports as Linux gives a bridge: {MOST_PORTS}"
+        raise HostError("plug in", want.name, reason) from error
 
 
 def place(sock: ReadSocket, operations: Sequence[SetLink], first: Sequence[SetLink | WriteSysctl] = ()) -> None:

@@ -62,6 +62,9 @@ class Namespaces:
         self._opener = Worker("vnetd-netns")
         self._starting: asyncio.TimerHandle | None = None
         self._socket = LateSocket()
+        # The kernel keeps who deletes a link for 20 ms, for which nobody else should wait.
+        self._deleter = Worker("vnetd-netns-delete")
+        self._deleting = LateSocket()
         self._next_visitor: Worker | None = None
 
     async def open(self, reference: str | int) -> int:
@@ -133,15 +136,16 @@ class Namespaces:
 
     async def delete(self, number: int, name: str, alias: str) -> None:
         """Delete a link of ours in a namespace. Raises ``HostError``."""
-        await self._opener.run(lambda: delete_inside(self._socket.get(), number, name, alias))
+        await self._deleter.run(lambda: delete_inside(self._deleting.get(), number, name, alias))
 
     async def close(self) -> None:
-        """Finish what is under way and end the thread."""
+        """Finish what is under way and end the threads."""
         if self._events:
             self._events.close()
         if self._starting:
             self._starting.cancel()
         await self._opener.close(self._socket.close)
+        await self._deleter.close(self._deleting.close)
         if self._next_visitor:
             self._next_visitor.leave()
 
