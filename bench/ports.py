@@ -22,6 +22,8 @@ from bench.vnetd_peer import SETTLED, Running, seconds
 
 CROWD, USERS = 1000, 500
 UPDATES = 9
+PAUSES, PAUSE = 30, 0.1
+"""Attachments after a silence, and its seconds."""
 FILTERS = f"{NAME}.Filter"
 SUBNET = 902
 """Number of the subnet, beyond those of other figures."""
@@ -34,7 +36,7 @@ DEAREST = 5.0
 
 @dataclass(slots=True)
 class Took:
-    """Seconds of each attachment and detachment, and of what the kernel itself takes for such a device in between: to
+    """Seconds of each attachment and detachment, and of what the kernel itself takes for such a device afterwards: to
     put it where it belongs and set it up (``placing``), and to delete it (``kernel``).
     """
 
@@ -42,11 +44,6 @@ class Took:
     detach: list[float] = field(default_factory=list)
     placing: list[float] = field(default_factory=list)
     kernel: list[float] = field(default_factory=list)
-
-    def note_kernel(self, placing: float, deletion: float) -> None:
-        """What one device took."""
-        self.placing.append(placing)
-        self.kernel.append(deletion)
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,11 +66,15 @@ async def port_figures(run: Running, lab: Lab, rounds: int) -> list[Figure]:
     guest, direct = lab.namespace("containers"), await _over_a_card(run, lab)
 
     async def each(open_tap: Open, open_macvtap: Open) -> tuple[Took, Took, Took]:
-        taps, veths = await _opened(run, open_tap, rounds, "tap"), await _veths(run, guest, rounds)
-        return taps, veths, await _opened(run, open_macvtap, rounds, "macvtap")
+        taps, veths = await _opened(run, open_tap, rounds), await _veths(run, guest, rounds)
+        macvtaps = await _opened(run, open_macvtap, rounds)
+        for kind, took in (("tap", taps), ("veth", veths), ("macvtap", macvtaps)):
+            await asyncio.to_thread(_without_vnetd, run.host, kind, rounds, took)
+        return taps, veths, macvtaps
 
     async with opening(run.daemon_bus) as open_tap, opening(run.daemon_bus, DIRECT) as open_macvtap:
         alone = await each(open_tap, open_macvtap)
+        paused = (await _opened(run, open_tap, PAUSES, PAUSE)).attach
         held, first = await _crowd(open_tap, range(USERS))
         updates = await _updates(run)
         more, rest = await _crowd(open_tap, range(USERS, CROWD))
@@ -85,6 +86,7 @@ async def port_figures(run: Running, lab: Lab, rounds: int) -> list[Figure]:
     figures = [
         Figure(f"attach {CROWD} taps, one after another", first + rest, "s", 5),
         milliseconds(f"change a filter that {USERS} ports have", updates, 1000),
+        milliseconds(f"attach a tap after {PAUSE} s of silence", paused),
     ]
     for kind, few, many in zip(("tap", "veth", "macvtap"), alone, beside, strict=True):
         figures += _compared(kind, few, many)
@@ -172,15 +174,15 @@ def _filtered(mac: str) -> dict[str, str]:
     return {"mac": mac, "filter": FILTER, "parameter.IP": "192.168.222.7"}
 
 
-async def _opened(run: Running, open_tap: Open, rounds: int, kind: str) -> Took:
+async def _opened(run: Running, open_tap: Open, rounds: int, pause: float = 0) -> Took:
     took = Took()
     for number in range(rounds):
+        await asyncio.sleep(pause)
         began = perf_counter()
         opened = await open_tap(f"52:54:02:00:{number >> 8:02x}:{number & 255:02x}")
         took.attach.append(perf_counter() - began)
         took.detach.append(await seconds(run.client.call(opened.port, PORT, "Detach")))
         os.close(opened.tap)
-        took.note_kernel(*await asyncio.to_thread(_without_vnetd, run.host, kind))
     return took
 
 
@@ -192,27 +194,31 @@ async def _veths(run: Running, guest: Namespace, rounds: int) -> Took:
         port = await run.client.attach(NETWORK, spec)
         took.attach.append(perf_counter() - began)
         took.detach.append(await seconds(run.client.call(port, PORT, "Detach")))
-        took.note_kernel(*await asyncio.to_thread(_without_vnetd, run.host, "veth"))
     return took
 
 
-def _without_vnetd(host: Namespace, kind: str) -> tuple[float, float]:
-    """Seconds until such a device is up, in a bridge or on a card, once it is there; and until it is deleted."""
+def _without_vnetd(host: Namespace, kind: str, rounds: int, took: Took) -> None:
+    """Note how long it takes until such a device is up, in a bridge or on a card, once it is there; and to delete it.
+
+    Between the attachments this would leave them caches full of other things.
+    """
     sleep(SETTLED)
     with host.entered(), IPRoute() as kernel:
         (bridge,), (card,) = kernel.link_lookup(ifname="virbr42"), kernel.link_lookup(ifname=CARD)
-        match kind:
-            case "tap":
-                kernel.link("add", ifname="compare1", kind="tuntap", mode="tap")
-            case "veth":
-                kernel.link("add", ifname="compare1", kind="veth", peer="compare2")
-            case "macvtap":
-                kernel.link("add", ifname="compare1", kind="macvtap", link=card, macvtap_mode="bridge")
-        (index,) = kernel.link_lookup(ifname="compare1")
-        began = perf_counter()
-        if kind != "macvtap":
-            kernel.link("set", index=index, master=bridge)
-        kernel.link("set", index=index, state="up")
-        up = perf_counter()
-        kernel.link("del", index=index)
-        return up - began, perf_counter() - up
+        for _ in range(rounds):
+            match kind:
+                case "tap":
+                    kernel.link("add", ifname="compare1", kind="tuntap", mode="tap")
+                case "veth":
+                    kernel.link("add", ifname="compare1", kind="veth", peer="compare2")
+                case "macvtap":
+                    kernel.link("add", ifname="compare1", kind="macvtap", link=card, macvtap_mode="bridge")
+            (index,) = kernel.link_lookup(ifname="compare1")
+            began = perf_counter()
+            if kind != "macvtap":
+                kernel.link("set", index=index, master=bridge)
+            kernel.link("set", index=index, state="up")
+            up = perf_counter()
+            kernel.link("del", index=index)
+            took.placing.append(up - began)
+            took.kernel.append(perf_counter() - up)

@@ -41,7 +41,7 @@ NAMED = "/run/netns"
 OWN = "/proc/thread-self/ns/net"
 VISITOR = "vnetd-visit"
 """Name of threads that enter a namespace."""
-SOON = 0.005
+SOON = 0.002
 """Seconds until the next of them is started: who asked for this visit is answered first."""
 NS_GET_USERNS, NS_GET_NSTYPE, NS_GET_OWNER_UID = 0xB701, 0xB703, 0xB704
 CLONE_NEWNET = 0x40000000
