@@ -103,20 +103,24 @@ async def _over_a_card(run: Running, lab: Lab) -> str:
 
 
 def _compared(kind: str, few: Took, many: Took) -> list[Figure]:
-    ratio = median(many.attach) / median(few.attach)
+    ratio = _growth(few.attach, many.attach)
     grown = (median(many.placing) - median(few.placing)) * 1000
     beside = f"{median(many.attach) * 1000:.2f} ms beside {CROWD}; the kernel's own share has grown by {grown:.2f} ms"
     return [
         milliseconds(f"attach a {kind}, filter included", few.attach, DEAREST),
         Figure(f"attach a {kind} beside {CROWD} ports / alone", ratio, "x", GROWTH, beside),
         _detached(f"detach a {kind}", few),
-        _detached(f"detach a {kind} beside {CROWD} ports", many),
+        _detached(f"detach a {kind} beside {CROWD} ports", many, f"; {_growth(few.detach, many.detach):.2f} x alone"),
     ]
 
 
-def _detached(what: str, took: Took) -> Figure:
+def _growth(few: list[float], many: list[float]) -> float:
+    return median(many) / median(few)
+
+
+def _detached(what: str, took: Took, growth: str = "") -> Figure:
     kernel = median(took.kernel) * 1000
-    return milliseconds(what, took.detach, 1.3 * kernel, f"1.3 x the kernel's own {kernel:.1f} ms")
+    return milliseconds(what, took.detach, 1.3 * kernel, f"1.3 x the kernel's own {kernel:.1f} ms{growth}")
 
 
 def _allow_descriptors(number: int) -> None:

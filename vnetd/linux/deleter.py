@@ -41,6 +41,8 @@ class Deleter:
         self._deletions = Deletions()
         self._threads = [_Thread(Worker(f"vnetd-delete-{number}"), ReadSocket()) for number in range(THREADS)]
         self._idle = self._threads[::-1]
+        for thread in self._threads:
+            thread.worker.begin()  # who starts one waits until it runs
         self._loop = asyncio.get_running_loop()
         self._news = listening(netlink.NETLINK_ROUTE, RECEIVE_BUFFER, (RTNLGRP_LINK,), only=netlink.RTM_DELLINK)
         self._news.setblocking(False)
