@@ -11,9 +11,9 @@ from support.netns import Namespace, run
 from support.waiting import eventually
 
 from vnetd.linux import deletion
-from vnetd.linux.deleter import RTNLGRP_LINK, THREADS
+from vnetd.linux.deleter import THREADS
 from vnetd.linux.kernel import LinuxKernel
-from vnetd.linux.netlink import NETLINK_ROUTE, RECEIVE, RTM_DELLINK, messages
+from vnetd.linux.netlink import NETLINK_ROUTE, RECEIVE, RTM_DELLINK, RTNLGRP_LINK, ReadSocket, messages
 from vnetd.linux.netlink_listener import listening
 from vnetd.model.errors import HostError
 from vnetd.plan.kernel import DeleteLink, Operation, SetLink, WriteSysctl
@@ -97,6 +97,18 @@ async def test_without_the_news_a_deletion_ends_with_its_answer(
     await kernel.apply([deletion_of(0)])
     await kernel.apply([deletion_of(1), deletion_of(2)])
     assert await names(kernel) == {"lo"}
+
+
+async def test_whatever_goes_wrong_is_told_to_who_waits(kernel: LinuxKernel, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(sock: ReadSocket, group: int) -> frozenset[int]:
+        raise ValueError("no group")
+
+    monkeypatch.setattr(deletion, "read_group", broken)
+    await kernel.apply([bridge(number) for number in range(2)])
+    with pytest.raises(ValueError, match="no group"):
+        await kernel.apply([deletion_of(0), deletion_of(1)])
+    await kernel.apply([deletion_of(0)])
+    assert await names(kernel) == {"lo", "virbr1"}
 
 
 async def test_news_of_one_kind_wake_nobody_who_wants_another(inside_host: Namespace) -> None:

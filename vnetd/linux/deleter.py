@@ -16,7 +16,6 @@ from vnetd.plan.kernel import DeleteLink
 
 THREADS = 4
 """Deletions the kernel is left to finish at once; those who come while it does wait for one to end."""
-RTNLGRP_LINK = 1
 AF_UNSPEC = 0
 RECEIVE_BUFFER = 1 << 20
 """Bytes; what is lost if they do not suffice only takes longer to be known."""
@@ -39,14 +38,14 @@ class Deleter:
     def __init__(self) -> None:
         """Listen, in the running loop, to the caller's network namespace. Raises ``OSError``."""
         self._deletions = Deletions()
+        self._loop = asyncio.get_running_loop()
+        self._news = listening(netlink.NETLINK_ROUTE, RECEIVE_BUFFER, (netlink.RTNLGRP_LINK,), only=netlink.RTM_DELLINK)
+        self._news.setblocking(False)
         self._threads = [_Thread(Worker(f"vnetd-delete-{number}"), ReadSocket()) for number in range(THREADS)]
         self._idle = self._threads[::-1]
-        for thread in self._threads:
-            thread.worker.begin()  # who starts one waits until it runs
-        self._loop = asyncio.get_running_loop()
-        self._news = listening(netlink.NETLINK_ROUTE, RECEIVE_BUFFER, (RTNLGRP_LINK,), only=netlink.RTM_DELLINK)
-        self._news.setblocking(False)
         self._loop.add_reader(self._news.fileno(), self._read)
+        for thread in self._threads:
+            thread.worker.begin()  # now: who starts one waits until it runs
 
     @property
     def ports(self) -> frozenset[int]:

@@ -61,9 +61,14 @@ class Deletions:
         while batch := self._next():
             links = _links(sock, batch)
             futures = self._under_way[sock] = {link.index: futures for link, futures in links.items()}
-            for index, failure in _delete(sock, tuple(links)):
-                _answer(futures.pop(index, []), failure)
-            del self._under_way[sock]
+            try:
+                for index, failure in _delete(sock, tuple(links)):
+                    _answer(futures.pop(index, []), failure)
+            except Exception as error:  # nobody shall wait for what never comes
+                for index in tuple(futures):
+                    _answer(futures.pop(index, []), error)
+            finally:
+                del self._under_way[sock]
 
     def _next(self) -> list[Waiting]:
         batch: list[Waiting] = []

@@ -4,10 +4,9 @@ import socket
 from collections.abc import Callable
 
 from vnetd.host.events import HostEvent, NamespaceEvent, Overflow
-from vnetd.linux.netlink import NETLINK_ROUTE, RECEIVE, RTM_DELLINK, S32, SOL_NETLINK, messages
+from vnetd.linux.netlink import NETLINK_ROUTE, RECEIVE, RTM_DELLINK, RTNLGRP_LINK, S32, SOL_NETLINK
 from vnetd.linux.netlink_listener import Burst, Listener, listening
 
-RTNLGRP_LINK = 1
 NETLINK_LISTEN_ALL_NSID = 8
 RECEIVE_BUFFER = 2 << 20
 """Bytes: some thousand events of links, of all containers of the host."""
@@ -22,7 +21,7 @@ class InnerEvents:
 
     def __init__(self, emit: Callable[[HostEvent], None]) -> None:
         """Listen from now on. Raises ``OSError``, without CAP_NET_BROADCAST too."""
-        sock = listening(NETLINK_ROUTE, RECEIVE_BUFFER, (RTNLGRP_LINK,))
+        sock = listening(NETLINK_ROUTE, RECEIVE_BUFFER, (RTNLGRP_LINK,), only=RTM_DELLINK)
         try:
             sock.setsockopt(SOL_NETLINK, NETLINK_LISTEN_ALL_NSID, 1)
         except BaseException:
@@ -50,7 +49,7 @@ class InnerEvents:
         for data in burst:
             if data is None:
                 events[Overflow("rtnetlink")] = None
-            elif self._number != HERE and any(kind == RTM_DELLINK for kind, *_ in messages(data)):
+            elif self._number != HERE:
                 events[NamespaceEvent(self._number)] = None
         for event in events:
             self._emit(event)
