@@ -110,7 +110,7 @@ async def test_a_veth_that_finds_its_name_taken_over_there_is_not_made_here(kern
     guest = lab.namespace("guest")
     guest.run("ip", "link", "add", "eth0", "type", "bridge")
     fd = os.open(guest.path, os.O_RDONLY | os.O_CLOEXEC)
-    with pytest.raises(HostError, match="create veth vport: File exists"):
+    with pytest.raises(HostError, match="create veth vport, eth0 in its namespace: File exists"):
         await kernel.apply([CreateVeth("vport", "52:54:00:00:00:01", "eth0", "52:54:00:00:00:02", fd, 1400, "x")])
     os.close(fd)
     assert await kernel.link("vport") is None

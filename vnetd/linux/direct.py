@@ -105,13 +105,21 @@ def create_bridge(sock: ReadSocket, want: CreateBridge) -> None:
 
 
 def create_veth(sock: ReadSocket, want: CreateVeth) -> None:
-    """Make a pair with the other end in its namespace; both are left down. Raises ``HostError``."""
+    """Make a pair with the other end in its namespace; both are left down.
+
+    Raises ``HostError``, which names the other end if its name is the one that is taken.
+    """
     mtu = encode(IFLA_MTU, U32.pack(want.mtu))
     peer = _link(0) + _name(want.peer_name) + _mac(want.peer_mac) + mtu
     peer += encode(IFLA_NET_NS_FD, U32.pack(want.peer_netns))
     body = _mac(want.mac) + mtu + _info(b"veth", encode(VETH_INFO_PEER, peer))
-    with reporting("create veth", want.name):
-        make_link(sock, want.name, want.alias, body)
+    try:
+        with reporting("create veth", want.name):
+            make_link(sock, want.name, want.alias, body)
+    except HostError as error:
+        if error.errno != errno.EEXIST or number_of(want.name):
+            raise
+        raise HostError("create veth", f"{want.name}, {want.peer_name} in its namespace", errno.EEXIST) from error
 
 
 def create_macvlan(sock: ReadSocket, want: CreateMacvlan) -> None:
