@@ -1,13 +1,13 @@
 """How a network becomes active and inactive: the transaction around its target."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterator
 
 from vnetd.host.requirements import explained, require
 from vnetd.model.base import IPNetwork
 from vnetd.model.errors import Busy, InUse, NotFound, VnetError
 from vnetd.model.network import Mode, Network
-from vnetd.model.spans import Span, span_of
+from vnetd.model.spans import span_of
 from vnetd.reconcile.borrowed import BorrowedTarget, desired_borrowed
 from vnetd.reconcile.desired import Compiled, Surroundings, compiled, desired_network, refuse_unrealised
 from vnetd.reconcile.forwarding import Need
@@ -158,14 +158,27 @@ class Activation:
         subnets += [route.destination for route in network.routes if route.destination.prefixlen]
         await self._loop.routes.refuse_clash(subnets)
         # Last, and without a pause until the caller notes what starts: two starts at once must see each other.
-        taken = [
-            (span, other)
-            for other in self._objects.unordered()
-            if other.live and other.state != "inactive" and other is not apart_from and other.name != network.name
-            for span in other.spans()
-        ]
         for subnet in subnets:
-            _refuse_overlap(subnet, taken)
+            other = next((one for one in self._overlapping(subnet) if self._counts(one, network, apart_from)), None)
+            if other is not None:
+                assert other.live is not None
+                raise InUse(
+                    f"subnet {subnet} is already in use by interface {other.live.bridge.name} "
+                    f"(network {other.name}): choose another subnet"
+                )
+
+    def _overlapping(self, subnet: IPNetwork) -> Iterator[NetworkObject]:
+        """Networks whose active form has a subnet that overlaps this one: asked first, as hundreds do not."""
+        version, first, last = span_of(subnet)
+        for other in self._objects.unordered():
+            for other_version, other_first, other_last in other.spans():
+                if first <= other_last and other_first <= last and version == other_version:
+                    yield other
+
+    @staticmethod
+    def _counts(other: NetworkObject, network: Network, apart_from: NetworkObject | None) -> bool:
+        """Whether a clash of ``network`` with another is one: it is active, and another indeed."""
+        return other.state != "inactive" and other is not apart_from and other.name != network.name
 
     async def follow(self) -> None:
         """Render every active network anew (its surroundings changed) and realise that, which is no drift."""
@@ -246,15 +259,3 @@ def need_of(network: Network) -> Need | None:
     if network.mode is Mode.ISOLATED or not network.mode.has_bridge or not versions:
         return None
     return Need(versions, network.devices.interfaces[0] if network.devices.interfaces else "")
-
-
-def _refuse_overlap(subnet: IPNetwork, taken: Sequence[tuple[Span, NetworkObject]]) -> None:
-    """Raise ``InUse`` if the subnet overlaps one of these."""
-    version, first, last = span_of(subnet)
-    for (other_version, other_first, other_last), other in taken:  # by hundreds at each start: without a call for each
-        if first <= other_last and other_first <= last and version == other_version:
-            assert other.live is not None
-            raise InUse(
-                f"subnet {subnet} is already in use by interface {other.live.bridge.name} "
-                f"(network {other.name}): choose another subnet"
-            )
