@@ -77,7 +77,7 @@ class Deleter:
 
     def _hand_out(self) -> None:
         """Wake a thread if there is work; one more with each deletion that comes while the others are busy."""
-        if self._deletions.wait and self._idle:
+        if self._deletions.pending and self._idle:
             thread = self._idle.pop()
             thread.worker.submit(self._work, thread)
 

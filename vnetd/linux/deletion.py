@@ -41,7 +41,7 @@ class Deletions:
         self._under_way: dict[ReadSocket, Futures] = {}
 
     @property
-    def wait(self) -> bool:
+    def pending(self) -> bool:
         """Whether there is something to do."""
         return bool(self._waiting)
 
